@@ -1,0 +1,260 @@
+//! The settings, in types that cannot hold a value out of bounds. Nothing here was read from the files it names.
+
+use crate::Problem;
+use signet_acl::ParseOptions;
+use signet_identity::{IdentitySource, NameRule, ThingName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// The doors to the broker, at least one, no address twice (port 0 excepted).
+    pub listeners: Vec<Listener>,
+    /// Who may do what.
+    pub acl: Acl,
+    /// Which certified names have a role of their own.
+    pub identity: Identity,
+    /// The bounds of everything that a peer can make grow.
+    pub limits: Limits,
+    /// How operators reach the running broker.
+    pub admin: Admin,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Where state is kept.
+    pub store: Store,
+    /// Threads and intervals.
+    pub system: System,
+    /// Doubtful settings that do not stop the start, to be logged.
+    pub warnings: Vec<Problem>,
+}
+
+/// One `[[listener]]`: an address that speaks MQTT over mutually authenticated TLS, and nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Where to listen. Port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// PEM file with the server's certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM file with the private key of the leaf.
+    pub private_key: PathBuf,
+    /// PEM or DER files with the trust anchors of client certificates; at least one.
+    pub client_ca: Vec<PathBuf>,
+    /// PEM or DER files with the revocation lists.
+    pub crl: Vec<PathBuf>,
+    /// What a revocation list past its `nextUpdate` means.
+    pub crl_stale: CrlStale,
+    /// The TLS versions spoken.
+    pub tls_versions: TlsVersions,
+    /// Which part of the certificate names the client; one source, no fall-back.
+    pub identity: IdentitySource,
+    /// Which names are accepted.
+    pub names: NameRule,
+    /// Which client ids a principal may use.
+    pub client_id: ClientIdRule,
+    /// Connections open at once on this listener.
+    pub connections_max: NonZeroU32,
+    /// The largest plaintext of a TLS record that we send, in bytes, 128 to 16384.
+    pub fragment_bytes_max: NonZeroU16,
+    /// TLS 1.3 session tickets sent after each full handshake; 0 switches resumption off, TLS 1.2 included.
+    pub session_tickets: u8,
+    /// Whether a certificate without the extended key usage extension is refused. One that has the extension
+    /// must contain clientAuth in any case.
+    pub require_client_auth_eku: bool,
+    /// Whether the hybrid key exchange X25519MLKEM768 is offered, first in order.
+    pub post_quantum: PostQuantum,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+}
+
+/// What is done when a certificate revocation list is past its `nextUpdate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrlStale {
+    /// Every certificate of that issuer is refused.
+    Reject,
+    /// The list is used for so long after `nextUpdate`, then as [`CrlStale::Reject`].
+    Grace(Duration),
+    /// The list is used, and its age is logged and counted.
+    Warn,
+}
+
+/// TLS versions of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersions {
+    /// TLS 1.3, and TLS 1.2 for those that have nothing newer.
+    V12AndV13,
+    /// TLS 1.2 only.
+    V12,
+    /// TLS 1.3 only.
+    V13,
+}
+
+/// Which client ids a principal may use on a listener. Every principal has a name space of client ids of its own,
+/// whichever rule holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientIdRule {
+    /// Any.
+    Any,
+    /// Exactly the principal's name.
+    Identity,
+    /// The principal's name, or that name followed by `:` and any suffix.
+    IdentityPrefix,
+}
+
+/// Use of the hybrid post-quantum key exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostQuantum {
+    /// Offered, and preferred when the client has it.
+    Prefer,
+    /// Not offered.
+    Off,
+}
+
+/// `[acl]`: the policy file and how it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Acl {
+    /// The policy, in the grammar of Mosquitto's `acl_file`.
+    pub file: PathBuf,
+    /// How that file is understood.
+    pub options: ParseOptions,
+}
+
+/// `[identity]`: names with a role of their own.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Identity {
+    /// Names whose bearers are operators.
+    pub operators: BTreeSet<ThingName>,
+    /// Groups of names; a policy grants rights to a group with `role GROUP`.
+    pub groups: BTreeMap<String, BTreeSet<ThingName>>,
+}
+
+impl Identity {
+    /// The groups that `name` is in, in alphabetical order.
+    pub fn groups_of<'a>(&'a self, name: &'a ThingName) -> impl Iterator<Item = &'a str> {
+        self.groups.iter().filter(|(_, members)| members.contains(name)).map(|(group, _)| group.as_str())
+    }
+}
+
+/// `[limits]`: bounds in the unit that the name ends with, or in items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest MQTT packet accepted, in bytes with its header. Told to 5.0 clients as Maximum Packet Size.
+    pub packet_bytes_max: u32,
+    /// From the end of the TLS handshake to a complete CONNECT.
+    pub connect_timeout: Duration,
+    /// TLS handshakes under way at once, over all listeners.
+    pub handshakes_in_flight_max: NonZeroU32,
+    /// Handshakes that one address may start per second; `None`: as many as it likes.
+    pub handshakes_per_address_per_second: Option<NonZeroU32>,
+    /// Connections that one address may hold open; `None`: as many as it likes.
+    pub connections_per_address_max: Option<NonZeroU32>,
+    /// QoS 1 and 2 messages that wait for one session beyond those in flight.
+    pub queued_messages_max: NonZeroU32,
+    /// Bytes of messages that wait for one session.
+    pub queued_bytes_max: u64,
+    /// Encoded bytes that wait for one socket.
+    pub outbox_bytes_max: u64,
+    /// QoS 1 and 2 messages unacknowledged at once, each way. Told to 5.0 clients as Receive Maximum.
+    pub inflight_max: NonZeroU16,
+    /// Subscriptions of one session.
+    pub subscriptions_per_session_max: NonZeroU32,
+    /// Sessions in the broker, connected or not.
+    pub sessions_max: NonZeroU32,
+    /// Sessions of one principal.
+    pub sessions_per_principal_max: NonZeroU32,
+    /// Levels of a topic name or filter.
+    pub topic_levels_max: NonZeroU16,
+    /// Topic aliases of one connection, each way; 0 switches them off.
+    pub topic_alias_max: u16,
+    /// Retained messages in the broker.
+    pub retained_messages_max: u32,
+    /// Bytes of retained messages in the broker.
+    pub retained_bytes_max: u64,
+    /// The longest that a session outlives its connection; `None`: for ever.
+    pub session_expiry_max: Option<Duration>,
+    /// The longest keep alive; also imposed on clients that ask for none.
+    pub keep_alive_max: Duration,
+}
+
+/// `[admin]`: the ways in for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Unix socket of the operator commands, made with mode 0600.
+    pub socket: PathBuf,
+    /// Address of `/metrics`, `/healthz` and `/readyz`, plain HTTP; `None`: not served.
+    pub metrics_address: Option<SocketAddr>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// How a record is written.
+    pub format: LogFormat,
+    /// The least severe record written.
+    pub level: LogLevel,
+}
+
+/// How a log record is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object on a line.
+    Json,
+}
+
+/// Severity of log records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What stops the broker from doing its work.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// What happened.
+    Info,
+    /// Why it happened.
+    Debug,
+    /// Each step of it.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// `[store]`: where sessions, queues and retained messages are kept. This version keeps them in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// In memory: they end with the process.
+    Memory,
+}
+
+/// `[system]`: threads and intervals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// Between two publications of the `$SYS` tree; `None`: not published.
+    pub sys_interval: Option<Duration>,
+    /// Between two looks at the content of certificate, key, CA, CRL and policy files; `None`: only on request.
+    pub watch_files_interval: Option<Duration>,
+    /// For work in flight to finish after a stop was asked for.
+    pub shutdown_timeout: Duration,
+    /// Threads that carry MQTT traffic; `None`: by the number of processors.
+    pub traffic_threads: Option<NonZeroU16>,
+    /// Threads that do TLS handshakes; `None`: by the number of processors.
+    pub handshake_threads: Option<NonZeroU16>,
+}
