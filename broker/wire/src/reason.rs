@@ -1,0 +1,110 @@
+//! Reason codes of MQTT 5.0 and the return codes of 3.1.1 that they become.
+
+use std::fmt;
+
+macro_rules! reason_codes {
+    ($($name:ident = $value:literal, $label:literal;)*) => {
+        /// A reason code (MQTT5 §2.4). Below 0x80: success; from 0x80: failure.
+        ///
+        /// 0x00 has three names in the specification: Success, Normal disconnection
+        /// ([`ReasonCode::NORMAL_DISCONNECTION`]) and Granted QoS 0 ([`ReasonCode::GRANTED_QOS_0`]).
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        #[expect(missing_docs, reason = "the specification's own names")]
+        pub enum ReasonCode {
+            #[default]
+            $($name = $value,)*
+        }
+
+        impl TryFrom<u8> for ReasonCode {
+            /// The value that is no reason code.
+            type Error = u8;
+
+            fn try_from(value: u8) -> Result<Self, u8> {
+                match value {
+                    $($value => Ok(Self::$name),)*
+                    other => Err(other),
+                }
+            }
+        }
+
+        impl ReasonCode {
+            /// Every reason code, in order of its value.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// A bounded label for metrics and logs.
+            #[must_use]
+            pub const fn metric_label(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)*
+                }
+            }
+        }
+    };
+}
+
+reason_codes! {
+    Success = 0x00, "success";
+    GrantedQoS1 = 0x01, "granted_qos_1";
+    GrantedQoS2 = 0x02, "granted_qos_2";
+    DisconnectWithWill = 0x04, "disconnect_with_will";
+    NoMatchingSubscribers = 0x10, "no_matching_subscribers";
+    NoSubscriptionExisted = 0x11, "no_subscription_existed";
+    ContinueAuthentication = 0x18, "continue_authentication";
+    ReAuthenticate = 0x19, "re_authenticate";
+    UnspecifiedError = 0x80, "unspecified_error";
+    MalformedPacket = 0x81, "malformed_packet";
+    ProtocolError = 0x82, "protocol_error";
+    ImplementationSpecificError = 0x83, "implementation_specific_error";
+    UnsupportedProtocolVersion = 0x84, "unsupported_protocol_version";
+    ClientIdentifierNotValid = 0x85, "client_identifier_not_valid";
+    BadUserNameOrPassword = 0x86, "bad_user_name_or_password";
+    NotAuthorized = 0x87, "not_authorized";
+    ServerUnavailable = 0x88, "server_unavailable";
+    ServerBusy = 0x89, "server_busy";
+    Banned = 0x8A, "banned";
+    ServerShuttingDown = 0x8B, "server_shutting_down";
+    BadAuthenticationMethod = 0x8C, "bad_authentication_method";
+    KeepAliveTimeout = 0x8D, "keep_alive_timeout";
+    SessionTakenOver = 0x8E, "session_taken_over";
+    TopicFilterInvalid = 0x8F, "topic_filter_invalid";
+    TopicNameInvalid = 0x90, "topic_name_invalid";
+    PacketIdentifierInUse = 0x91, "packet_identifier_in_use";
+    PacketIdentifierNotFound = 0x92, "packet_identifier_not_found";
+    ReceiveMaximumExceeded = 0x93, "receive_maximum_exceeded";
+    TopicAliasInvalid = 0x94, "topic_alias_invalid";
+    PacketTooLarge = 0x95, "packet_too_large";
+    MessageRateTooHigh = 0x96, "message_rate_too_high";
+    QuotaExceeded = 0x97, "quota_exceeded";
+    AdministrativeAction = 0x98, "administrative_action";
+    PayloadFormatInvalid = 0x99, "payload_format_invalid";
+    RetainNotSupported = 0x9A, "retain_not_supported";
+    QoSNotSupported = 0x9B, "qos_not_supported";
+    UseAnotherServer = 0x9C, "use_another_server";
+    ServerMoved = 0x9D, "server_moved";
+    SharedSubscriptionsNotSupported = 0x9E, "shared_subscriptions_not_supported";
+    ConnectionRateExceeded = 0x9F, "connection_rate_exceeded";
+    MaximumConnectTime = 0xA0, "maximum_connect_time";
+    SubscriptionIdentifiersNotSupported = 0xA1, "subscription_identifiers_not_supported";
+    WildcardSubscriptionsNotSupported = 0xA2, "wildcard_subscriptions_not_supported";
+}
+
+impl ReasonCode {
+    /// 0x00 in DISCONNECT: the will is not sent.
+    pub const NORMAL_DISCONNECTION: Self = Self::Success;
+    /// 0x00 in SUBACK.
+    pub const GRANTED_QOS_0: Self = Self::Success;
+
+    /// Whether the code says failure (0x80 and above).
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        self as u8 >= 0x80
+    }
+}
+
+/// The label and the value: `not_authorized (0x87)`.
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (0x{:02X})", self.metric_label(), *self as u8)
+    }
+}

@@ -1,0 +1,214 @@
+//! Strings and binary data with the two-byte length of MQTT.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+/// Longest string or binary field, in bytes: its length is a two-byte integer (MQTT5 §1.5.4, §1.5.6).
+const FIELD_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Why bytes are not an MQTT string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// Not well-formed UTF-8; surrogates and code points above U+10FFFF included (`[MQTT5-1.5.4-1]`).
+    #[error("the string is not well-formed UTF-8")]
+    NotUtf8,
+    /// Contains U+0000 (`[MQTT5-1.5.4-2]`).
+    #[error("the string contains U+0000")]
+    Nul,
+    /// More than 65535 bytes.
+    #[error("the field is longer than 65535 bytes")]
+    TooLong,
+}
+
+/// A well-formed MQTT UTF-8 string: at most 65535 bytes, without U+0000 (`[MQTT5-1.5.4-1]`, `[MQTT5-1.5.4-2]`,
+/// `[MQTT3-1.5.3-1]`, `[MQTT3-1.5.3-2]`).
+///
+/// U+FEFF is kept (`[MQTT5-1.5.4-3]`), nothing is normalised, and comparison is by bytes. Cloning is cheap; a clone of a
+/// decoded text keeps the read buffer alive, see [`Text::detached`].
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Text(ByteString);
+
+impl Text {
+    /// A text that is part of the program.
+    ///
+    /// # Panics
+    /// When `text` is longer than 65535 bytes or contains U+0000; in a `const` that is an error of compilation.
+    #[must_use]
+    pub const fn from_static(text: &'static str) -> Self {
+        assert!(text.len() <= FIELD_BYTES_MAX, "longer than 65535 bytes");
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(bytes[at] != 0, "contains U+0000");
+            at += 1;
+        }
+        Self(ByteString::from_static(text))
+    }
+
+    /// The text as a string slice.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The bytes behind the text.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0.into_bytes()
+    }
+
+    /// A copy in memory of its own, so that it does not keep a read buffer alive.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(ByteString::from(self.as_str()))
+    }
+
+    /// The part of this text that `part` points to, without a copy.
+    pub(crate) fn part(&self, part: &str) -> Self {
+        Self(self.0.slice_ref(part))
+    }
+}
+
+impl TryFrom<Bytes> for Text {
+    type Error = TextError;
+
+    fn try_from(bytes: Bytes) -> Result<Self, TextError> {
+        if bytes.len() > FIELD_BYTES_MAX {
+            return Err(TextError::TooLong);
+        }
+        if bytes.contains(&0) {
+            return Err(TextError::Nul);
+        }
+        ByteString::try_from(bytes).map(Self).map_err(|_| TextError::NotUtf8)
+    }
+}
+
+impl TryFrom<String> for Text {
+    type Error = TextError;
+
+    fn try_from(text: String) -> Result<Self, TextError> {
+        check(&text)?;
+        Ok(Self(ByteString::from(text)))
+    }
+}
+
+impl TryFrom<&str> for Text {
+    type Error = TextError;
+
+    fn try_from(text: &str) -> Result<Self, TextError> {
+        check(text)?;
+        Ok(Self(ByteString::from(text)))
+    }
+}
+
+fn check(text: &str) -> Result<(), TextError> {
+    if text.len() > FIELD_BYTES_MAX {
+        return Err(TextError::TooLong);
+    }
+    if text.as_bytes().contains(&0) {
+        return Err(TextError::Nul);
+    }
+    Ok(())
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        self
+    }
+}
+
+/// `ByteString` hashes and orders as `str` does, so a map keyed by `Text` can be asked with a `&str`.
+impl Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+/// Binary data with a two-byte length: at most 65535 bytes (MQTT5 §1.5.6).
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Binary(Bytes);
+
+impl Binary {
+    /// Data that is part of the program.
+    ///
+    /// # Panics
+    /// When `data` is longer than 65535 bytes; in a `const` that is an error of compilation.
+    #[must_use]
+    pub const fn from_static(data: &'static [u8]) -> Self {
+        assert!(data.len() <= FIELD_BYTES_MAX, "longer than 65535 bytes");
+        Self(Bytes::from_static(data))
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
+    /// A copy in memory of its own, so that it does not keep a read buffer alive.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+}
+
+impl TryFrom<Bytes> for Binary {
+    type Error = TextError;
+
+    fn try_from(bytes: Bytes) -> Result<Self, TextError> {
+        if bytes.len() > FIELD_BYTES_MAX {
+            return Err(TextError::TooLong);
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<&[u8]> for Binary {
+    type Error = TextError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, TextError> {
+        if bytes.len() > FIELD_BYTES_MAX {
+            return Err(TextError::TooLong);
+        }
+        Ok(Self(Bytes::copy_from_slice(bytes)))
+    }
+}
+
+impl Deref for Binary {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Only the size: this type carries passwords and authentication data, which never enter a log.
+impl fmt::Debug for Binary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} bytes>", self.0.len())
+    }
+}
