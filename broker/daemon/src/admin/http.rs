@@ -1,0 +1,96 @@
+//! The routes of both HTTP services.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::api::{Kick, Kicked, Refusal, Reloaded, SessionRow, Status};
+use crate::server::Broker;
+
+/// Operator commands: for the Unix socket only.
+pub fn admin_routes(broker: Arc<Broker>) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/reload", post(reload))
+        .route("/stop", post(stop))
+        .route("/sessions", get(sessions))
+        .route("/sessions/kick", post(kick))
+        .route("/tls/failures", get(failures))
+        .with_state(broker)
+}
+
+/// Metrics and health: nothing here names a device or changes anything.
+pub fn metrics_routes(broker: Arc<Broker>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(broker)
+}
+
+async fn status(State(broker): State<Arc<Broker>>) -> Json<Status> {
+    Json(broker.status())
+}
+
+async fn reload(State(broker): State<Arc<Broker>>) -> Result<Json<Reloaded>, Response> {
+    let outcome = tokio::task::spawn_blocking(move || broker.reload("operator command")).await;
+    match outcome {
+        Ok(Ok(reloaded)) => Ok(Json(reloaded)),
+        Ok(Err(refused)) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, refused.problems())),
+        Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, vec![format!("the reload did not finish: {error}")])),
+    }
+}
+
+async fn stop(State(broker): State<Arc<Broker>>) -> Json<serde_json::Value> {
+    broker.request_stop();
+    Json(serde_json::json!({ "stopping": true }))
+}
+
+async fn sessions(State(broker): State<Arc<Broker>>) -> Json<Vec<SessionRow>> {
+    Json(broker.session_rows())
+}
+
+async fn kick(State(broker): State<Arc<Broker>>, Json(kick): Json<Kick>) -> Result<Json<Kicked>, Response> {
+    match broker.kick(&kick.name, kick.client_id.as_deref()) {
+        Ok(closed) => Ok(Json(Kicked { closed })),
+        Err(problem) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, vec![problem])),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Since {
+    #[serde(default)]
+    since: u64,
+}
+
+async fn failures(State(broker): State<Arc<Broker>>, Query(since): Query<Since>) -> Response {
+    Json(broker.tls_failures(since.since)).into_response()
+}
+
+async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
+    match broker.metrics_text() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be written: {error}\n")).into_response(),
+    }
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(broker): State<Arc<Broker>>) -> Response {
+    if broker.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    }
+}
+
+fn refuse(status: StatusCode, problems: Vec<String>) -> Response {
+    (status, Json(Refusal { problems })).into_response()
+}

@@ -1,0 +1,6 @@
+//! The ways in for operators: a Unix socket for commands, a loopback HTTP address for metrics and health.
+
+pub mod api;
+pub mod client;
+pub mod http;
+pub mod socket;

@@ -1,0 +1,84 @@
+//! The admin socket: HTTP over a Unix socket that only the broker's own user may open.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixListener;
+
+/// Why the admin socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another broker answers there.
+    #[error("a broker already answers at the admin socket {}: stop it, or give this one another [admin] socket", .0.display())]
+    InUse(PathBuf),
+    /// The path holds something else.
+    #[error("{} exists and is not a socket: remove it, or give another [admin] socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The operating system refused.
+    #[error("the admin socket {} cannot be made: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+/// A bound admin socket; its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct AdminSocket {
+    /// Where it is.
+    pub path: PathBuf,
+    listener: Option<UnixListener>,
+}
+
+impl AdminSocket {
+    /// Binds the socket with mode 0600. It is made in a folder that nobody else can enter and then moved into place,
+    /// so that there is no moment in which another user could open it.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let io = |source| SocketError::Io { path: path.to_owned(), source };
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+                return Err(SocketError::NotASocket(path.to_owned()));
+            }
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+                return Err(SocketError::InUse(path.to_owned()));
+            }
+            _ => {}
+        }
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(parent).map_err(io)?;
+        let private = parent.join(format!(".signet-{}", std::process::id()));
+        std::fs::create_dir_all(&private).map_err(io)?;
+        let made = Self::bind_inside(&private, path);
+        let cleaned = std::fs::remove_dir_all(&private);
+        let listener = made.map_err(io)?;
+        cleaned.map_err(io)?;
+        Ok(Self { path: path.to_owned(), listener: Some(listener) })
+    }
+
+    fn bind_inside(private: &Path, path: &Path) -> std::io::Result<UnixListener> {
+        std::fs::set_permissions(private, std::fs::Permissions::from_mode(0o700))?;
+        let inside = private.join("s");
+        let listener = UnixListener::bind(&inside)?;
+        std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&inside, path)?;
+        Ok(listener)
+    }
+
+    /// The listener, once.
+    pub fn take_listener(&mut self) -> Option<UnixListener> {
+        self.listener.take()
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the admin socket was already gone");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The command line, as clap reads it. What each command does is in the modules beside this one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Exit codes, the same for every command.
+pub mod exit {
+    /// The command did what it was asked to do.
+    pub const OK: u8 = 0;
+    /// The command ran and found something wrong: a problem in a file, a refused reload, a denied access.
+    pub const FOUND: u8 = 1;
+    /// The command line could not be understood, or a file or the running broker could not be reached.
+    pub const USAGE: u8 = 2;
+}
+
+/// An MQTT broker for devices that prove who they are with a certificate.
+#[derive(Debug, Parser)]
+#[command(
+    name = "signet",
+    version,
+    about = "An MQTT broker for devices that prove who they are with a certificate.",
+    long_about = "Signet speaks MQTT 3.1.1 and 5.0 over mutually authenticated TLS, takes the name in the client's\n\
+        certificate as the user, and enforces an access policy in the grammar of Mosquitto's acl_file.\n\n\
+        First steps:\n  \
+        signet dev                            development certificates and a broker on 127.0.0.1:8883\n  \
+        signet check --config signet.toml     every problem of a configuration, with line and column\n  \
+        signet run --config signet.toml       the broker\n\n\
+        Exit codes: 0 done; 1 ran and found something wrong; 2 could not run.",
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make development certificates if there are none, and run a broker on 127.0.0.1:8883.
+    Dev(DevArgs),
+    /// Run the broker.
+    Run(RunArgs),
+    /// Check a configuration and every file it names, without running.
+    Check(CheckArgs),
+    /// Translate the configuration of another broker.
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Ask an access policy: why is this allowed, what changes, what is doubtful.
+    #[command(subcommand)]
+    Acl(AclCommand),
+    /// Make a running broker read its files again; the old state stays if the new one is wrong.
+    Reload(AdminArgs),
+    /// Show what a running broker is doing.
+    Status(AdminArgs),
+    /// The sessions of a running broker.
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
+    /// TLS at a running broker.
+    #[command(subcommand)]
+    Tls(TlsCommand),
+    /// Stop a running broker in good order.
+    Stop(AdminArgs),
+}
+
+/// `signet dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Where the development certificates and the policy are kept.
+    #[arg(long, value_name = "DIR", default_value = "certs-dev/out")]
+    pub dir: PathBuf,
+    /// Where to listen. Only loopback addresses: the keys of a development setup lie in a folder.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8883")]
+    pub address: SocketAddr,
+    /// Make the files, say what they are, and do not run.
+    #[arg(long)]
+    pub no_run: bool,
+    /// The least severe log record shown.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log: LogLevelArg,
+}
+
+/// Log levels on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum LogLevelArg {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Source {
+    /// The configuration, TOML.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A mosquitto.conf, taken as it is. `signet import mosquitto` says how each option is understood.
+    #[arg(long, value_name = "FILE")]
+    pub mosquitto_conf: Option<PathBuf>,
+}
+
+/// `signet run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: Source,
+    /// Write the addresses that the broker listens on to this file, one a line, once it is ready.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// `signet check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: Source,
+    /// Print JSON for a program to read.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `signet import`.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Read a mosquitto.conf: each option kept, mapped, changed or unsupported, then the same as TOML.
+    Mosquitto {
+        /// The mosquitto.conf.
+        file: PathBuf,
+        /// Write the TOML here instead of to standard output. An existing file is never overwritten.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Print the report and the TOML as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `signet acl`.
+#[derive(Debug, Subcommand)]
+pub enum AclCommand {
+    /// Which rule decides about one access, and which were considered before it.
+    Why {
+        /// The certified name.
+        name: String,
+        /// What it wants to do.
+        access: AccessArg,
+        /// The topic; for `subscribe` a topic filter.
+        topic: String,
+        #[command(flatten)]
+        policy: PolicyArgs,
+        /// The role that the name has.
+        #[arg(long, value_enum, default_value = "device")]
+        role: RoleArg,
+        /// A group that the name is in; may be given several times.
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+        /// The MQTT client id, for policies that use %c. Default: the name.
+        #[arg(long, value_name = "ID")]
+        client_id: Option<String>,
+        /// Print JSON for a program to read.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What is wrong with, or doubtful in, a policy file.
+    Lint {
+        /// The policy.
+        file: PathBuf,
+        /// Accept `pattern` lines without %u, %c or %t, as Mosquitto does.
+        #[arg(long)]
+        allow_pattern_without_variable: bool,
+        /// Print JSON for a program to read.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Who gains and who loses what between two policies.
+    Diff {
+        /// The policy in force.
+        old: PathBuf,
+        /// The policy to come.
+        new: PathBuf,
+        /// Names to compare, besides those that the two files speak of; may be given several times.
+        #[arg(long = "name", value_name = "NAME")]
+        names: Vec<String>,
+        /// Accept `pattern` lines without %u, %c or %t, as Mosquitto does.
+        #[arg(long)]
+        allow_pattern_without_variable: bool,
+        /// Print JSON for a program to read.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which policy to ask.
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    /// The policy file.
+    #[arg(long, value_name = "FILE", conflicts_with = "config", required_unless_present = "config")]
+    pub file: Option<PathBuf>,
+    /// The configuration that names the policy file, its switches and the roles.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Kinds of access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccessArg {
+    /// Be sent messages of this topic.
+    Read,
+    /// Publish to this topic.
+    Write,
+    /// Subscribe to this filter.
+    Subscribe,
+}
+
+/// Roles on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum RoleArg {
+    Device,
+    Claim,
+    Operator,
+}
+
+/// How to reach a running broker.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// The broker's admin socket.
+    #[arg(long, value_name = "SOCKET", env = "SIGNET_SOCKET", conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+    /// The broker's configuration, which names the socket.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON for a program to read.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `signet sessions`.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// All sessions, connected or not.
+    List(AdminArgs),
+    /// Close the connections of a name. Its sessions stay; it may connect again.
+    Kick {
+        /// The certified name.
+        name: String,
+        /// Only this client id.
+        #[arg(long, value_name = "ID")]
+        client_id: Option<String>,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+/// `signet tls`.
+#[derive(Debug, Subcommand)]
+pub enum TlsCommand {
+    /// Handshakes that failed: who, why, and what to do, grouped by cause and peer.
+    Failures {
+        /// Each failure by itself, oldest first.
+        #[arg(long)]
+        each: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}

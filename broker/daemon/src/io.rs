@@ -1,0 +1,134 @@
+//! The byte stream below TLS, made so that it can move from one runtime to another.
+//!
+//! A handshake costs a hundred times what a message costs, so handshakes run on a runtime of their own and the
+//! socket is handed to the traffic runtime afterwards. A tokio socket is bound to the reactor that registered it,
+//! and a TLS stream cannot be taken apart: [`PeerIo`] is therefore a socket that can be lifted out of the finished
+//! stream and put back on the other side.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A TCP socket with the bytes that were read from it before TLS began (the ClientHello).
+#[derive(Debug)]
+pub struct PeerIo {
+    socket: Option<TcpStream>,
+    replay: BytesMut,
+}
+
+impl PeerIo {
+    /// A stream that yields `replay` first, then what the socket brings.
+    pub fn new(socket: TcpStream, replay: BytesMut) -> Self {
+        Self { socket: Some(socket), replay }
+    }
+
+    /// Takes the socket off its reactor. Until [`PeerIo::attach`] every operation fails with `NotConnected`.
+    pub fn detach(&mut self) -> io::Result<std::net::TcpStream> {
+        self.socket.take().ok_or_else(not_attached)?.into_std()
+    }
+
+    /// Registers the socket with the reactor of the runtime that this is called on.
+    pub fn attach(&mut self, socket: std::net::TcpStream) -> io::Result<()> {
+        self.socket = Some(TcpStream::from_std(socket)?);
+        Ok(())
+    }
+
+    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.socket.as_mut().map(Pin::new).ok_or_else(not_attached)
+    }
+}
+
+fn not_attached() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the socket is between two runtimes")
+}
+
+impl AsyncRead for PeerIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.replay.is_empty() {
+            let count = self.replay.len().min(buf.remaining());
+            buf.put_slice(&self.replay[..count]);
+            self.replay.advance(count);
+            if self.replay.is_empty() {
+                self.replay = BytesMut::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        self.socket()?.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for PeerIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.socket()?.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.socket()?.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket()?.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn a_stream_moves_to_another_runtime_and_keeps_its_replayed_bytes() {
+        let first = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (mut io, mut peer) = first.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (socket, _) = listener.accept().await.unwrap();
+            (PeerIo::new(socket, BytesMut::from(&b"hello"[..])), peer)
+        });
+        let socket = io.detach().unwrap();
+        std::io::Write::write_all(&mut peer, b" world").unwrap();
+        let text = second.block_on(async {
+            io.attach(socket).unwrap();
+            let mut text = [0u8; 11];
+            io.read_exact(&mut text).await.unwrap();
+            io.write_all(b"ok").await.unwrap();
+            text
+        });
+        assert_eq!(&text, b"hello world");
+        let mut answer = [0u8; 2];
+        std::io::Read::read_exact(&mut peer, &mut answer).unwrap();
+        assert_eq!(&answer, b"ok");
+    }
+
+    #[test]
+    fn a_detached_stream_fails_instead_of_hanging() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let _peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut io = PeerIo::new(socket, BytesMut::new());
+            let _socket = io.detach().unwrap();
+            let error = io.write_all(b"x").await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        });
+    }
+}

@@ -1,0 +1,318 @@
+//! One connection after its handshake: bytes in, packets to the core, actions out, bytes out.
+//!
+//! The task is one hand-written future. It is woken by its socket, its timer, its session's mailbox and its
+//! [`Handle`](crate::directory::Handle); each wake does all there is to do, and everything that one wake produces
+//! leaves in as few TLS records as possible. While it waits, it holds no buffer of its own.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use signet_core::{Action, Actions, CloseReason, Connection, Input, Mono, Now, Peer};
+use signet_wire::{Version, decode_connect, decode_from_client, encode, frame};
+use tokio::io::AsyncWrite;
+use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::directory::{Order, Registration};
+use crate::io::PeerIo;
+use crate::server::Broker;
+
+/// Room for one read from TLS: a record of the largest size.
+const READ_BYTES: usize = 16 * 1024;
+/// With less room than this, more is made before reading.
+const READ_BYTES_MIN: usize = 2 * 1024;
+/// With so much encoded output waiting for the socket, the task neither reads nor takes messages for the peer.
+const OUTBOUND_BYTES_HIGH: usize = 64 * 1024;
+/// After so many bytes the task lets others run.
+const TURN_BYTES_MAX: usize = 256 * 1024;
+/// How long the last words may take.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
+/// What is read and thrown away after a farewell, so that the peer sees it instead of a reset.
+const FAREWELL_BYTES_MAX: usize = 16 * 1024;
+
+/// Runs one authenticated connection to its end.
+pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, peer: Peer, registration: Registration, ends: Mono) {
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let now = broker.clock.now();
+    let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
+    let mut link = Link {
+        stream,
+        connection,
+        inbound: BytesMut::new(),
+        outbound: BytesMut::new(),
+        actions: Actions::default(),
+        timer: None,
+        armed: Mono::START,
+        ends,
+        phase: Phase::Open,
+        registration,
+        broker,
+    };
+    poll_fn(|cx| link.poll_guarded(cx)).await;
+}
+
+enum Phase {
+    /// Packets flow.
+    Open,
+    /// The core has closed the connection; its last words are on their way.
+    Farewell { until: Mono, shut: bool, drained: usize },
+}
+
+struct Link {
+    stream: TlsStream<PeerIo>,
+    connection: Connection,
+    inbound: BytesMut,
+    outbound: BytesMut,
+    actions: Actions,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When `timer` fires.
+    armed: Mono,
+    /// When the certificate ends, and with it the connection.
+    ends: Mono,
+    phase: Phase,
+    registration: Registration,
+    broker: Arc<Broker>,
+}
+
+/// What reading brought.
+enum Inbound {
+    Bytes(usize),
+    Closed,
+    Nothing,
+}
+
+impl Link {
+    /// [`Link::poll`], with the promise that a panic in this connection's work ends this connection only.
+    fn poll_guarded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.poll(cx))) {
+            Ok(poll) => poll,
+            Err(_) => {
+                self.broker.count_panic(self.registration.handle());
+                let now = self.broker.clock.now();
+                let detached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    self.connection.handle(Input::PeerClosed, now, &mut self.actions);
+                }));
+                if detached.is_err() {
+                    tracing::error!(id = self.registration.handle().id, "the session could not be released after a panic");
+                }
+                Poll::Ready(())
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut now = self.broker.clock.now();
+        if matches!(self.phase, Phase::Open) {
+            if let Some(Order::Close(reason)) = self.registration.handle().poll_order(cx.waker()) {
+                self.input(Input::Close(reason), now);
+            }
+            let mut turn = 0;
+            while matches!(self.phase, Phase::Open) {
+                match self.turn(cx, now) {
+                    Ok(0) => break,
+                    Ok(bytes) => turn += bytes,
+                    Err(error) => return self.lost(&error, now),
+                }
+                if turn >= TURN_BYTES_MAX {
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+                now = self.broker.clock.now();
+            }
+        }
+        if matches!(self.phase, Phase::Farewell { .. }) {
+            return self.poll_farewell(cx, now);
+        }
+        self.give_back_buffers();
+        self.poll_timer(cx, now)
+    }
+
+    /// One round of all there is to do. The number of bytes that moved, 0 when everything waits.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<usize> {
+        let mut moved = 0;
+        if self.outbound.len() < OUTBOUND_BYTES_HIGH {
+            if self.connection.wants_drain() {
+                self.input(Input::Wake, now);
+                moved += 1;
+            }
+            match self.poll_inbound(cx)? {
+                Inbound::Bytes(count) => {
+                    moved += count;
+                    self.take_packets(now);
+                }
+                Inbound::Closed => {
+                    self.input(Input::PeerClosed, now);
+                    return Ok(moved);
+                }
+                Inbound::Nothing => {}
+            }
+        }
+        moved += self.poll_outbound(cx)?;
+        Ok(moved)
+    }
+
+    fn poll_inbound(&mut self, cx: &mut Context<'_>) -> io::Result<Inbound> {
+        if self.inbound.capacity() - self.inbound.len() < READ_BYTES_MIN {
+            self.inbound.reserve(READ_BYTES);
+        }
+        match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound) {
+            Poll::Pending => Ok(Inbound::Nothing),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Inbound::Closed),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(0)) => Ok(Inbound::Closed),
+            Poll::Ready(Ok(count)) => Ok(Inbound::Bytes(count)),
+        }
+    }
+
+    /// Every whole packet that has arrived goes to the core.
+    fn take_packets(&mut self, now: Now) {
+        while matches!(self.phase, Phase::Open) {
+            let input = match frame(&mut self.inbound, self.connection.packet_bytes_max()) {
+                Ok(None) => return,
+                Ok(Some(frame)) => match self.connection.version() {
+                    None => Input::Connect(decode_connect(frame)),
+                    Some(version) => match decode_from_client(frame, version) {
+                        Ok(packet) => Input::Packet(packet),
+                        Err(error) => Input::Undecodable(error),
+                    },
+                },
+                Err(error) => Input::Unframable(error),
+            };
+            self.input(input, now);
+        }
+    }
+
+    /// One input into the core, and its actions carried out in order.
+    fn input(&mut self, input: Input, now: Now) {
+        self.connection.handle(input, now, &mut self.actions);
+        let version = self.connection.version().unwrap_or(Version::V311);
+        for action in self.actions.drain() {
+            match action {
+                Action::Send(packet) => {
+                    if let Err(error) = encode(&packet, version, &mut self.outbound) {
+                        tracing::error!(%error, "a packet of our own could not be encoded and was left out");
+                    }
+                }
+                Action::Deliver(delivery) => delivery.write(version, &mut self.outbound),
+                Action::Note(event) => self.broker.note(self.registration.handle(), &event, now),
+                Action::Close(reason) => {
+                    self.broker.closed(self.registration.handle(), &self.connection, &reason, now);
+                    self.phase = Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
+                }
+            }
+        }
+    }
+
+    fn poll_outbound(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
+        let mut moved = 0;
+        while !self.outbound.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.outbound)? {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => {
+                    self.outbound.advance(count);
+                    moved += count;
+                }
+            }
+        }
+        // What TLS holds back because the socket was full goes out when the socket has room again.
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(moved),
+        }
+    }
+
+    /// The last words are written, the sending half is closed, and what the peer still says is read for a moment:
+    /// closing a socket with unread bytes would reset it, and the peer might never see why it was closed.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
+        if self.poll_outbound(cx).is_err() {
+            return Poll::Ready(());
+        }
+        let Phase::Farewell { until, shut, drained } = &mut self.phase else { return Poll::Ready(()) };
+        if now.mono >= *until || *drained >= FAREWELL_BYTES_MAX {
+            return Poll::Ready(());
+        }
+        let until = *until;
+        if self.outbound.is_empty() && !*shut {
+            match Pin::new(&mut self.stream).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => *shut = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+        }
+        if *shut {
+            loop {
+                self.inbound.clear();
+                match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound) {
+                    Poll::Ready(Ok(count)) if count > 0 && *drained < FAREWELL_BYTES_MAX => *drained += count,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+        }
+        self.arm(until);
+        match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Waits for the next deadline of the core or of the certificate.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
+        loop {
+            let deadline = self.connection.next_deadline().map_or(self.ends, |next| next.min(self.ends));
+            // A deadline that moved away (every packet moves the keep alive) leaves the timer as it is: it fires early
+            // once, and is set again then. Setting it for every packet would cost more than the packet.
+            if self.timer.is_none() || self.armed > deadline {
+                self.arm(deadline);
+            }
+            let Some(timer) = self.timer.as_mut() else { return Poll::Pending };
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+            let now = Now { mono: self.broker.clock.mono().max(now.mono), ..now };
+            if now.mono >= self.ends {
+                self.input(Input::Close(CloseReason::CertificateExpired), now);
+            } else if self.connection.next_deadline().is_some_and(|next| next <= now.mono) {
+                self.input(Input::Deadline, now);
+            }
+            if matches!(self.phase, Phase::Farewell { .. }) {
+                return self.poll_farewell(cx, now);
+            }
+            if !self.outbound.is_empty() || self.connection.wants_drain() {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    fn arm(&mut self, at: Mono) {
+        let instant = self.broker.clock.instant(at);
+        match self.timer.as_mut() {
+            Some(timer) => timer.as_mut().reset(instant),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(instant))),
+        }
+        self.armed = at;
+    }
+
+    /// The network took the connection away.
+    fn lost(&mut self, error: &io::Error, now: Now) -> Poll<()> {
+        tracing::debug!(id = self.registration.handle().id, %error, "the connection was lost");
+        self.input(Input::PeerClosed, now);
+        Poll::Ready(())
+    }
+
+    /// A connection that waits holds no buffers; ten thousand of them then hold none.
+    fn give_back_buffers(&mut self) {
+        if self.inbound.is_empty() && self.inbound.capacity() > 0 {
+            self.inbound = BytesMut::new();
+        }
+        if self.outbound.is_empty() && self.outbound.capacity() > 0 {
+            self.outbound = BytesMut::new();
+        }
+    }
+}
