@@ -2,7 +2,7 @@
 
 use crate::Problem;
 use signet_acl::ParseOptions;
-use signet_identity::{IdentitySource, NameRule, ThingName};
+use signet_identity::{GroupName, IdentitySource, NameRule, ThingName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -130,21 +130,23 @@ pub struct Identity {
     /// Names whose bearers are operators.
     pub operators: BTreeSet<ThingName>,
     /// Groups of names; a policy grants rights to a group with `role GROUP`.
-    pub groups: BTreeMap<String, BTreeSet<ThingName>>,
+    pub groups: BTreeMap<GroupName, BTreeSet<ThingName>>,
 }
 
 impl Identity {
-    /// The groups that `name` is in, in alphabetical order.
-    pub fn groups_of<'a>(&'a self, name: &'a ThingName) -> impl Iterator<Item = &'a str> {
-        self.groups.iter().filter(|(_, members)| members.contains(name)).map(|(group, _)| group.as_str())
+    /// The groups that `name` is in, in alphabetical order; at most [`signet_identity::GROUPS_MAX`].
+    pub fn groups_of<'a>(&'a self, name: &'a ThingName) -> impl Iterator<Item = &'a GroupName> {
+        self.groups.iter().filter(|(_, members)| members.contains(name)).map(|(group, _)| group)
     }
 }
 
 /// `[limits]`: bounds in the unit that the name ends with, or in items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest MQTT packet accepted, in bytes with its header. Told to 5.0 clients as Maximum Packet Size.
-    pub packet_bytes_max: u32,
+    /// Largest packet of an admitted client, in bytes with its header.
+    pub packet_bytes_max: NonZeroU32,
+    /// Largest CONNECT, in bytes with its header.
+    pub connect_packet_bytes_max: NonZeroU32,
     /// From the end of the TLS handshake to a complete CONNECT.
     pub connect_timeout: Duration,
     /// TLS handshakes under way at once, over all listeners.
@@ -153,32 +155,61 @@ pub struct Limits {
     pub handshakes_per_address_per_second: Option<NonZeroU32>,
     /// Connections that one address may hold open; `None`: as many as it likes.
     pub connections_per_address_max: Option<NonZeroU32>,
-    /// QoS 1 and 2 messages that wait for one session beyond those in flight.
-    pub queued_messages_max: NonZeroU32,
-    /// Bytes of messages that wait for one session.
-    pub queued_bytes_max: u64,
-    /// Encoded bytes that wait for one socket.
-    pub outbox_bytes_max: u64,
-    /// QoS 1 and 2 messages unacknowledged at once, each way. Told to 5.0 clients as Receive Maximum.
-    pub inflight_max: NonZeroU16,
-    /// Subscriptions of one session.
-    pub subscriptions_per_session_max: NonZeroU32,
+    /// Longest client id, in bytes.
+    pub client_id_bytes_max: usize,
+    /// Longest keep alive, in whole seconds; `None`: the client decides.
+    pub keep_alive_secs_max: Option<NonZeroU16>,
+    /// The longest that a session outlives its connection, in whole seconds; `u32::MAX`: for ever.
+    pub session_expiry_secs_max: u32,
+    /// Longest will delay, in whole seconds.
+    pub will_delay_secs_max: u32,
     /// Sessions in the broker, connected or not.
-    pub sessions_max: NonZeroU32,
+    pub sessions_max: usize,
     /// Sessions of one principal.
-    pub sessions_per_principal_max: NonZeroU32,
+    pub sessions_per_principal_max: usize,
+    /// Subscriptions of one session.
+    pub subscriptions_per_session_max: usize,
     /// Levels of a topic name or filter.
-    pub topic_levels_max: NonZeroU16,
-    /// Topic aliases of one connection, each way; 0 switches them off.
-    pub topic_alias_max: u16,
+    pub topic_levels_max: usize,
+    /// QoS 1 and 2 messages in flight from a client.
+    pub receive_max: NonZeroU16,
+    /// QoS 2 identifiers that a 3.1.1 client may hold without releasing them.
+    pub unreleased_qos2_max: usize,
+    /// QoS 1 and 2 messages in flight to a client.
+    pub inflight_max: NonZeroU16,
+    /// QoS 1 and 2 messages that wait for one session beyond those in flight.
+    pub queued_messages_max: usize,
+    /// Bytes of messages that wait for a session that is not connected.
+    pub queued_bytes_max: usize,
+    /// Bytes of messages that wait for a connected client.
+    pub outbox_bytes_max: usize,
+    /// What happens to a connected client whose QoS 1 and 2 messages pass `outbox_bytes_max`.
+    pub slow_consumer: SlowConsumer,
+    /// Bytes of messages handed to one connection before others have their turn.
+    pub drain_bytes_max: usize,
+    /// Retained messages that wait for one session after its subscriptions.
+    pub retained_replay_max: usize,
+    /// Highest topic alias that a client may use; 0: none.
+    pub topic_alias_in_max: u16,
+    /// Topic aliases used towards a client; 0: none.
+    pub topic_alias_out_max: u16,
     /// Retained messages in the broker.
-    pub retained_messages_max: u32,
+    pub retained_messages_max: usize,
     /// Bytes of retained messages in the broker.
-    pub retained_bytes_max: u64,
-    /// The longest that a session outlives its connection; `None`: for ever.
-    pub session_expiry_max: Option<Duration>,
-    /// The longest keep alive; also imposed on clients that ask for none.
-    pub keep_alive_max: Duration,
+    pub retained_bytes_max: usize,
+    /// Retained messages of one principal.
+    pub retained_messages_per_principal_max: usize,
+    /// Bytes of retained messages of one principal.
+    pub retained_bytes_per_principal_max: usize,
+}
+
+/// What happens to a connected client whose QoS 1 and 2 messages pass `outbox_bytes_max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// Its connection ends with 0x97.
+    Close,
+    /// The newest message is dropped and counted.
+    DropNewest,
 }
 
 /// `[admin]`: the ways in for operators.

@@ -11,15 +11,20 @@
 //! Apart from the two `load` functions, which read the named files, nothing in this crate touches disk, clock or
 //! network: whether a certificate exists and matches its key is for the daemon to say.
 
+mod check;
 mod checked;
 pub mod mosquitto;
 mod problem;
+mod raw;
+mod schema;
+mod value;
 
 pub use checked::{
-    Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel, PostQuantum,
-    Store, System, TlsVersions,
+    Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
+    PostQuantum, SlowConsumer, Store, System, TlsVersions,
 };
 pub use problem::{Problem, render};
+pub use schema::{KEYS, Key, Section, TakesEffect};
 
 use std::path::Path;
 
@@ -41,8 +46,8 @@ pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
 /// # Errors
 /// Every problem of the text, in the order of the lines.
 pub fn parse(text: &str, file: &Path) -> Result<Checked, Vec<Problem>> {
-    let _ = (text, file);
-    todo!()
+    let (root, syntax) = raw::parse(text, file);
+    check::check(&root, file, file.parent().unwrap_or(Path::new("")), syntax)
 }
 
 /// Reads a configuration file as text, bounded by [`FILE_BYTES_MAX`].
@@ -56,6 +61,9 @@ fn read(path: &Path) -> Result<String, Problem> {
         return Err(unreadable(format!("it is longer than {FILE_BYTES_MAX} bytes")));
     }
     String::from_utf8(bytes).map_err(|error| {
-        unreadable(format!("it is not UTF-8 text (byte {} is the first wrong one)", error.utf8_error().valid_up_to()))
+        unreadable(format!(
+            "it is not UTF-8 text (byte {} is the first wrong one)",
+            error.utf8_error().valid_up_to()
+        ))
     })
 }

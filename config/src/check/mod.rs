@@ -1,0 +1,189 @@
+//! Raw tree to checked settings: every problem is noted and the check goes on with the default, so that one run
+//! reports them all.
+
+mod read;
+mod sections;
+
+use crate::problem::Problem;
+use crate::raw::{At, Table, Value};
+use crate::schema::{KEYS, Section};
+use crate::{Checked, Store};
+use read::View;
+use std::path::Path;
+
+/// Checks a whole configuration. Relative paths are relative to `base`.
+///
+/// `syntax` are the problems that reading the text gave. When there are any, what seems to be missing may be what could not be
+/// read, and a second problem on the same line is most likely the same mistake: neither is reported.
+pub(crate) fn check(
+    root: &Table,
+    file: &Path,
+    base: &Path,
+    syntax: Vec<Problem>,
+) -> Result<Checked, Vec<Problem>> {
+    let mut checker =
+        Checker { file, base, incomplete: !syntax.is_empty(), problems: Vec::new(), warnings: Vec::new() };
+    checker.root_keys(root);
+    let listeners = checker.listeners(root);
+    let identity = checker.identity(root, &listeners);
+    let checked = Checked {
+        file: file.to_owned(),
+        acl: checker.acl(root),
+        identity,
+        limits: checker.limits(root),
+        admin: checker.admin(root),
+        log: checker.log(root),
+        store: checker.store(root),
+        system: checker.system(root),
+        listeners,
+        warnings: std::mem::take(&mut checker.warnings),
+    };
+    let mut problems = syntax;
+    let broken: Vec<_> = problems.iter().map(|problem| (problem.file.clone(), problem.line)).collect();
+    problems.extend(checker.problems.into_iter().filter(|p| !broken.contains(&(p.file.clone(), p.line))));
+    if problems.is_empty() {
+        return Ok(checked);
+    }
+    problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    Err(problems)
+}
+
+/// What one run collects.
+pub(crate) struct Checker<'a> {
+    file: &'a Path,
+    base: &'a Path,
+    /// The text had syntax errors: absence proves nothing.
+    incomplete: bool,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn note(&self, at: &At, message: String, hint: Option<String>) -> Problem {
+        let file = at.file.as_deref().unwrap_or(self.file).to_owned();
+        Problem { file, line: at.line, column: at.column, message, hint }
+    }
+
+    fn problem(&mut self, at: &At, message: impl Into<String>) {
+        let problem = self.note(at, message.into(), None);
+        self.problems.push(problem);
+    }
+
+    fn problem_with_hint(&mut self, at: &At, message: impl Into<String>, hint: impl Into<String>) {
+        let problem = self.note(at, message.into(), Some(hint.into()));
+        self.problems.push(problem);
+    }
+
+    fn warning(&mut self, at: &At, message: impl Into<String>, hint: impl Into<String>) {
+        let problem = self.note(at, message.into(), Some(hint.into()));
+        self.warnings.push(problem);
+    }
+
+    /// Something is not there that must be.
+    fn missing(&mut self, at: &At, message: impl Into<String>, hint: impl Into<String>) {
+        if !self.incomplete {
+            self.problem_with_hint(at, message, hint);
+        }
+    }
+
+    fn root_keys(&mut self, root: &Table) {
+        for entry in &root.entries {
+            if Section::ALL.iter().any(|section| section.name() == entry.name) {
+                continue;
+            }
+            let tables = Section::ALL.map(Section::name);
+            let hint = match nearest(&entry.name, tables.into_iter()) {
+                Some(name) => Some(format!("did you mean {}?", header_of(name))),
+                None => home_of(&entry.name, None),
+            };
+            let what = if matches!(entry.node.value, Value::Table(_)) { "table" } else { "key" };
+            let problem = self.note(&entry.at, format!("unknown {what} \"{}\"", entry.name), hint);
+            self.problems.push(problem);
+        }
+    }
+
+    /// The one table of that section, its keys looked at; a view of nothing when it is absent.
+    fn section<'t>(&mut self, root: &'t Table, section: Section) -> View<'t> {
+        let Some(entry) = root.get(section.name()) else {
+            return View { section, at: At::default(), table: None };
+        };
+        match &entry.node.value {
+            Value::Table(table) => self.view(section, &entry.node.at, table),
+            other => {
+                let message = format!("\"{}\" must be a table, not {}", entry.name, other.kind());
+                self.problem_with_hint(&entry.at, message, format!("write {} once", section.header()));
+                View { section, at: entry.at.clone(), table: None }
+            }
+        }
+    }
+
+    /// A table of that section, its unknown keys reported and its required ones missed.
+    fn view<'t>(&mut self, section: Section, at: &At, table: &'t Table) -> View<'t> {
+        for entry in &table.entries {
+            if crate::schema::find(section, &entry.name).is_some() {
+                continue;
+            }
+            let message = format!("unknown key \"{}\" in {}", entry.name, section.header());
+            let hint = unknown_key_hint(section, &entry.name);
+            let problem = self.note(&entry.at, message, hint);
+            self.problems.push(problem);
+        }
+        for key in section.keys().filter(|key| key.required) {
+            if table.get(key.name).is_none() {
+                self.missing(at, format!("{} has no \"{}\"", section.header(), key.name), key.about);
+            }
+        }
+        View { section, at: at.clone(), table: Some(table) }
+    }
+
+    fn store(&mut self, root: &Table) -> Store {
+        let view = self.section(root, Section::Store);
+        if let Some(entry) = view.table.and_then(|table| table.get("durability"))
+            && let Value::Text(word) = &entry.node.value
+            && (word == "strict" || word == "batched")
+        {
+            let message = format!("durability = \"{word}\" is not available in this version");
+            self.problem_with_hint(
+                &entry.node.at,
+                message,
+                "sessions and messages are kept in memory: write \"memory\", or nothing",
+            );
+            return Store::Memory;
+        }
+        self.choice(&view, "durability");
+        Store::Memory
+    }
+}
+
+/// Where a key that is not in this table might have been meant to be.
+fn unknown_key_hint(section: Section, name: &str) -> Option<String> {
+    if section == Section::Store && name == "directory" {
+        return Some(
+            "this version keeps state in memory and has no directory for it: remove the key".to_owned(),
+        );
+    }
+    if let Some(home) = home_of(name, Some(section)) {
+        return Some(home);
+    }
+    nearest(name, section.keys().map(|key| key.name)).map(|key| format!("did you mean \"{key}\"?"))
+}
+
+/// The other table that has a key of exactly that name.
+fn home_of(name: &str, not_in: Option<Section>) -> Option<String> {
+    let key = KEYS.iter().find(|key| key.name == name && Some(key.section) != not_in)?;
+    Some(format!("\"{name}\" belongs in {}", key.section.header()))
+}
+
+fn header_of(table: &str) -> &'static str {
+    Section::ALL.iter().find(|section| section.name() == table).map_or("", |section| section.header())
+}
+
+/// The candidate that a typing mistake would turn into `name`, if there is one.
+pub(crate) fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let written = name.to_ascii_lowercase().replace('_', "-");
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(&written, &candidate.replace('_', "-")), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).clamp(1, 4))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,412 @@
+//! The tables of the file, one function each, with what must hold between their keys.
+
+use super::Checker;
+use super::read::View;
+use crate::raw::{At, Node, Table, Value};
+use crate::schema::Section;
+use crate::{
+    Acl, Admin, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel, PostQuantum,
+    SlowConsumer, System, TlsVersions,
+};
+use signet_acl::ParseOptions;
+use signet_identity::{GROUPS_MAX, GroupName, IdentitySource, NameRule, ThingName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+impl Checker<'_> {
+    pub(super) fn listeners(&mut self, root: &Table) -> Vec<Listener> {
+        let Some(entry) = root.get(Section::Listener.name()) else {
+            self.missing(
+                &At::default(),
+                "there is no [[listener]]",
+                "a broker needs at least one address to listen on",
+            );
+            return Vec::new();
+        };
+        let mut listeners: Vec<Listener> = Vec::new();
+        match &entry.node.value {
+            Value::List(nodes) if nodes.iter().all(|node| matches!(node.value, Value::Table(_))) => {
+                for node in nodes {
+                    let Value::Table(table) = &node.value else { continue };
+                    let view = self.view(Section::Listener, &node.at, table);
+                    let listener = self.listener(&view);
+                    self.refuse_same_door(&listeners, listener.address, &view.place("address"));
+                    listeners.push(listener);
+                }
+            }
+            Value::Table(_) => {
+                self.problem_with_hint(
+                    &entry.at,
+                    "[listener] must be a list of tables",
+                    "write [[listener]], with two brackets",
+                );
+            }
+            other => {
+                let message = format!("\"listener\" must be a list of tables, not {}", other.kind());
+                self.problem_with_hint(&entry.at, message, "write [[listener]] once for each address");
+            }
+        }
+        if let (Value::List(nodes), true) = (&entry.node.value, listeners.is_empty())
+            && nodes.is_empty()
+        {
+            self.missing(
+                &entry.node.at,
+                "there is no [[listener]]",
+                "a broker needs at least one address to listen on",
+            );
+        }
+        listeners
+    }
+
+    /// Two listeners cannot have the same door: the second bind would fail at the start.
+    fn refuse_same_door(&mut self, others: &[Listener], address: SocketAddr, at: &At) {
+        let same = |other: &&Listener| {
+            address.port() != 0
+                && other.address.port() == address.port()
+                && other.address.is_ipv4() == address.is_ipv4()
+                && (other.address.ip() == address.ip()
+                    || other.address.ip().is_unspecified()
+                    || address.ip().is_unspecified())
+        };
+        if let Some(other) = others.iter().find(same) {
+            self.problem(at, format!("{address} is taken by the listener on {}", other.address));
+        }
+    }
+
+    fn listener(&mut self, view: &View<'_>) -> Listener {
+        let client_ca = self.files(view, "client-ca");
+        if view.is_empty_list("client-ca") {
+            let at = view.place("client-ca");
+            self.problem_with_hint(
+                &at,
+                "\"client-ca\" is empty",
+                "without a trust anchor no client certificate can be accepted",
+            );
+        }
+        let crl_stale = self.crl_stale(view);
+        let identity = match self.choice(view, "identity") {
+            "san-uri" => IdentitySource::SanUri,
+            "san-dns" => IdentitySource::SanDns,
+            "fingerprint" => IdentitySource::Fingerprint,
+            _ => IdentitySource::Cn,
+        };
+        Listener {
+            address: self.listen_address(view),
+            certificate: self.file(view, "certificate"),
+            private_key: self.file(view, "private-key"),
+            client_ca,
+            crl: self.files(view, "crl"),
+            crl_stale,
+            tls_versions: self.tls_versions(view),
+            identity,
+            names: self.name_rule(view, identity),
+            client_id: match self.choice(view, "client-id") {
+                "identity" => ClientIdRule::Identity,
+                "identity-prefix" => ClientIdRule::IdentityPrefix,
+                _ => ClientIdRule::Any,
+            },
+            connections_max: self.some_u32(view, "max-connections"),
+            fragment_bytes_max: u16::try_from(self.bytes(view, "max-fragment-size"))
+                .ok()
+                .and_then(NonZeroU16::new)
+                .unwrap_or(NonZeroU16::MIN),
+            session_tickets: u8::try_from(self.count(view, "session-tickets")).unwrap_or_default(),
+            require_client_auth_eku: self.flag(view, "require-client-auth-eku"),
+            post_quantum: match self.choice(view, "post-quantum") {
+                "off" => PostQuantum::Off,
+                _ => PostQuantum::Prefer,
+            },
+            handshake_timeout: self.time(view, "handshake-timeout"),
+        }
+    }
+
+    fn crl_stale(&mut self, view: &View<'_>) -> CrlStale {
+        let grace = self.time(view, "crl-grace");
+        let stale = match self.choice(view, "crl-stale") {
+            "grace" => CrlStale::Grace(grace),
+            "warn" => CrlStale::Warn,
+            _ => CrlStale::Reject,
+        };
+        if view.has("crl-grace") && !matches!(stale, CrlStale::Grace(_)) {
+            let at = view.place("crl-grace");
+            self.problem_with_hint(
+                &at,
+                "\"crl-grace\" has no effect",
+                "write crl-stale = \"grace\", or remove it",
+            );
+        }
+        stale
+    }
+
+    fn tls_versions(&mut self, view: &View<'_>) -> TlsVersions {
+        let versions = self.choices(view, "tls-versions");
+        match (versions.contains(&"1.2"), versions.contains(&"1.3")) {
+            (true, false) => TlsVersions::V12,
+            (false, true) => TlsVersions::V13,
+            _ => TlsVersions::V12AndV13,
+        }
+    }
+
+    pub(super) fn acl(&mut self, root: &Table) -> Acl {
+        if root.get(Section::Acl.name()).is_none() {
+            self.missing(
+                &At::default(),
+                "there is no [acl]",
+                "without a policy nobody may do anything: write [acl] with file = \"acl.conf\"",
+            );
+        }
+        let view = self.section(root, Section::Acl);
+        Acl {
+            file: self.file(&view, "file"),
+            options: ParseOptions {
+                subscribe_check: self.flag(&view, "subscribe-check"),
+                allow_pattern_without_variable: self.flag(&view, "allow-pattern-without-variable"),
+                ..ParseOptions::default()
+            },
+        }
+    }
+
+    pub(super) fn identity(&mut self, root: &Table, listeners: &[Listener]) -> Identity {
+        let view = self.section(root, Section::Identity);
+        let operators = match view.table.and_then(|table| table.get("operators")) {
+            Some(entry) => self.names(&entry.node, "operators", listeners),
+            None => BTreeSet::new(),
+        };
+        let mut groups = BTreeMap::new();
+        if let Some(entry) = view.table.and_then(|table| table.get("groups")) {
+            let Value::Table(table) = &entry.node.value else {
+                let message = format!("\"groups\" must be a table, not {}", entry.node.value.kind());
+                self.problem_with_hint(&entry.node.at, message, "write [identity.groups], and a line such as pumps = [\"pump-1\", \"pump-2\"] for each group");
+                return Identity { operators, groups };
+            };
+            for group in &table.entries {
+                let members = self.names(&group.node, &group.name, listeners);
+                if let Some(name) = self.group_name(&group.name, &group.at) {
+                    groups.insert(name, members);
+                }
+            }
+            self.refuse_crowded(&groups, &entry.node.at);
+        }
+        Identity { operators, groups }
+    }
+
+    fn group_name(&mut self, name: &str, at: &At) -> Option<GroupName> {
+        match GroupName::try_from(name) {
+            Ok(group) => Some(group),
+            Err(error) => {
+                self.problem(at, format!("{name:?} cannot name a group: {error}"));
+                None
+            }
+        }
+    }
+
+    /// A principal has a bounded number of groups; one name in more of them is a mistake better found here.
+    fn refuse_crowded(&mut self, groups: &BTreeMap<GroupName, BTreeSet<ThingName>>, at: &At) {
+        let mut counts: BTreeMap<&ThingName, usize> = BTreeMap::new();
+        for name in groups.values().flatten() {
+            *counts.entry(name).or_default() += 1;
+        }
+        if let Some((name, count)) = counts.into_iter().find(|(_, count)| *count > GROUPS_MAX) {
+            self.problem(at, format!("\"{}\" is in {count} groups, more than {GROUPS_MAX}", name.as_str()));
+        }
+    }
+
+    /// A list of names, each of which at least one listener accepts, and none twice.
+    fn names(&mut self, node: &Node, key: &str, listeners: &[Listener]) -> BTreeSet<ThingName> {
+        let mut names = BTreeSet::new();
+        let Value::List(nodes) = &node.value else {
+            self.problem(&node.at, format!("\"{key}\" must be a list of names, not {}", node.value.kind()));
+            return names;
+        };
+        for node in nodes {
+            let Value::Text(text) = &node.value else {
+                self.problem(
+                    &node.at,
+                    format!("a name in \"{key}\" must be a string, not {}", node.value.kind()),
+                );
+                continue;
+            };
+            let own = NameRule::default();
+            let rules = listeners.iter().map(|listener| &listener.names).chain(std::iter::once(&own));
+            let Some(name) = rules.map(|rule| ThingName::new(text, rule)).find_map(Result::ok) else {
+                let message = format!("{text:?} in \"{key}\" is not a name that a listener accepts");
+                self.problem_with_hint(
+                    &node.at,
+                    message,
+                    "write the name exactly as it is in the certificate; wildcards are not names",
+                );
+                continue;
+            };
+            if !names.insert(name) {
+                self.problem(&node.at, format!("{text:?} is in \"{key}\" twice"));
+            }
+        }
+        names
+    }
+
+    pub(super) fn limits(&mut self, root: &Table) -> Limits {
+        let view = &self.section(root, Section::Limits);
+        let limits = Limits {
+            packet_bytes_max: non_zero(self.bytes(view, "packet-bytes-max")),
+            connect_packet_bytes_max: non_zero(self.bytes(view, "connect-packet-bytes-max")),
+            connect_timeout: self.time(view, "connect-timeout"),
+            handshakes_in_flight_max: self.some_u32(view, "handshakes-in-flight-max"),
+            handshakes_per_address_per_second: NonZeroU32::new(
+                self.count_u32(view, "handshakes-per-address-per-second"),
+            ),
+            connections_per_address_max: NonZeroU32::new(self.count_u32(view, "connections-per-address-max")),
+            client_id_bytes_max: self.size_of(view, "client-id-bytes-max"),
+            keep_alive_secs_max: {
+                let secs = self.whole_secs(view, "keep-alive-max").unwrap_or(0);
+                NonZeroU16::new(u16::try_from(secs).unwrap_or(u16::MAX))
+            },
+            session_expiry_secs_max: self.whole_secs(view, "session-expiry-max").unwrap_or(u32::MAX),
+            will_delay_secs_max: self.whole_secs(view, "will-delay-max").unwrap_or(0),
+            sessions_max: self.number_of(view, "sessions-max"),
+            sessions_per_principal_max: self.number_of(view, "sessions-per-principal-max"),
+            subscriptions_per_session_max: self.number_of(view, "subscriptions-per-session-max"),
+            topic_levels_max: self.number_of(view, "topic-levels-max"),
+            receive_max: self.some_u16(view, "receive-max"),
+            unreleased_qos2_max: self.number_of(view, "unreleased-qos2-max"),
+            inflight_max: self.some_u16(view, "inflight-max"),
+            queued_messages_max: self.number_of(view, "queued-messages-max"),
+            queued_bytes_max: self.size_of(view, "queued-bytes-max"),
+            outbox_bytes_max: self.size_of(view, "outbox-bytes-max"),
+            slow_consumer: match self.choice(view, "slow-consumer") {
+                "drop-newest" => SlowConsumer::DropNewest,
+                _ => SlowConsumer::Close,
+            },
+            drain_bytes_max: self.size_of(view, "drain-bytes-max"),
+            retained_replay_max: self.number_of(view, "retained-replay-max"),
+            topic_alias_in_max: self.count_u16(view, "topic-alias-in-max"),
+            topic_alias_out_max: self.count_u16(view, "topic-alias-out-max"),
+            retained_messages_max: self.number_of(view, "retained-messages-max"),
+            retained_bytes_max: self.size_of(view, "retained-bytes-max"),
+            retained_messages_per_principal_max: self.number_of(view, "retained-messages-per-principal-max"),
+            retained_bytes_per_principal_max: self.size_of(view, "retained-bytes-per-principal-max"),
+        };
+        self.between_limits(view, &limits);
+        limits
+    }
+
+    /// What must hold between limits: a message that may come in must find a place to wait.
+    fn between_limits(&mut self, view: &View<'_>, limits: &Limits) {
+        let packet = usize::try_from(limits.packet_bytes_max.get()).unwrap_or(usize::MAX);
+        for (name, value) in
+            [("queued-bytes-max", limits.queued_bytes_max), ("outbox-bytes-max", limits.outbox_bytes_max)]
+        {
+            if value < packet {
+                // Either of the two may be the one that was written.
+                let blamed = if view.has(name) { name } else { "packet-bytes-max" };
+                let message = format!(
+                    "\"{name}\" is less than \"packet-bytes-max\" ({packet}): the largest message could never be delivered"
+                );
+                self.problem(&view.place(blamed), message);
+            }
+        }
+        if limits.sessions_per_principal_max > limits.sessions_max {
+            let blamed = if view.has("sessions-per-principal-max") {
+                "sessions-per-principal-max"
+            } else {
+                "sessions-max"
+            };
+            self.problem(&view.place(blamed), "\"sessions-per-principal-max\" is more than \"sessions-max\"");
+        }
+    }
+
+    pub(super) fn admin(&mut self, root: &Table) -> Admin {
+        let view = self.section(root, Section::Admin);
+        let metrics_address = self.address(&view, "metrics-address");
+        if metrics_address.is_some_and(|address| !address.ip().is_loopback()) {
+            let at = view.place("metrics-address");
+            self.warning(
+                &at,
+                "\"metrics-address\" is not a loopback address",
+                "whoever can reach it can read the metrics: keep it behind a firewall",
+            );
+        }
+        Admin { socket: self.file(&view, "socket"), metrics_address }
+    }
+
+    pub(super) fn log(&mut self, root: &Table) -> Log {
+        let view = self.section(root, Section::Log);
+        Log {
+            format: match self.choice(&view, "format") {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Text,
+            },
+            level: match self.choice(&view, "level") {
+                "error" => LogLevel::Error,
+                "warn" => LogLevel::Warn,
+                "debug" => LogLevel::Debug,
+                "trace" => LogLevel::Trace,
+                _ => LogLevel::Info,
+            },
+        }
+    }
+
+    pub(super) fn system(&mut self, root: &Table) -> System {
+        let view = self.section(root, Section::System);
+        let some = |value: Duration| (!value.is_zero()).then_some(value);
+        System {
+            sys_interval: some(self.time(&view, "sys-interval")),
+            watch_files_interval: some(self.time(&view, "watch-files-interval")),
+            shutdown_timeout: self.time(&view, "shutdown-timeout"),
+            traffic_threads: NonZeroU16::new(self.count_u16(&view, "traffic-threads")),
+            handshake_threads: NonZeroU16::new(self.count_u16(&view, "handshake-threads")),
+        }
+    }
+
+    /// The names that a listener accepts.
+    fn name_rule(&mut self, view: &View<'_>, source: IdentitySource) -> NameRule {
+        let extra = self.characters(view, "name-extra-characters");
+        let length = self.number_of(view, "name-length-max");
+        let rule = match NameRule::new(length, &extra) {
+            Ok(rule) => rule,
+            Err(error) => {
+                self.problem(
+                    &view.place("name-extra-characters"),
+                    format!("\"name-extra-characters\": {error}"),
+                );
+                NameRule::default()
+            }
+        };
+        let prefix = self.characters(view, "san-uri-prefix");
+        if prefix.is_empty() {
+            return rule;
+        }
+        if source != IdentitySource::SanUri {
+            let at = view.place("san-uri-prefix");
+            self.problem_with_hint(
+                &at,
+                "\"san-uri-prefix\" has no effect",
+                "write identity = \"san-uri\", or remove it",
+            );
+        }
+        rule.with_uri_prefix(&prefix)
+    }
+
+    fn number_of(&mut self, view: &View<'_>, name: &str) -> usize {
+        usize::try_from(self.count(view, name)).unwrap_or(usize::MAX)
+    }
+
+    fn size_of(&mut self, view: &View<'_>, name: &str) -> usize {
+        usize::try_from(self.bytes(view, name)).unwrap_or(usize::MAX)
+    }
+
+    /// A duration that MQTT counts in whole seconds; `None` for "never".
+    fn whole_secs(&mut self, view: &View<'_>, name: &str) -> Option<u32> {
+        let value = self.time_or_never(view, name)?;
+        if value.subsec_nanos() != 0 {
+            self.problem(&view.place(name), format!("\"{name}\" must be whole seconds"));
+        }
+        Some(u32::try_from(value.as_secs()).unwrap_or(u32::MAX))
+    }
+}
+
+/// A number of bytes whose bounds begin above 0.
+fn non_zero(value: u64) -> NonZeroU32 {
+    u32::try_from(value).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
