@@ -217,7 +217,37 @@ impl DecodeError {
     /// The clause of the connection's version that the packet breaks.
     #[must_use]
     pub const fn clause(self) -> &'static str {
-        self.kind.clause_of(self.version)
+        use DecodeErrorKind as Kind;
+        use PacketType as Type;
+        // Where the specification repeats a rule for one packet, that packet's own statement says more.
+        match (self.kind, self.packet, self.version) {
+            (Kind::Flags, Some(Type::PubRel), Version::V5) => "MQTT5-3.6.1-1",
+            (Kind::Flags, Some(Type::Subscribe), Version::V5) => "MQTT5-3.8.1-1",
+            (Kind::Flags, Some(Type::Unsubscribe), Version::V5) => "MQTT5-3.10.1-1",
+            (Kind::Flags, Some(Type::Disconnect), Version::V5) => "MQTT5-3.14.1-1",
+            (Kind::Flags, Some(Type::Auth), Version::V5) => "MQTT5-3.15.1-1",
+            (Kind::Flags, Some(Type::PubRel), Version::V311) => "MQTT3-3.6.1-1",
+            (Kind::Flags, Some(Type::Subscribe), Version::V311) => "MQTT3-3.8.1-1",
+            (Kind::Flags, Some(Type::Unsubscribe), Version::V311) => "MQTT3-3.10.1-1",
+            (Kind::Flags, Some(Type::Disconnect), Version::V311) => "MQTT3-3.14.1-1",
+            (Kind::NoFilters, Some(Type::Unsubscribe), Version::V5) => "MQTT5-3.10.3-2",
+            (Kind::NoFilters, Some(Type::Unsubscribe), Version::V311) => "MQTT3-3.10.3-2",
+            (Kind::NoReasons, Some(Type::UnsubAck), _) => "MQTT5-3.11.3-1",
+            (Kind::Reason, Some(Type::ConnAck), Version::V5) => "MQTT5-3.2.2-8",
+            (Kind::Reason, Some(Type::PubAck), _) => "MQTT5-3.4.2-1",
+            (Kind::Reason, Some(Type::PubRec), _) => "MQTT5-3.5.2-1",
+            (Kind::Reason, Some(Type::PubRel), _) => "MQTT5-3.6.2-1",
+            (Kind::Reason, Some(Type::PubComp), _) => "MQTT5-3.7.2-1",
+            (Kind::Reason, Some(Type::SubAck), Version::V5) => "MQTT5-3.9.3-2",
+            (Kind::Reason, Some(Type::SubAck), Version::V311) => "MQTT3-3.9.3-2",
+            (Kind::Reason, Some(Type::UnsubAck), _) => "MQTT5-3.11.3-2",
+            (Kind::Reason, Some(Type::Disconnect), _) => "MQTT5-3.14.2-1",
+            (Kind::Reason, Some(Type::Auth), _) => "MQTT5-3.15.2-1",
+            (Kind::PropertyWrongSide, Some(Type::Publish), _) => "MQTT5-3.3.4-6",
+            (Kind::PropertyWrongSide, Some(Type::Disconnect), _) => "MQTT5-3.14.2-2",
+            (Kind::ResponseTopic, Some(Type::Connect), _) => "MQTT5 §3.1.3.2.6",
+            (kind, _, version) => kind.clause_of(version),
+        }
     }
 
     /// A bounded label for metrics.

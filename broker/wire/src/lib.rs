@@ -30,6 +30,7 @@ mod frame;
 mod names;
 mod packet;
 mod property;
+mod reader;
 mod reason;
 mod template;
 mod text;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::basics::PacketType;
+
 macro_rules! reason_codes {
     ($($name:ident = $value:literal, $label:literal;)*) => {
         /// A reason code (MQTT5 §2.4). Below 0x80: success; from 0x80: failure.
@@ -99,6 +101,48 @@ impl ReasonCode {
     #[must_use]
     pub const fn is_failure(self) -> bool {
         self as u8 >= 0x80
+    }
+}
+
+/// Who sends a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Client,
+    Server,
+}
+
+impl ReasonCode {
+    /// Whether `sender` may say this in a packet of that type (the tables of MQTT5 §3.2.2.2, §3.4.2.1 to §3.7.2.1, §3.9.3,
+    /// §3.11.3, §3.14.2.1 and §3.15.2.1).
+    pub(crate) const fn allowed_in(self, packet: PacketType, sender: Sender) -> bool {
+        let by_server = matches!(sender, Sender::Server);
+        let value = self as u8;
+        match packet {
+            PacketType::ConnAck => matches!(
+                value,
+                0x00 | 0x80..=0x8A | 0x8C | 0x90 | 0x95 | 0x97 | 0x99..=0x9D | 0x9F
+            ),
+            // "No matching subscribers" is for the server to say.
+            PacketType::PubAck | PacketType::PubRec => {
+                matches!(value, 0x00 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+                    || by_server && value == 0x10
+            }
+            PacketType::PubRel | PacketType::PubComp => matches!(value, 0x00 | 0x92),
+            PacketType::SubAck => {
+                matches!(value, 0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2)
+            }
+            PacketType::UnsubAck => matches!(value, 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91),
+            PacketType::Disconnect => {
+                matches!(value, 0x00 | 0x80..=0x83 | 0x90 | 0x93..=0x99)
+                    || if by_server {
+                        matches!(value, 0x87 | 0x89 | 0x8B | 0x8D..=0x8F | 0x9A..=0xA2)
+                    } else {
+                        value == 0x04
+                    }
+            }
+            PacketType::Auth => value == 0x18 || if by_server { value == 0x00 } else { value == 0x19 },
+            _ => false,
+        }
     }
 }
 

@@ -19,6 +19,9 @@ pub enum TextError {
     /// Contains U+0000 (`[MQTT5-1.5.4-2]`).
     #[error("the string contains U+0000")]
     Nul,
+    /// Contains a control character or a non-character, which a receiver may refuse (MQTT5 §1.5.4, MQTT3 §1.5.3).
+    #[error("the string contains a control character or a non-character")]
+    Control,
     /// More than 65535 bytes.
     #[error("the field is longer than 65535 bytes")]
     TooLong,
@@ -27,8 +30,11 @@ pub enum TextError {
 /// A well-formed MQTT UTF-8 string: at most 65535 bytes, without U+0000 (`[MQTT5-1.5.4-1]`, `[MQTT5-1.5.4-2]`,
 /// `[MQTT3-1.5.3-1]`, `[MQTT3-1.5.3-2]`).
 ///
-/// U+FEFF is kept (`[MQTT5-1.5.4-3]`), nothing is normalised, and comparison is by bytes. Cloning is cheap; a clone of a
-/// decoded text keeps the read buffer alive, see [`Text::detached`].
+/// U+0001 to U+001F, U+007F to U+009F and the Unicode non-characters are refused too. Both specifications leave that to the
+/// receiver; Mosquitto refuses them, and nothing that is printed or logged later has to fear a line break or an escape sequence.
+/// U+FEFF is kept (`[MQTT5-1.5.4-3]`), nothing is normalised, and comparison is by bytes.
+///
+/// Cloning is cheap; a clone of a decoded text keeps the read buffer alive, see [`Text::detached`].
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text(ByteString);
 
@@ -36,14 +42,14 @@ impl Text {
     /// A text that is part of the program.
     ///
     /// # Panics
-    /// When `text` is longer than 65535 bytes or contains U+0000; in a `const` that is an error of compilation.
+    /// When `text` is longer than 65535 bytes or not printable ASCII; in a `const` that is an error of compilation.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         assert!(text.len() <= FIELD_BYTES_MAX, "longer than 65535 bytes");
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
-            assert!(bytes[at] != 0, "contains U+0000");
+            assert!(matches!(bytes[at], b' '..=b'~'), "not printable ASCII");
             at += 1;
         }
         Self(ByteString::from_static(text))
@@ -80,10 +86,10 @@ impl TryFrom<Bytes> for Text {
         if bytes.len() > FIELD_BYTES_MAX {
             return Err(TextError::TooLong);
         }
-        if bytes.contains(&0) {
-            return Err(TextError::Nul);
-        }
-        ByteString::try_from(bytes).map(Self).map_err(|_| TextError::NotUtf8)
+        let class = Class::of(&bytes);
+        let text = ByteString::try_from(bytes).map_err(|_| TextError::NotUtf8)?;
+        class.check(&text)?;
+        Ok(Self(text))
     }
 }
 
@@ -109,10 +115,38 @@ fn check(text: &str) -> Result<(), TextError> {
     if text.len() > FIELD_BYTES_MAX {
         return Err(TextError::TooLong);
     }
-    if text.as_bytes().contains(&0) {
-        return Err(TextError::Nul);
+    Class::of(text.as_bytes()).check(text)
+}
+
+/// What one pass over the bytes says about the characters.
+struct Class {
+    below_space: bool,
+    above_tilde: bool,
+}
+
+impl Class {
+    /// Without an early exit, so that the compiler makes the loop wide.
+    fn of(bytes: &[u8]) -> Self {
+        bytes.iter().fold(Self { below_space: false, above_tilde: false }, |class, &byte| Self {
+            below_space: class.below_space | (byte < b' '),
+            above_tilde: class.above_tilde | (byte > b'~'),
+        })
     }
-    Ok(())
+
+    fn check(&self, text: &str) -> Result<(), TextError> {
+        if self.below_space {
+            return Err(if text.as_bytes().contains(&0) { TextError::Nul } else { TextError::Control });
+        }
+        if self.above_tilde && text.chars().any(is_refused) {
+            return Err(TextError::Control);
+        }
+        Ok(())
+    }
+}
+
+/// DEL, the C1 controls and the non-characters.
+const fn is_refused(c: char) -> bool {
+    matches!(c, '\u{7F}'..='\u{9F}' | '\u{FDD0}'..='\u{FDEF}') || (c as u32) & 0xFFFE == 0xFFFE
 }
 
 impl Deref for Text {
