@@ -1,0 +1,27 @@
+"""Where Signet and Mosquitto 2.0.11 differ on purpose; everything else must be the same for both.
+
+`CODES`: what a client is told. `ABSENT`: what Mosquitto does not have, so that the test cannot ask it.
+"""
+
+CODES = {
+    # A SUBSCRIBE that the policy does not cover is refused at once. Mosquitto grants it and delivers nothing.
+    "uncovered subscribe, 3.1.1": {"signet": 0x80, "mosquitto": 0x01},
+    "uncovered subscribe, 5.0": {"signet": 0x87, "mosquitto": 0x01},
+    # A PUBLISH that the policy refuses: the same for both. MQTT 3.1.1 has no way to say it.
+    "denied publish, 3.1.1": {"signet": 0x00, "mosquitto": 0x00},
+    "denied publish, 5.0": {"signet": 0x87, "mosquitto": 0x87},
+}
+
+# protocol_version (70). Debian's OpenSSL has no usable signature for TLS 1.1 and calls that internal_error (80).
+OLD_TLS_ALERTS = {"signet": {70}, "mosquitto": {70, 80}}
+
+ABSENT = {
+    "mosquitto": {
+        "failure records": "Mosquitto logs OpenSSL's words, without peer, certificate, reason or hint",
+        "handshake deadline": "Mosquitto gives a handshake no deadline of its own",
+        "fragment size": "Mosquitto has no setting for the size of TLS records",
+        "EKU demanded": "Mosquitto accepts certificates without extended key usage",
+        "ALPN": "Mosquitto selects no application protocol",
+    },
+    "signet": {},
+}

@@ -1,0 +1,1 @@
+"""The brokers, the clients and the development PKI that the interoperability tests are made of."""

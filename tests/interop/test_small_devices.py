@@ -1,0 +1,52 @@
+"""BearSSL and Mbed TLS with the buffers of small devices."""
+
+import pytest
+from harness.brokers import Profile
+from harness.clients import KINDS, Refused
+
+# BearSSL's record buffer, the listener's max-fragment-size.
+BEARSSL = [(16384, None), (16384, 1024), (16384, 512), (1024, 1024), (1024, 512), (512, 512)]
+# The maximum fragment length that Mbed TLS announces, the listener's max-fragment-size. Mbed TLS 2.28 cannot
+# reassemble handshake messages that are split into several records, so 512 is not for it.
+MBEDTLS = [(None, None), (1024, None), (4096, None), (None, 1024), (1024, 1024)]
+
+
+def profile(fragment):
+    return Profile(f"fragment-{fragment}", fragment_bytes_max=fragment) if fragment else Profile()
+
+
+def both_ways(broker, connect, kind, settings, unique):
+    payload = unique * 1000
+    up, down = f"devices/sensor-001/telemetry/{unique}", f"devices/sensor-001/commands/{unique}"
+    operator = connect(KINDS["paho-5"], broker, "admin")
+    operator.subscribe(up, 1)
+    device = connect(kind, broker, tls_settings=settings)
+    device.subscribe(down, 1)
+    operator.publish(down, payload, 1)
+    assert device.message(down).payload == payload
+    device.publish(up, payload, 1)
+    assert operator.message(up).payload == payload
+
+
+@pytest.mark.parametrize(("buffer", "fragment"), BEARSSL)
+def test_bearssl_exchanges_12000_bytes(buffer, fragment, broker_with, connect, unique):
+    both_ways(broker_with(profile(fragment)), connect, KINDS["bearssl"], {"buffer": buffer}, unique)
+
+
+@pytest.mark.parametrize(("announced", "fragment"), MBEDTLS)
+def test_mbedtls_exchanges_12000_bytes(announced, fragment, broker_with, connect, unique):
+    settings = {"fragment": announced} if announced else {}
+    both_ways(broker_with(profile(fragment)), connect, KINDS["mbedtls"], settings, unique)
+
+
+@pytest.mark.parametrize("name", ["paho-5", "mqttjs-5", "rumqttc-5", "awsiotsdk-5", "mosquitto-5"])
+@pytest.mark.parametrize("fragment", [1024, 512])
+def test_large_clients_do_not_mind_small_records(name, fragment, broker_with, connect, unique):
+    both_ways(broker_with(profile(fragment)), connect, KINDS[name], {}, unique)
+
+
+@pytest.mark.parametrize("bad", ["expired", "foreign-ca", "revoked", "wrong-eku", None])
+def test_a_small_buffer_sees_the_refusal_too(bad, broker_with, connect):
+    broker = broker_with(profile(512))
+    with pytest.raises(Refused, match="received alert|closed the connection"):
+        connect(KINDS["bearssl"], broker, bad, tls_settings={"buffer": 512})
