@@ -1,8 +1,8 @@
 //! What a peer may cost before it has proven who it is.
 //!
-//! Two bounds, both before any cryptography: a token bucket per source address for new connections, and a count of
-//! peers that have connected but not yet authenticated ("half-open"), in all and per address. When the half-open
-//! table is full, the oldest half-open peer makes room, so that silent peers cannot keep good ones out.
+//! Three bounds, all before any cryptography: a token bucket per source address for new connections, a count of
+//! connections per source address, and a count of peers that have connected but not yet authenticated ("half-open").
+//! When the half-open table is full, the oldest half-open peer makes room, so that silent peers cannot keep good ones out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,8 +21,8 @@ const ADDRESSES_TRACKED_MAX: usize = 65_536;
 pub struct AdmissionLimits {
     /// Peers between accept and the end of their handshake, in all.
     pub half_open_max: usize,
-    /// The same, per source address (an IPv6 /64 counts as one).
-    pub half_open_per_address_max: usize,
+    /// Connections of one source address (an IPv6 /64 counts as one), authenticated or not; `None`: no bound.
+    pub connections_per_address_max: Option<usize>,
     /// New connections per second and source address; twice this may come in a burst. 0 = no bound.
     pub connects_per_address_per_second: u32,
 }
@@ -32,8 +32,8 @@ pub struct AdmissionLimits {
 pub enum Refused {
     /// This address connects faster than `connects_per_address_per_second`.
     AddressRate,
-    /// This address has `half_open_per_address_max` peers that have not authenticated.
-    AddressHalfOpen,
+    /// This address has `connections_per_address_max` connections.
+    AddressConnections,
 }
 
 impl Refused {
@@ -41,14 +41,14 @@ impl Refused {
     pub fn metric_label(self) -> &'static str {
         match self {
             Self::AddressRate => "address_rate",
-            Self::AddressHalfOpen => "address_half_open",
+            Self::AddressConnections => "address_connections",
         }
     }
 }
 
 #[derive(Debug, Default)]
 struct Source {
-    half_open: usize,
+    connections: usize,
     /// Token bucket as "the time at which it was last empty", in nanoseconds of [`Mono`].
     drained_until: Duration,
 }
@@ -72,7 +72,6 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct Ticket {
     number: u64,
-    source: IpAddr,
     evicted: Arc<Notify>,
     admission: Arc<Admission>,
 }
@@ -86,13 +85,25 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.admission.table.lock().half_open.remove(&self.number);
+    }
+}
+
+/// A connection's place among those of its address. Dropped when the connection is gone.
+#[derive(Debug)]
+pub struct AddressSlot {
+    /// `None`: counted among the addresses that share the overflow entry.
+    source: Option<IpAddr>,
+    admission: Arc<Admission>,
+}
+
+impl Drop for AddressSlot {
+    fn drop(&mut self) {
         let mut table = self.admission.table.lock();
-        table.half_open.remove(&self.number);
-        if let Some(source) = table.sources.get_mut(&self.source) {
-            source.half_open = source.half_open.saturating_sub(1);
-        } else {
-            table.overflow.half_open = table.overflow.half_open.saturating_sub(1);
-        }
+        let table = &mut *table;
+        // An entry with connections is never forgotten, so a slot always finds the entry that counted it.
+        let source = self.source.and_then(|address| table.sources.get_mut(&address)).unwrap_or(&mut table.overflow);
+        source.connections = source.connections.saturating_sub(1);
     }
 }
 
@@ -113,21 +124,22 @@ impl Admission {
     }
 
     /// Admits one new connection from `address`, or says why not.
-    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Mono) -> Result<Ticket, Refused> {
+    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Mono) -> Result<(Ticket, AddressSlot), Refused> {
         let limits = *self.limits.lock();
         let source_key = source_of(address);
         let now = now.elapsed();
         let mut table = self.table.lock();
         if table.sources.len() >= ADDRESSES_TRACKED_MAX && !table.sources.contains_key(&source_key) {
-            table.sources.retain(|_, source| source.half_open > 0 || source.drained_until > now);
+            table.sources.retain(|_, source| source.connections > 0 || source.drained_until > now);
         }
         let full = table.sources.len() >= ADDRESSES_TRACKED_MAX && !table.sources.contains_key(&source_key);
+        let table = &mut *table;
         let source = if full { &mut table.overflow } else { table.sources.entry(source_key).or_default() };
-        if source.half_open >= limits.half_open_per_address_max {
-            return Err(Refused::AddressHalfOpen);
+        if limits.connections_per_address_max.is_some_and(|most| source.connections >= most) {
+            return Err(Refused::AddressConnections);
         }
         source.take_token(limits.connects_per_address_per_second, now)?;
-        source.half_open += 1;
+        source.connections += 1;
         let number = table.next_ticket;
         table.next_ticket += 1;
         let evicted = Arc::new(Notify::new());
@@ -137,7 +149,8 @@ impl Admission {
         {
             oldest.notify_one();
         }
-        Ok(Ticket { number, source: source_key, evicted, admission: Arc::clone(self) })
+        let slot = AddressSlot { source: (!full).then_some(source_key), admission: Arc::clone(self) };
+        Ok((Ticket { number, evicted, admission: Arc::clone(self) }, slot))
     }
 }
 

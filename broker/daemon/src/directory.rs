@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use signet_core::CloseReason;
 use signet_identity::Principal;
 
-use crate::tls::PresentedChain;
+use crate::tls::Judged;
 
 /// What a connection's task is told to do.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct Handle {
     /// Who it is.
     pub principal: Principal,
     /// What it proved that with.
-    pub chain: PresentedChain,
+    pub judged: Judged,
     mailbox: Mutex<OrderBox>,
 }
 
@@ -80,10 +80,10 @@ impl Directory {
         listener: usize,
         address: SocketAddr,
         principal: Principal,
-        chain: PresentedChain,
+        judged: Judged,
     ) -> Registration {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let handle = Arc::new(Handle { id, listener, address, principal, chain, mailbox: Mutex::default() });
+        let handle = Arc::new(Handle { id, listener, address, principal, judged, mailbox: Mutex::default() });
         self.handles.insert(id, Arc::clone(&handle));
         Registration { handle, directory: Arc::clone(self) }
     }

@@ -1,1 +1,22 @@
-//! broker/daemon
+//! The Signet broker: the I/O edge and the command line.
+//!
+//! Everything that MQTT, the policy and the certificate decide is decided in other crates; here are sockets, TLS,
+//! tasks, files, signals and metrics. `broker/docs/architecture.md` says what is where.
+
+pub mod admin;
+pub mod admission;
+pub mod cli;
+pub mod clock;
+pub mod directory;
+pub mod io;
+pub mod listener;
+pub mod logging;
+pub mod metrics;
+pub mod reload;
+pub mod server;
+pub mod start;
+pub mod state;
+pub mod tls;
+
+mod background;
+mod link;

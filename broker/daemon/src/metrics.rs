@@ -1,0 +1,125 @@
+//! What `/metrics` shows. Labels are bounded: a listener, a reason out of a closed set, never a device.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use signet_core::Counts;
+
+/// The metrics of one broker. Each broker of a process has its own registry.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Panics in the work of one connection.
+    pub panics: IntCounter,
+    /// Handshakes that ended well, by TLS version and kind (full, resumed).
+    pub handshakes: IntCounterVec,
+    /// Handshakes that did not, by cause.
+    pub tls_failures: IntCounterVec,
+    /// Connections turned away before TLS, by reason.
+    pub not_admitted: IntCounterVec,
+    /// From accept to an identified peer, in seconds.
+    pub handshake_seconds: Histogram,
+    /// Connections that ended, by reason.
+    pub closed: IntCounterVec,
+    /// Reloads by outcome.
+    pub reloads: IntCounterVec,
+    /// Log records left out by a rate limit.
+    pub log_suppressed: IntCounter,
+    events: IntCounterVec,
+    gauges: IntGaugeVec,
+    connections: IntGaugeVec,
+    uptime: IntGauge,
+    /// One scrape at a time: the counters of the core are copied in before the text is made.
+    scrape: parking_lot::Mutex<()>,
+}
+
+/// The values that are read at scrape time.
+#[derive(Debug)]
+pub struct Sampled {
+    /// Counters of the core.
+    pub counts: Counts,
+    /// Named levels.
+    pub gauges: Vec<(&'static str, u64)>,
+    /// Open connections per listener address.
+    pub connections: Vec<(String, u64)>,
+    /// Since the start.
+    pub uptime_seconds: u64,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new(version: &str) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("signet".to_owned()), None)?;
+        let build = IntGaugeVec::new(Opts::new("build_info", "The version that runs; always 1."), &["version"])?;
+        build.with_label_values(&[version]).set(1);
+        registry.register(Box::new(build))?;
+        let counters = |name: &str, help: &str, label: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let made = IntCounterVec::new(Opts::new(name, help), label)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok(made)
+        };
+        let handshakes = counters("tls_handshakes_total", "TLS handshakes that ended well.", &["version", "kind"])?;
+        let tls_failures = counters("tls_failures_total", "TLS handshakes that failed.", &["cause"])?;
+        let not_admitted = counters("not_admitted_total", "Connections turned away before TLS.", &["reason"])?;
+        let closed = counters("connections_closed_total", "Connections that ended after their handshake.", &["reason"])?;
+        let reloads = counters("reloads_total", "Reloads of configuration, trust and policy.", &["outcome"])?;
+        let events = counters("events_total", "What the core counts; names as in the manual.", &["event"])?;
+        let levels = |name: &str, help: &str, label: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let made = IntGaugeVec::new(Opts::new(name, help), label)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok(made)
+        };
+        let gauges = levels("level", "What there is now.", &["of"])?;
+        let connections = levels("connections", "Connections open now.", &["listener"])?;
+        let panics = IntCounter::new("panics_total", "Panics in the work of one connection; each is a defect.")?;
+        let log_suppressed = IntCounter::new("log_suppressed_total", "Log records left out by a rate limit.")?;
+        let uptime = IntGauge::new("uptime_seconds", "Since the start.")?;
+        let buckets = prometheus::exponential_buckets(0.000_5, 2.0, 16)?;
+        let handshake_seconds = Histogram::with_opts(
+            HistogramOpts::new("handshake_seconds", "From accept to an identified peer.").buckets(buckets),
+        )?;
+        registry.register(Box::new(panics.clone()))?;
+        registry.register(Box::new(log_suppressed.clone()))?;
+        registry.register(Box::new(uptime.clone()))?;
+        registry.register(Box::new(handshake_seconds.clone()))?;
+        Ok(Self {
+            registry,
+            panics,
+            handshakes,
+            tls_failures,
+            not_admitted,
+            handshake_seconds,
+            closed,
+            reloads,
+            log_suppressed,
+            events,
+            gauges,
+            connections,
+            uptime,
+            scrape: parking_lot::Mutex::new(()),
+        })
+    }
+
+    /// The text that Prometheus reads.
+    pub fn text(&self, sampled: &Sampled) -> Result<String, prometheus::Error> {
+        let _one_at_a_time = self.scrape.lock();
+        for (name, value) in sampled.counts.named() {
+            let counter = self.events.with_label_values(&[name]);
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        for (name, value) in &sampled.gauges {
+            self.gauges.with_label_values(&[name]).set(level(*value));
+        }
+        for (listener, value) in &sampled.connections {
+            self.connections.with_label_values(&[listener.as_str()]).set(level(*value));
+        }
+        self.uptime.set(level(sampled.uptime_seconds));
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+fn level(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,140 @@
+//! Reload: the next state is built whole and tried; it replaces the one in force, or nothing changes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use signet_config::{Checked, Listener};
+
+use crate::admin::api::Reloaded;
+use crate::server::Broker;
+use crate::start;
+use crate::state::{self, BuildError, Digest};
+
+/// What the last attempt was made of, so that the file watch tries a bad state once and not every second.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    digest: Digest,
+}
+
+impl Tried {
+    pub(crate) fn new(digest: Digest) -> Self {
+        Self { digest }
+    }
+}
+
+/// Why the state in force stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadRefused {
+    /// The configuration has problems.
+    #[error("{}", signet_config::render(.0))]
+    Config(Vec<signet_config::Problem>),
+    /// Files that the configuration names have problems.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+impl ReloadRefused {
+    /// One sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Config(problems) => problems.iter().map(ToString::to_string).collect(),
+            Self::Build(error) => error.problems.clone(),
+        }
+    }
+}
+
+/// Whether a file that the state in force is made of has changed since the last attempt.
+pub(crate) fn files_changed(broker: &Broker) -> bool {
+    let config = broker.config.load();
+    let Some(tried) = broker.reloading.try_lock() else { return false };
+    state::digest_of(&state::files_of(&config)) != tried.digest
+}
+
+/// Builds the next state and puts it in force, or leaves everything as it is.
+pub(crate) fn reload(broker: &Broker, because: &str) -> Result<Reloaded, ReloadRefused> {
+    let mut tried = broker.reloading.lock();
+    let outcome = attempt(broker, &mut tried);
+    match &outcome {
+        Ok(reloaded) => {
+            broker.metrics.reloads.with_label_values(&["accepted"]).inc();
+            for warning in &reloaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            for setting in &reloaded.needs_restart {
+                tracing::warn!("{setting}");
+            }
+            tracing::info!(because, generation = reloaded.generation, changed = ?reloaded.changed, "reloaded");
+        }
+        Err(refused) => {
+            broker.metrics.reloads.with_label_values(&["refused"]).inc();
+            for problem in refused.problems() {
+                tracing::error!(because, "reload refused, the old state stays: {problem}");
+            }
+        }
+    }
+    outcome
+}
+
+fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused> {
+    let old = broker.config.load_full();
+    // Whatever comes of it, these contents have been tried.
+    tried.digest = state::digest_of(&state::files_of(&old));
+    let new = start::read(&broker.source).map_err(ReloadRefused::Config)?;
+    let previous: Vec<_> = broker.listeners.iter().map(|listening| listening.tls.load_full()).collect();
+    let (merged, needs_restart) = merge(&old, new);
+    let built = state::build(&merged, Some(&previous))?;
+    tried.digest = built.digest;
+    let mut warnings: Vec<String> = merged.warnings.iter().map(ToString::to_string).collect();
+    warnings.extend(built.warnings);
+    let mut changed = Vec::new();
+    let now = broker.clock.now();
+    for ((listening, tls), settings) in broker.listeners.iter().zip(built.listeners).zip(&merged.listeners) {
+        listening.replace(settings, tls);
+    }
+    broker.admission.set_limits(start::admission_limits(&merged));
+    broker.hub().set_limits(start::core_limits(&merged));
+    let revised = broker.hub().set_policy(Arc::new(built.policy), now);
+    if revised > 0 {
+        changed.push(format!("{revised} sessions lost subscriptions that the new policy refuses"));
+    }
+    if *old != merged {
+        changed.push("the configuration".to_owned());
+    }
+    broker.config.store(Arc::new(merged));
+    let closed = crate::listener::judge_live(broker);
+    if closed > 0 {
+        changed.push(format!("{closed} connections were closed: their certificates are no longer accepted"));
+    }
+    let generation = broker.generation.fetch_add(1, Ordering::Relaxed) + 1;
+    Ok(Reloaded { generation, changed, needs_restart, warnings })
+}
+
+/// The new settings, with those that cannot change while running left as they are; and a sentence for each of these.
+fn merge(old: &Checked, mut new: Checked) -> (Checked, Vec<String>) {
+    let mut needs_restart = Vec::new();
+    let mut keep = |differs: bool, what: &str| {
+        if differs {
+            needs_restart.push(format!("{what} changed: it takes effect at the next start"));
+        }
+    };
+    let addresses = |config: &Checked| config.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
+    let same_listeners = addresses(old) == addresses(&new);
+    keep(!same_listeners, "the set of [[listener]] addresses");
+    if !same_listeners {
+        new.listeners = old.listeners.iter().map(|l| counterpart(l, &new.listeners)).collect();
+    }
+    keep(old.admin != new.admin, "[admin]");
+    new.admin = old.admin.clone();
+    keep(old.log != new.log, "[log]");
+    new.log = old.log;
+    keep(old.system.traffic_threads != new.system.traffic_threads, "[system] traffic-threads");
+    new.system.traffic_threads = old.system.traffic_threads;
+    keep(old.system.handshake_threads != new.system.handshake_threads, "[system] handshake-threads");
+    new.system.handshake_threads = old.system.handshake_threads;
+    (new, needs_restart)
+}
+
+/// The new settings of the listener that has the address of `old`, or the old ones.
+fn counterpart(old: &Listener, new: &[Listener]) -> Listener {
+    new.iter().find(|listener| listener.address == old.address).unwrap_or(old).clone()
+}

@@ -1,0 +1,307 @@
+//! The broker as a whole: what its tasks share, how it starts and how it stops.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use signet_config::Checked;
+use signet_core::{CloseReason, Connection, Event, Hub, Now};
+use tokio::sync::watch;
+
+use crate::admin::api::{ListenerStatus, Reloaded, SessionRow, Status};
+use crate::admission::Admission;
+use crate::clock::Clock;
+use crate::directory::{Directory, Handle};
+use crate::listener::Listening;
+use crate::logging::{Admit, RateLimit};
+use crate::metrics::{Metrics, Sampled};
+use crate::reload::{self, ReloadRefused};
+use crate::start::{self, StartError};
+use crate::state::Built;
+use crate::tls::{FailureLog, FailureReport};
+
+/// Denials logged per connection and minute.
+const EVENTS_LOGGED_PER_MINUTE: u32 = 6;
+
+/// Where the configuration is read from, now and at each reload.
+#[derive(Debug, Clone)]
+pub enum ConfigSource {
+    /// A TOML file.
+    Toml(PathBuf),
+    /// A mosquitto.conf.
+    Mosquitto(PathBuf),
+    /// Settings made by a program. The files that they name are read again at each reload.
+    Fixed(Box<Checked>),
+}
+
+/// What all tasks of one broker share.
+#[derive(Debug)]
+pub struct Broker {
+    /// The clocks.
+    pub clock: Clock,
+    /// Live connections.
+    pub directory: Arc<Directory>,
+    /// Bounds on peers without a name.
+    pub admission: Arc<Admission>,
+    /// Counters and gauges.
+    pub metrics: Metrics,
+    /// Handshakes that failed.
+    pub failures: FailureLog,
+    pub(crate) listeners: Vec<Arc<Listening>>,
+    pub(crate) config: ArcSwap<Checked>,
+    pub(crate) source: ConfigSource,
+    /// Held while a reload is under way; the digest of the files that were last tried.
+    pub(crate) reloading: Mutex<reload::Tried>,
+    pub(crate) generation: AtomicU64,
+    hub: Arc<Hub>,
+    event_limit: RateLimit<(u64, &'static str)>,
+    ready: AtomicBool,
+    stopping: watch::Sender<bool>,
+}
+
+impl Broker {
+    pub(crate) fn new(
+        source: ConfigSource,
+        config: Checked,
+        built: Built,
+        listeners: Vec<Arc<Listening>>,
+    ) -> Result<Self, prometheus::Error> {
+        let (stopping, _) = watch::channel(false);
+        Ok(Self {
+            clock: Clock::start(),
+            directory: Arc::default(),
+            admission: Admission::new(start::admission_limits(&config)),
+            metrics: Metrics::new(env!("CARGO_PKG_VERSION"))?,
+            failures: FailureLog::default(),
+            listeners,
+            hub: Arc::new(Hub::new(start::core_limits(&config), Arc::new(built.policy))),
+            config: ArcSwap::from_pointee(config),
+            source,
+            reloading: Mutex::new(reload::Tried::new(built.digest)),
+            generation: AtomicU64::new(1),
+            event_limit: RateLimit::new(EVENTS_LOGGED_PER_MINUTE, Duration::from_secs(60)),
+            ready: AtomicBool::new(false),
+            stopping,
+        })
+    }
+
+    /// The core.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Whether new connections are accepted.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Asks the broker to stop in good order.
+    pub fn request_stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Resolves when a stop has been asked for.
+    pub async fn stop_requested(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender lives in `self`, so waiting can only end with the value.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    }
+
+    /// Reads all files again; the new state replaces the old one, or nothing changes.
+    pub fn reload(&self, because: &str) -> Result<Reloaded, ReloadRefused> {
+        reload::reload(self, because)
+    }
+
+    /// A panic was caught at the edge of one connection.
+    pub(crate) fn count_panic(&self, handle: &Handle) {
+        self.metrics.panics.inc();
+        tracing::error!(
+            id = handle.id, name = %handle.principal.name(), address = %handle.address,
+            "a panic in this connection's work ended it; this is a defect, please report it"
+        );
+    }
+
+    /// An occurrence on a connection that goes on.
+    pub(crate) fn note(&self, handle: &Handle, connection: &Connection, event: &Event, now: Now) {
+        let name = handle.principal.name();
+        let client_id = connection.client_id().map_or("", |id| id);
+        if let Event::Connected { session_present, took_over } = event {
+            let version = connection.version().map_or("", start::version_name);
+            tracing::info!(
+                id = handle.id, %name, role = %handle.principal.role(), client_id, address = %handle.address, version,
+                session_present, took_over, "connected"
+            );
+            return;
+        }
+        match self.event_limit.admit((handle.id, event.metric_label()), now.mono) {
+            Admit::Suppress => self.metrics.log_suppressed.inc(),
+            Admit::Log { suppressed } => match event {
+                Event::Denied { access, cause } => tracing::warn!(
+                    id = handle.id, %name, client_id, %access, cause = %cause, suppressed, "access denied"
+                ),
+                other => tracing::warn!(id = handle.id, %name, client_id, event = ?other, suppressed, "limit reached"),
+            },
+        }
+    }
+
+    /// A connection has ended.
+    pub(crate) fn closed(&self, handle: &Handle, connection: &Connection, reason: &CloseReason) {
+        self.metrics.closed.with_label_values(&[reason.metric_label()]).inc();
+        let client_id = connection.client_id().map_or("", |id| id);
+        tracing::info!(
+            id = handle.id, name = %handle.principal.name(), client_id, address = %handle.address,
+            reason = reason.metric_label(), "disconnected: {reason}"
+        );
+    }
+
+    /// What `signet status` shows.
+    pub fn status(&self) -> Status {
+        let counts = self.hub.counters().snapshot();
+        let levels = self.hub.levels();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.clock.mono().elapsed().as_secs(),
+            listeners: self
+                .listeners
+                .iter()
+                .map(|listening| ListenerStatus {
+                    address: listening.address.to_string(),
+                    connections: listening.connections() as u64,
+                    revoked_certificates: listening.tls.load().trust().revoked_count() as u64,
+                })
+                .collect(),
+            connections: levels.connections as u64,
+            half_open: self.admission.half_open() as u64,
+            sessions: levels.sessions as u64,
+            subscriptions: levels.subscriptions as u64,
+            retained_messages: levels.retained_messages as u64,
+            messages_received: counts.publish_received,
+            messages_sent: counts.publish_sent,
+            tls_failures: self.failures.total(),
+            access_denied: counts.denied_publish + counts.denied_subscribe + counts.denied_receive,
+            generation: self.generation.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What `signet sessions list` shows.
+    pub fn session_rows(&self) -> Vec<SessionRow> {
+        self.hub
+            .sessions()
+            .into_iter()
+            .map(|session| SessionRow {
+                name: session.principal.name.to_string(),
+                role: session.principal.role.to_string(),
+                client_id: session.client_id.to_string(),
+                connected: session.connected,
+                address: session.address.map(|address| address.to_string()),
+                protocol: session.version.map(|version| start::version_name(version).to_owned()),
+                subscriptions: session.subscriptions as u64,
+                queued: session.queued as u64,
+            })
+            .collect()
+    }
+
+    /// Closes the connections of `name`; how many.
+    pub fn kick(&self, name: &str, client_id: Option<&str>) -> Result<u64, String> {
+        let mut closed = 0;
+        for role in signet_identity::Role::ALL {
+            closed += self.hub.kick(role, name, client_id, &CloseReason::Administrative) as u64;
+        }
+        if closed == 0 {
+            return Err(format!("no connection of {name} is open; `signet sessions list` shows who is connected"));
+        }
+        tracing::info!(name, client_id, closed, "an operator closed connections");
+        Ok(closed)
+    }
+
+    /// What `signet tls failures` shows: those numbered above `since`.
+    pub fn tls_failures(&self, since: u64) -> FailureReport {
+        self.failures.report(since)
+    }
+
+    /// What `/metrics` shows.
+    pub fn metrics_text(&self) -> Result<String, prometheus::Error> {
+        let levels = self.hub.levels();
+        let sampled = Sampled {
+            counts: self.hub.counters().snapshot(),
+            gauges: vec![
+                ("connections", levels.connections as u64),
+                ("half_open", self.admission.half_open() as u64),
+                ("sessions", levels.sessions as u64),
+                ("subscriptions", levels.subscriptions as u64),
+                ("shared_subscriptions", levels.shared_subscriptions as u64),
+                ("retained_messages", levels.retained_messages as u64),
+                ("retained_bytes", levels.retained_bytes as u64),
+                ("generation", self.generation.load(Ordering::Relaxed)),
+            ],
+            connections: self
+                .listeners
+                .iter()
+                .map(|listening| (listening.address.to_string(), listening.connections() as u64))
+                .collect(),
+            uptime_seconds: self.clock.mono().elapsed().as_secs(),
+        };
+        self.metrics.text(&sampled)
+    }
+}
+
+/// A running broker: its threads, and the way to stop them.
+#[derive(Debug)]
+pub struct Server {
+    broker: Arc<Broker>,
+    runtimes: start::Runtimes,
+}
+
+impl Server {
+    /// Reads and checks the configuration, builds everything, binds, and accepts connections.
+    pub fn start_from(source: ConfigSource) -> Result<Self, StartError> {
+        let config = start::read(&source).map_err(StartError::Config)?;
+        let (broker, runtimes) = start::start(source, config)?;
+        Ok(Self { broker, runtimes })
+    }
+
+    /// The addresses that the listeners are bound to, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.broker.listeners.iter().map(|listening| listening.address).collect()
+    }
+
+    /// The address of metrics and health, if they are served.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.runtimes.metrics_address
+    }
+
+    /// What the tasks share.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Runs until SIGINT, SIGTERM or `signet stop`; SIGHUP reloads. Then stops in good order.
+    pub fn run_until_signal(self) {
+        start::wait_for_stop(&self.broker, &self.runtimes);
+        self.stop();
+    }
+
+    /// Stops in good order: no new connections, DISCONNECT 0x8B to 5.0 clients, what is under way finishes within
+    /// `[system] shutdown-timeout`, then the threads end.
+    pub fn stop(self) {
+        let within = self.broker.config.load().system.shutdown_timeout;
+        self.broker.set_ready(false);
+        self.broker.request_stop();
+        tracing::info!(connections = self.broker.directory.len(), "stopping");
+        self.broker.directory.close_where(|_| Some(CloseReason::ServerShuttingDown));
+        let left = self.runtimes.drain(&self.broker.directory, within);
+        if left > 0 {
+            tracing::warn!(connections = left, "these connections did not end in time and were cut");
+        }
+        self.runtimes.end();
+        tracing::info!("stopped");
+    }
+}

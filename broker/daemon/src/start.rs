@@ -1,0 +1,343 @@
+//! From settings to a running broker: checks that need the operating system, threads, sockets, background work.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use signet_config::{Checked, Problem};
+use signet_core::Mono;
+use signet_wire::Version;
+use tokio::runtime::Runtime;
+
+use crate::admin::http::{admin_routes, metrics_routes};
+use crate::admin::socket::{AdminSocket, SocketError};
+use crate::admission::AdmissionLimits;
+use crate::directory::Directory;
+use crate::listener::{self, Listening};
+use crate::server::{Broker, ConfigSource};
+use crate::state::{self, BuildError};
+
+/// How many connections the kernel may hold for us that we have not accepted. Its overflow costs the peer a second.
+const LISTEN_BACKLOG: i32 = 4096;
+/// Descriptors that the process needs besides one per connection: files, sockets, reactors.
+const DESCRIPTORS_RESERVED: u64 = 64;
+/// Niceness added to the threads that do handshakes, so that messages go first.
+const HANDSHAKE_NICENESS: i32 = 10;
+
+/// Why the broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has problems.
+    #[error("{}", signet_config::render(.0))]
+    Config(Vec<Problem>),
+    /// Files that the configuration names have problems.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {}\n  hint: {}", bind_reason(.source), bind_hint(.source))]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The process may not open enough descriptors.
+    #[error(
+        "max-connections of all listeners needs {needed} file descriptors, but this process may open {allowed}\n  \
+         hint: raise the limit (LimitNOFILE= in the systemd unit, ulimit -n in a shell), or lower max-connections"
+    )]
+    Descriptors {
+        /// What the configuration asks for.
+        needed: u64,
+        /// What the operating system allows.
+        allowed: u64,
+    },
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] SocketError),
+    /// Threads or metrics could not be set up.
+    #[error("the broker's threads cannot be started: {0}")]
+    Threads(String),
+}
+
+fn bind_reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
+        std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not use that port".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn bind_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "stop the other program (`ss -ltnp` shows which), or change [[listener]] address"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE; the usual port for MQTT over TLS is 8883"
+        }
+        _ => "see [[listener]] address",
+    }
+}
+
+/// The threads of one broker.
+#[derive(Debug)]
+pub struct Runtimes {
+    traffic: Runtime,
+    handshakes: Runtime,
+    admin: Runtime,
+    pub(crate) metrics_address: Option<SocketAddr>,
+    admin_socket: Option<AdminSocket>,
+}
+
+/// Reads and checks the configuration.
+pub(crate) fn read(source: &ConfigSource) -> Result<Checked, Vec<Problem>> {
+    match source {
+        ConfigSource::Toml(path) => signet_config::load(path),
+        ConfigSource::Mosquitto(path) => {
+            let here = std::env::current_dir().unwrap_or_default();
+            let import = signet_config::mosquitto::load(path, &here).map_err(|problem| vec![problem])?;
+            import.config
+        }
+        ConfigSource::Fixed(checked) => Ok((**checked).clone()),
+    }
+}
+
+/// Starts everything.
+pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker>, Runtimes), StartError> {
+    crate::logging::init(config.log.format, config.log.level);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    check_descriptors(&config)?;
+    let built = state::build(&config, None)?;
+    for warning in &built.warnings {
+        tracing::warn!("{warning}");
+    }
+    let sockets = config.listeners.iter().map(|l| bind(l.address)).collect::<Result<Vec<_>, _>>()?;
+    let mut listeners = Vec::new();
+    for (index, (socket, tls)) in sockets.iter().zip(&built.listeners).enumerate() {
+        let address = socket.local_addr().map_err(|error| StartError::Threads(error.to_string()))?;
+        listeners.push(Arc::new(Listening::new(index, address, &config.listeners[index], Arc::clone(tls))));
+    }
+    let mut admin_socket = match &source {
+        ConfigSource::Fixed(_) => None,
+        _ => Some(AdminSocket::bind(&config.admin.socket)?),
+    };
+    let metrics = config.admin.metrics_address.map(bind).transpose()?;
+    let runtimes = Runtimes::new(&config, admin_socket.take())?;
+    let broker = Arc::new(
+        Broker::new(source, config, built, listeners).map_err(|error| StartError::Threads(error.to_string()))?,
+    );
+    let runtimes = runtimes.serve(&broker, sockets, metrics)?;
+    broker.set_ready(true);
+    for listening in &broker.listeners {
+        tracing::info!(address = %listening.address, "listening: MQTT 3.1.1 and 5.0 over mutual TLS");
+    }
+    Ok((broker, runtimes))
+}
+
+fn check_descriptors(config: &Checked) -> Result<(), StartError> {
+    let wanted: u64 = config.listeners.iter().map(|l| u64::from(l.connections_max.get())).sum();
+    let needed = wanted + DESCRIPTORS_RESERVED;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let mut allowed = limit.current.unwrap_or(u64::MAX);
+    if allowed < needed && limit.maximum.is_none_or(|maximum| maximum >= needed) {
+        // The soft limit is ours to raise up to the hard one.
+        let raised = rustix::process::Rlimit { current: Some(needed), maximum: limit.maximum };
+        if rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).is_ok() {
+            allowed = needed;
+        }
+    }
+    if allowed < needed { Err(StartError::Descriptors { needed, allowed }) } else { Ok(()) }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let make = || -> std::io::Result<TcpListener> {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        // A restart must not wait for old connections to time out. On Linux this does not let two listeners share a port.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    };
+    make().map_err(|source| StartError::Bind { address, source })
+}
+
+impl Runtimes {
+    fn new(config: &Checked, admin_socket: Option<AdminSocket>) -> Result<Self, StartError> {
+        let threads = |error: std::io::Error| StartError::Threads(error.to_string());
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let traffic_threads = config.system.traffic_threads.map_or(cores, |n| usize::from(n.get()));
+        let handshake_threads = config.system.handshake_threads.map_or(cores.div_ceil(2), |n| usize::from(n.get()));
+        let traffic = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(traffic_threads)
+            .thread_name("signet-traffic")
+            .enable_all()
+            .build()
+            .map_err(threads)?;
+        let handshakes = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(handshake_threads)
+            .thread_name("signet-tls")
+            .on_thread_start(lower_priority)
+            .enable_all()
+            .build()
+            .map_err(threads)?;
+        let admin = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("signet-admin")
+            .enable_all()
+            .build()
+            .map_err(threads)?;
+        Ok(Self { traffic, handshakes, admin, metrics_address: None, admin_socket })
+    }
+
+    fn serve(
+        mut self,
+        broker: &Arc<Broker>,
+        sockets: Vec<TcpListener>,
+        metrics: Option<TcpListener>,
+    ) -> Result<Self, StartError> {
+        let threads = |error: std::io::Error| StartError::Threads(error.to_string());
+        for (socket, listening) in sockets.into_iter().zip(&broker.listeners) {
+            let accepting = listener::accept(
+                Arc::clone(broker),
+                Arc::clone(listening),
+                socket,
+                self.traffic.handle().clone(),
+            );
+            self.handshakes.spawn(accepting);
+        }
+        let _inside = self.admin.enter();
+        if let Some(socket) = metrics {
+            self.metrics_address = socket.local_addr().ok();
+            let socket = tokio::net::TcpListener::from_std(socket).map_err(threads)?;
+            let routes = metrics_routes(Arc::clone(broker));
+            self.admin.spawn(async move { axum::serve(socket, routes).await });
+        }
+        if let Some(socket) = self.admin_socket.as_mut().and_then(AdminSocket::take_listener) {
+            let routes = admin_routes(Arc::clone(broker));
+            self.admin.spawn(async move { axum::serve(socket, routes).await });
+        }
+        self.admin.spawn(crate::background::timers(Arc::clone(broker)));
+        self.admin.spawn(crate::background::sys_topics(Arc::clone(broker)));
+        self.admin.spawn(crate::background::watch_files(Arc::clone(broker)));
+        Ok(self)
+    }
+
+    /// Waits until no connection is left, at most `within`; how many are.
+    pub(crate) fn drain(&self, directory: &Directory, within: Duration) -> usize {
+        let deadline = Instant::now() + within;
+        self.admin.block_on(async {
+            while !directory.is_empty() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        directory.len()
+    }
+
+    /// Ends the threads. Tasks that still run are dropped at their next wait.
+    pub(crate) fn end(self) {
+        let patience = Duration::from_secs(1);
+        self.handshakes.shutdown_timeout(patience);
+        self.traffic.shutdown_timeout(patience);
+        self.admin.shutdown_timeout(patience);
+    }
+}
+
+/// A kernel that refuses leaves the thread at the usual priority: slower messages in a storm, nothing else.
+fn lower_priority() {
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), HANDSHAKE_NICENESS) {
+        tracing::debug!(%error, "handshake threads keep the usual priority");
+    }
+}
+
+/// Waits for SIGINT, SIGTERM or a stop by an operator. SIGHUP reloads.
+pub(crate) fn wait_for_stop(broker: &Arc<Broker>, runtimes: &Runtimes) {
+    use tokio::signal::unix::{SignalKind, signal};
+    runtimes.admin.block_on(async {
+        let signals = (|| Ok::<_, std::io::Error>([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))();
+        let [mut interrupt, mut terminate, mut hangup] = match signals {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!(%error, "signals cannot be received; only `signet stop` ends this broker");
+                broker.stop_requested().await;
+                return;
+            }
+        };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                () = broker.stop_requested() => return,
+                _ = hangup.recv() => {
+                    let broker = Arc::clone(broker);
+                    // The outcome, good or bad, is logged by the reload itself.
+                    drop(tokio::task::spawn_blocking(move || broker.reload("SIGHUP")));
+                }
+            }
+        }
+    });
+}
+
+/// The bounds that admission keeps, out of the settings.
+pub(crate) fn admission_limits(config: &Checked) -> AdmissionLimits {
+    let limits = &config.limits;
+    AdmissionLimits {
+        half_open_max: limits.handshakes_in_flight_max.get() as usize,
+        connections_per_address_max: limits.connections_per_address_max.map(|n| n.get() as usize),
+        connects_per_address_per_second: limits.handshakes_per_address_per_second.map_or(0, std::num::NonZero::get),
+    }
+}
+
+/// The bounds that the core keeps, out of the settings.
+pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
+    let limits = &config.limits;
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let keep_alive = u16::try_from(limits.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
+    signet_core::Limits {
+        packet_bytes_max: std::num::NonZeroU32::new(limits.packet_bytes_max).unwrap_or(std::num::NonZeroU32::MIN),
+        connect_timeout: limits.connect_timeout,
+        keep_alive_secs_max: std::num::NonZeroU16::new(keep_alive),
+        session_expiry_secs_max: limits
+            .session_expiry_max
+            .map_or(u32::MAX, |longest| u32::try_from(longest.as_secs()).unwrap_or(u32::MAX)),
+        sessions_max: limits.sessions_max.get() as usize,
+        sessions_per_principal_max: limits.sessions_per_principal_max.get() as usize,
+        subscriptions_per_session_max: limits.subscriptions_per_session_max.get() as usize,
+        topic_levels_max: usize::from(limits.topic_levels_max.get()),
+        receive_max: limits.inflight_max,
+        inflight_max: limits.inflight_max,
+        queued_messages_max: limits.queued_messages_max.get() as usize,
+        queued_bytes_max: size(limits.queued_bytes_max),
+        outbox_bytes_max: size(limits.outbox_bytes_max),
+        topic_alias_in_max: limits.topic_alias_max,
+        topic_alias_out_max: limits.topic_alias_max,
+        retained_messages_max: limits.retained_messages_max as usize,
+        retained_bytes_max: size(limits.retained_bytes_max),
+        ..signet_core::Limits::default()
+    }
+}
+
+/// A protocol version as people write it.
+pub(crate) fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::V311 => "3.1.1",
+        Version::V5 => "5.0",
+    }
+}
+
+/// When a certificate that ends at `not_after` (Unix seconds) ends on the monotonic clock, as seen at `now`.
+pub(crate) fn ends_at(not_after: i64, now: signet_core::Now) -> Mono {
+    let now_secs = i64::try_from(now.wall.0 / 1000).unwrap_or(i64::MAX);
+    let left = u64::try_from(not_after.saturating_sub(now_secs)).unwrap_or(0);
+    now.mono.after(Duration::from_secs(left.saturating_add(1)))
+}

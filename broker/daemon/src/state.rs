@@ -1,0 +1,183 @@
+//! Everything that a configuration names, built and tried before any of it is used.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use signet_acl::Policy;
+use signet_config::{Checked, Listener};
+
+use crate::clock;
+use crate::tls::{ListenerSources, Source, TlsListener, TlsOptions};
+
+/// The largest policy file, in bytes.
+const POLICY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A state that works, not yet in force.
+#[derive(Debug)]
+pub struct Built {
+    /// The policy.
+    pub policy: Policy,
+    /// TLS of each listener, in the order of the configuration.
+    pub listeners: Vec<Arc<TlsListener>>,
+    /// Doubtful things that do not stop it.
+    pub warnings: Vec<String>,
+    /// Of the content of all files that went into it.
+    pub digest: Digest,
+}
+
+/// SHA-256 over the names and contents of files.
+pub type Digest = [u8; 32];
+
+/// Everything that is wrong with the files of a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .problems.join("\n"))]
+pub struct BuildError {
+    /// One sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Reads every file and builds everything, or says everything that is wrong. `previous` is what is in force: revocation
+/// lists may not go back behind it.
+pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<Built, BuildError> {
+    let digest = digest_of(&files_of(config));
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let policy = match policy(config) {
+        Ok((policy, doubts)) => {
+            warnings.extend(doubts);
+            Some(policy)
+        }
+        Err(wrong) => {
+            problems.extend(wrong);
+            None
+        }
+    };
+    if let Some(policy) = &policy {
+        problems.extend(client_id_conflicts(config, policy));
+    }
+    let mut listeners = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let before = previous.and_then(|all| all.get(index)).map(|tls| tls.trust());
+        match tls(listener, before.as_deref()) {
+            Ok((built, doubts)) => {
+                warnings.extend(doubts);
+                listeners.push(Arc::new(built));
+            }
+            Err(wrong) => problems.extend(wrong),
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    match policy {
+        Some(policy) if problems.is_empty() => Ok(Built { policy, listeners, warnings, digest }),
+        _ => Err(BuildError { problems }),
+    }
+}
+
+/// Reads and compiles the policy.
+pub fn policy(config: &Checked) -> Result<(Policy, Vec<String>), Vec<String>> {
+    let path = &config.acl.file;
+    let text = read_policy(path).map_err(|problem| vec![problem])?;
+    match Policy::parse(&text, &path.display().to_string(), &config.acl.options) {
+        Ok((policy, warnings)) => Ok((policy, warnings.iter().map(ToString::to_string).collect())),
+        Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// Reads a policy file, bounded.
+pub fn read_policy(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let size = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(format!(
+                "{shown}: there is no such policy file: without one nobody may do anything\n  \
+                 hint: acl/policies/default.acl is a start; [acl] file names it"
+            ));
+        }
+        Err(error) => return Err(format!("{shown}: the policy cannot be read: {error}")),
+    };
+    if size > POLICY_BYTES_MAX {
+        return Err(format!("{shown}: the policy is longer than {} MiB", POLICY_BYTES_MAX >> 20));
+    }
+    std::fs::read_to_string(path).map_err(|error| format!("{shown}: the policy cannot be read: {error}"))
+}
+
+/// A policy that uses `%c` gives rights by client id: only where the client id is bound to the identity.
+fn client_id_conflicts(config: &Checked, policy: &Policy) -> Vec<String> {
+    if !policy.uses_client_id() {
+        return Vec::new();
+    }
+    config
+        .listeners
+        .iter()
+        .filter(|listener| listener.client_id == signet_config::ClientIdRule::Any)
+        .map(|listener| {
+            format!(
+                "{}: the policy gives rights by client id (%c), but listener {} lets every client choose its own\n  \
+                 hint: use %u in the policy, or set client-id = \"identity\" on that listener",
+                config.acl.file.display(),
+                listener.address
+            )
+        })
+        .collect()
+}
+
+fn tls(
+    listener: &Listener,
+    previous: Option<&crate::tls::Trust>,
+) -> Result<(TlsListener, Vec<String>), Vec<String>> {
+    let mut problems = Vec::new();
+    let mut many = |paths: &[PathBuf]| -> Vec<Source> {
+        paths
+            .iter()
+            .filter_map(|path| Source::read(path).map_err(|error| problems.push(error.to_string())).ok())
+            .collect()
+    };
+    let client_ca = many(&listener.client_ca);
+    let crl = many(&listener.crl);
+    let certificate = Source::read(&listener.certificate).map_err(|error| problems.push(error.to_string()));
+    let key = Source::read_private(&listener.private_key).map_err(|error| problems.push(error.to_string()));
+    let (Ok(certificate), Ok(private_key), true) = (certificate, key, problems.is_empty()) else {
+        return Err(problems);
+    };
+    let sources = ListenerSources { certificate, private_key, client_ca, crl };
+    let options = TlsOptions::from_settings(listener);
+    match TlsListener::build(&sources, &options, previous, clock::unix_seconds()) {
+        Ok((built, warnings)) => Ok((built, warnings.iter().map(ToString::to_string).collect())),
+        Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// Every file that the state is made of.
+pub fn files_of(config: &Checked) -> Vec<PathBuf> {
+    let mut files = vec![config.file.clone(), config.acl.file.clone()];
+    for listener in &config.listeners {
+        files.push(listener.certificate.clone());
+        files.push(listener.private_key.clone());
+        files.extend(listener.client_ca.iter().cloned());
+        files.extend(listener.crl.iter().cloned());
+    }
+    files
+}
+
+/// The digest of the names and contents of `files`. A file that cannot be read counts as such, so that its return is a change.
+pub fn digest_of(files: &[PathBuf]) -> Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for path in files {
+        let name = path.as_os_str().as_encoded_bytes();
+        context.update(&(name.len() as u64).to_be_bytes());
+        context.update(name);
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                context.update(&(bytes.len() as u64).to_be_bytes());
+                context.update(&bytes);
+            }
+            Err(_) => context.update(&u64::MAX.to_be_bytes()),
+        }
+    }
+    let mut out = Digest::default();
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
