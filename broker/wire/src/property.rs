@@ -16,7 +16,7 @@ pub const USER_PROPERTIES_BYTES_MAX: usize = 8192;
 /// Property identifiers (MQTT5 §2.2.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Id {
+pub(crate) enum Key {
     PayloadFormat = 0x01,
     MessageExpiry = 0x02,
     ContentType = 0x03,
@@ -92,7 +92,7 @@ impl Place {
 
 #[derive(Clone, Copy)]
 struct Rule {
-    id: Id,
+    id: Key,
     form: Form,
     /// Places where a client may send it.
     by_client: u16,
@@ -113,7 +113,7 @@ const fn places(packets: &[PacketType]) -> u16 {
 }
 
 /// A property that may be there once, wherever it is allowed.
-const fn once(id: Id, form: Form, by_client: u16, by_server: u16) -> Rule {
+const fn once(id: Key, form: Form, by_client: u16, by_server: u16) -> Rule {
     Rule { id, form, by_client, by_server, many: 0 }
 }
 
@@ -135,52 +135,52 @@ const USER_BY_SERVER: u16 = CONNACK | PUBLISH | PUBLISH_ACKS | SUBSCRIBE_ACKS | 
 
 /// Table 2-4 of the specification, with the direction where one side alone may send a property.
 const RULES: [Rule; 27] = [
-    once(Id::PayloadFormat, Form::Flag, PUBLISH | WILL, PUBLISH),
-    once(Id::MessageExpiry, Form::FourBytes, PUBLISH | WILL, PUBLISH),
-    once(Id::ContentType, Form::Text, PUBLISH | WILL, PUBLISH),
-    once(Id::ResponseTopic, Form::Text, PUBLISH | WILL, PUBLISH),
-    once(Id::CorrelationData, Form::Binary, PUBLISH | WILL, PUBLISH),
+    once(Key::PayloadFormat, Form::Flag, PUBLISH | WILL, PUBLISH),
+    once(Key::MessageExpiry, Form::FourBytes, PUBLISH | WILL, PUBLISH),
+    once(Key::ContentType, Form::Text, PUBLISH | WILL, PUBLISH),
+    once(Key::ResponseTopic, Form::Text, PUBLISH | WILL, PUBLISH),
+    once(Key::CorrelationData, Form::Binary, PUBLISH | WILL, PUBLISH),
     // [MQTT5-3.3.4-6] not in a PUBLISH from a client; a server sends one for each subscription that matched.
     Rule {
-        id: Id::SubscriptionId,
+        id: Key::SubscriptionId,
         form: Form::VarintNonZero,
         by_client: SUBSCRIBE,
         by_server: PUBLISH,
         many: PUBLISH,
     },
     // [MQTT5-3.14.2-2] not in a DISCONNECT from a server.
-    once(Id::SessionExpiry, Form::FourBytes, CONNECT | DISCONNECT, CONNACK),
-    once(Id::AssignedClientId, Form::Text, NOWHERE, CONNACK),
-    once(Id::ServerKeepAlive, Form::TwoBytes, NOWHERE, CONNACK),
-    once(Id::AuthMethod, Form::Text, CONNECT | AUTH, CONNACK | AUTH),
-    once(Id::AuthData, Form::Binary, CONNECT | AUTH, CONNACK | AUTH),
-    once(Id::RequestProblemInfo, Form::Flag, CONNECT, NOWHERE),
-    once(Id::WillDelay, Form::FourBytes, WILL, NOWHERE),
-    once(Id::RequestResponseInfo, Form::Flag, CONNECT, NOWHERE),
-    once(Id::ResponseInformation, Form::Text, NOWHERE, CONNACK),
-    once(Id::ServerReference, Form::Text, NOWHERE, CONNACK | DISCONNECT),
+    once(Key::SessionExpiry, Form::FourBytes, CONNECT | DISCONNECT, CONNACK),
+    once(Key::AssignedClientId, Form::Text, NOWHERE, CONNACK),
+    once(Key::ServerKeepAlive, Form::TwoBytes, NOWHERE, CONNACK),
+    once(Key::AuthMethod, Form::Text, CONNECT | AUTH, CONNACK | AUTH),
+    once(Key::AuthData, Form::Binary, CONNECT | AUTH, CONNACK | AUTH),
+    once(Key::RequestProblemInfo, Form::Flag, CONNECT, NOWHERE),
+    once(Key::WillDelay, Form::FourBytes, WILL, NOWHERE),
+    once(Key::RequestResponseInfo, Form::Flag, CONNECT, NOWHERE),
+    once(Key::ResponseInformation, Form::Text, NOWHERE, CONNACK),
+    once(Key::ServerReference, Form::Text, NOWHERE, CONNACK | DISCONNECT),
     once(
-        Id::ReasonString,
+        Key::ReasonString,
         Form::Text,
         PUBLISH_ACKS | DISCONNECT | AUTH,
         CONNACK | PUBLISH_ACKS | SUBSCRIBE_ACKS | DISCONNECT | AUTH,
     ),
-    once(Id::ReceiveMax, Form::TwoBytesNonZero, CONNECT, CONNACK),
-    once(Id::TopicAliasMax, Form::TwoBytes, CONNECT, CONNACK),
-    once(Id::TopicAlias, Form::TwoBytesNonZero, PUBLISH, PUBLISH),
-    once(Id::MaximumQos, Form::Flag, NOWHERE, CONNACK),
-    once(Id::RetainAvailable, Form::Flag, NOWHERE, CONNACK),
+    once(Key::ReceiveMax, Form::TwoBytesNonZero, CONNECT, CONNACK),
+    once(Key::TopicAliasMax, Form::TwoBytes, CONNECT, CONNACK),
+    once(Key::TopicAlias, Form::TwoBytesNonZero, PUBLISH, PUBLISH),
+    once(Key::MaximumQos, Form::Flag, NOWHERE, CONNACK),
+    once(Key::RetainAvailable, Form::Flag, NOWHERE, CONNACK),
     Rule {
-        id: Id::UserProperty,
+        id: Key::UserProperty,
         form: Form::Pair,
         by_client: USER_BY_CLIENT,
         by_server: USER_BY_SERVER,
         many: USER_BY_CLIENT | USER_BY_SERVER,
     },
-    once(Id::MaximumPacketSize, Form::FourBytesNonZero, CONNECT, CONNACK),
-    once(Id::WildcardAvailable, Form::Flag, NOWHERE, CONNACK),
-    once(Id::SubscriptionIdsAvailable, Form::Flag, NOWHERE, CONNACK),
-    once(Id::SharedAvailable, Form::Flag, NOWHERE, CONNACK),
+    once(Key::MaximumPacketSize, Form::FourBytesNonZero, CONNECT, CONNACK),
+    once(Key::WildcardAvailable, Form::Flag, NOWHERE, CONNACK),
+    once(Key::SubscriptionIdsAvailable, Form::Flag, NOWHERE, CONNACK),
+    once(Key::SharedAvailable, Form::Flag, NOWHERE, CONNACK),
 ];
 
 /// [`RULES`] by identifier.
@@ -201,7 +201,7 @@ pub(crate) fn read(
     reader: &mut Reader,
     place: Place,
     sender: Sender,
-    mut set: impl FnMut(Id, Value) -> Step<()>,
+    mut set: impl FnMut(Key, Value) -> Step<()>,
 ) -> Step<()> {
     let length = reader.varint()?;
     if length == 0 {
@@ -242,7 +242,7 @@ pub(crate) fn read(
 
 fn value(reader: &mut Reader, rule: Rule) -> Step<Value> {
     let out_of_range =
-        if rule.id as u8 == Id::TopicAlias as u8 { Kind::TopicAliasZero } else { Kind::PropertyValue };
+        if rule.id as u8 == Key::TopicAlias as u8 { Kind::TopicAliasZero } else { Kind::PropertyValue };
     Ok(match rule.form {
         Form::Flag => match reader.u8()? {
             0 => Value::Flag(false),

@@ -3,7 +3,7 @@
 use crate::basics::{PacketType, Version};
 use crate::error::DecodeErrorKind as Kind;
 use crate::packet::{Ack, AckProperties, Packet, SubAck, UnsubAck};
-use crate::property::{self, Id, Place, Value};
+use crate::property::{self, Key, Place, Value};
 use crate::reader::{Reader, Step};
 use crate::reason::{ReasonCode, Sender};
 
@@ -83,8 +83,8 @@ fn properties(reader: &mut Reader, packet: PacketType, sender: Sender) -> Step<O
     property::read(reader, Place::Packet(packet), sender, |id, value| {
         let out = found.get_or_insert_default();
         match (id, value) {
-            (Id::ReasonString, Value::Text(text)) => out.reason_string = Some(text),
-            (Id::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
+            (Key::ReasonString, Value::Text(text)) => out.reason_string = Some(text),
+            (Key::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
             _ => return Err(Kind::PropertyNotAllowed),
         }
         Ok(())

@@ -9,7 +9,7 @@ use crate::error::{ConnectError, DecodeError, DecodeErrorKind as Kind};
 use crate::frame::Frame;
 use crate::names::{ClientId, TopicName};
 use crate::packet::{ConnAck, ConnAckProperties, Connect, ConnectProperties, PublishProperties, Will};
-use crate::property::{self, Id, Place, Value};
+use crate::property::{self, Key, Place, Value};
 use crate::reader::{Reader, Step};
 use crate::reason::{ReasonCode, Sender};
 
@@ -124,15 +124,15 @@ fn connect_properties(reader: &mut Reader) -> Step<ConnectProperties> {
     let mut out = ConnectProperties::default();
     property::read(reader, Place::Packet(PacketType::Connect), Sender::Client, |id, value| {
         match (id, value) {
-            (Id::SessionExpiry, Value::FourBytes(secs)) => out.session_expiry_secs = Some(secs),
-            (Id::ReceiveMax, Value::TwoBytes(max)) => out.receive_max = NonZeroU16::new(max),
-            (Id::MaximumPacketSize, Value::FourBytes(max)) => out.packet_bytes_max = NonZeroU32::new(max),
-            (Id::TopicAliasMax, Value::TwoBytes(max)) => out.topic_alias_max = max,
-            (Id::RequestResponseInfo, Value::Flag(flag)) => out.request_response_info = flag,
-            (Id::RequestProblemInfo, Value::Flag(flag)) => out.request_problem_info = flag,
-            (Id::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
-            (Id::AuthMethod, Value::Text(text)) => out.auth_method = Some(text),
-            (Id::AuthData, Value::Binary(data)) => out.auth_data = Some(data),
+            (Key::SessionExpiry, Value::FourBytes(secs)) => out.session_expiry_secs = Some(secs),
+            (Key::ReceiveMax, Value::TwoBytes(max)) => out.receive_max = NonZeroU16::new(max),
+            (Key::MaximumPacketSize, Value::FourBytes(max)) => out.packet_bytes_max = NonZeroU32::new(max),
+            (Key::TopicAliasMax, Value::TwoBytes(max)) => out.topic_alias_max = max,
+            (Key::RequestResponseInfo, Value::Flag(flag)) => out.request_response_info = flag,
+            (Key::RequestProblemInfo, Value::Flag(flag)) => out.request_problem_info = flag,
+            (Key::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
+            (Key::AuthMethod, Value::Text(text)) => out.auth_method = Some(text),
+            (Key::AuthData, Value::Binary(data)) => out.auth_data = Some(data),
             _ => return Err(Kind::PropertyNotAllowed),
         }
         Ok(())
@@ -148,7 +148,7 @@ fn will(reader: &mut Reader, version: Version, qos: QoS, retain: bool) -> Step<W
     let mut properties: Option<Box<PublishProperties>> = None;
     if version == Version::V5 {
         property::read(reader, Place::Will, Sender::Client, |id, value| match (id, value) {
-            (Id::WillDelay, Value::FourBytes(secs)) => {
+            (Key::WillDelay, Value::FourBytes(secs)) => {
                 delay_secs = secs;
                 Ok(())
             }
@@ -194,27 +194,27 @@ fn connack_properties(reader: &mut Reader) -> Step<Box<ConnAckProperties>> {
     let mut out = Box::<ConnAckProperties>::default();
     property::read(reader, Place::Packet(PacketType::ConnAck), Sender::Server, |id, value| {
         match (id, value) {
-            (Id::SessionExpiry, Value::FourBytes(secs)) => out.session_expiry_secs = Some(secs),
-            (Id::ReceiveMax, Value::TwoBytes(max)) => out.receive_max = NonZeroU16::new(max),
-            (Id::MaximumQos, Value::Flag(one)) => {
+            (Key::SessionExpiry, Value::FourBytes(secs)) => out.session_expiry_secs = Some(secs),
+            (Key::ReceiveMax, Value::TwoBytes(max)) => out.receive_max = NonZeroU16::new(max),
+            (Key::MaximumQos, Value::Flag(one)) => {
                 out.qos_max = if one { QoS::AtLeastOnce } else { QoS::AtMostOnce };
             }
-            (Id::RetainAvailable, Value::Flag(flag)) => out.retain_available = flag,
-            (Id::MaximumPacketSize, Value::FourBytes(max)) => out.packet_bytes_max = NonZeroU32::new(max),
-            (Id::AssignedClientId, Value::Text(text)) => {
+            (Key::RetainAvailable, Value::Flag(flag)) => out.retain_available = flag,
+            (Key::MaximumPacketSize, Value::FourBytes(max)) => out.packet_bytes_max = NonZeroU32::new(max),
+            (Key::AssignedClientId, Value::Text(text)) => {
                 out.assigned_client_id = Some(ClientId::try_from(text).map_err(|_| Kind::PropertyValue)?);
             }
-            (Id::TopicAliasMax, Value::TwoBytes(max)) => out.topic_alias_max = max,
-            (Id::ReasonString, Value::Text(text)) => out.reason_string = Some(text),
-            (Id::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
-            (Id::WildcardAvailable, Value::Flag(flag)) => out.wildcard_available = flag,
-            (Id::SubscriptionIdsAvailable, Value::Flag(flag)) => out.subscription_ids_available = flag,
-            (Id::SharedAvailable, Value::Flag(flag)) => out.shared_available = flag,
-            (Id::ServerKeepAlive, Value::TwoBytes(secs)) => out.server_keep_alive_secs = Some(secs),
-            (Id::ResponseInformation, Value::Text(text)) => out.response_information = Some(text),
-            (Id::ServerReference, Value::Text(text)) => out.server_reference = Some(text),
-            (Id::AuthMethod, Value::Text(text)) => out.auth_method = Some(text),
-            (Id::AuthData, Value::Binary(data)) => out.auth_data = Some(data),
+            (Key::TopicAliasMax, Value::TwoBytes(max)) => out.topic_alias_max = max,
+            (Key::ReasonString, Value::Text(text)) => out.reason_string = Some(text),
+            (Key::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
+            (Key::WildcardAvailable, Value::Flag(flag)) => out.wildcard_available = flag,
+            (Key::SubscriptionIdsAvailable, Value::Flag(flag)) => out.subscription_ids_available = flag,
+            (Key::SharedAvailable, Value::Flag(flag)) => out.shared_available = flag,
+            (Key::ServerKeepAlive, Value::TwoBytes(secs)) => out.server_keep_alive_secs = Some(secs),
+            (Key::ResponseInformation, Value::Text(text)) => out.response_information = Some(text),
+            (Key::ServerReference, Value::Text(text)) => out.server_reference = Some(text),
+            (Key::AuthMethod, Value::Text(text)) => out.auth_method = Some(text),
+            (Key::AuthData, Value::Binary(data)) => out.auth_data = Some(data),
             _ => return Err(Kind::PropertyNotAllowed),
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::basics::{PacketType, QoS, QosId, Version};
 use crate::error::DecodeErrorKind as Kind;
 use crate::names::{NameError, TopicName};
 use crate::packet::{PayloadFormat, Publish, PublishProperties};
-use crate::property::{self, Id, Place, Value};
+use crate::property::{self, Key, Place, Value};
 use crate::reader::{Reader, Step, text_error};
 use crate::reason::Sender;
 use crate::text::Text;
@@ -50,18 +50,18 @@ fn properties(reader: &mut Reader, sender: Sender) -> Step<Option<Box<PublishPro
 }
 
 /// Stores one property of a PUBLISH or a will.
-pub(super) fn set(out: &mut PublishProperties, id: Id, value: Value) -> Step<()> {
+pub(super) fn set(out: &mut PublishProperties, id: Key, value: Value) -> Step<()> {
     match (id, value) {
-        (Id::PayloadFormat, Value::Flag(utf8)) => {
+        (Key::PayloadFormat, Value::Flag(utf8)) => {
             out.payload_format = Some(if utf8 { PayloadFormat::Utf8 } else { PayloadFormat::Bytes });
         }
-        (Id::MessageExpiry, Value::FourBytes(secs)) => out.message_expiry_secs = Some(secs),
-        (Id::TopicAlias, Value::TwoBytes(alias)) => out.topic_alias = NonZeroU16::new(alias),
-        (Id::ResponseTopic, Value::Text(topic)) => out.response_topic = Some(response_topic(topic)?),
-        (Id::CorrelationData, Value::Binary(data)) => out.correlation_data = Some(data),
-        (Id::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
-        (Id::SubscriptionId, Value::Varint(id)) => out.subscription_ids.push(id),
-        (Id::ContentType, Value::Text(text)) => out.content_type = Some(text),
+        (Key::MessageExpiry, Value::FourBytes(secs)) => out.message_expiry_secs = Some(secs),
+        (Key::TopicAlias, Value::TwoBytes(alias)) => out.topic_alias = NonZeroU16::new(alias),
+        (Key::ResponseTopic, Value::Text(topic)) => out.response_topic = Some(response_topic(topic)?),
+        (Key::CorrelationData, Value::Binary(data)) => out.correlation_data = Some(data),
+        (Key::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
+        (Key::SubscriptionId, Value::Varint(id)) => out.subscription_ids.push(id),
+        (Key::ContentType, Value::Text(text)) => out.content_type = Some(text),
         // The table lets nothing else through.
         _ => return Err(Kind::PropertyNotAllowed),
     }

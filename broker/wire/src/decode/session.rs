@@ -4,7 +4,7 @@ use crate::basics::{PacketType, Version};
 use crate::decode::acks::reason;
 use crate::error::DecodeErrorKind as Kind;
 use crate::packet::{Auth, Disconnect, DisconnectProperties};
-use crate::property::{self, Id, Place, Value};
+use crate::property::{self, Key, Place, Value};
 use crate::reader::{Reader, Step};
 use crate::reason::{ReasonCode, Sender};
 
@@ -20,10 +20,10 @@ pub(super) fn disconnect(reader: &mut Reader, version: Version, sender: Sender) 
         property::read(reader, Place::Packet(PacketType::Disconnect), sender, |id, value| {
             let out = found.get_or_insert_default();
             match (id, value) {
-                (Id::SessionExpiry, Value::FourBytes(secs)) => out.session_expiry_secs = Some(secs),
-                (Id::ReasonString, Value::Text(text)) => out.reason_string = Some(text),
-                (Id::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
-                (Id::ServerReference, Value::Text(text)) => out.server_reference = Some(text),
+                (Key::SessionExpiry, Value::FourBytes(secs)) => out.session_expiry_secs = Some(secs),
+                (Key::ReasonString, Value::Text(text)) => out.reason_string = Some(text),
+                (Key::UserProperty, Value::Pair(name, value)) => out.user_properties.push((name, value)),
+                (Key::ServerReference, Value::Text(text)) => out.server_reference = Some(text),
                 _ => return Err(Kind::PropertyNotAllowed),
             }
             Ok(())
@@ -48,10 +48,10 @@ pub(super) fn auth(reader: &mut Reader, sender: Sender) -> Step<Auth> {
     auth.reason = reason(reader, PacketType::Auth, sender)?;
     property::read(reader, Place::Packet(PacketType::Auth), sender, |id, value| {
         match (id, value) {
-            (Id::AuthMethod, Value::Text(text)) => auth.auth_method = Some(text),
-            (Id::AuthData, Value::Binary(data)) => auth.auth_data = Some(data),
-            (Id::ReasonString, Value::Text(text)) => auth.reason_string = Some(text),
-            (Id::UserProperty, Value::Pair(name, value)) => auth.user_properties.push((name, value)),
+            (Key::AuthMethod, Value::Text(text)) => auth.auth_method = Some(text),
+            (Key::AuthData, Value::Binary(data)) => auth.auth_data = Some(data),
+            (Key::ReasonString, Value::Text(text)) => auth.reason_string = Some(text),
+            (Key::UserProperty, Value::Pair(name, value)) => auth.user_properties.push((name, value)),
             _ => return Err(Kind::PropertyNotAllowed),
         }
         Ok(())

@@ -4,7 +4,7 @@ use crate::basics::{PacketType, QoS, Version};
 use crate::error::DecodeErrorKind as Kind;
 use crate::filter::SubscriptionFilter;
 use crate::packet::{Requested, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe};
-use crate::property::{self, Id, Place, Value};
+use crate::property::{self, Key, Place, Value};
 use crate::reader::{Reader, Step};
 use crate::reason::Sender;
 
@@ -16,8 +16,8 @@ pub(super) fn subscribe(reader: &mut Reader, version: Version) -> Step<Subscribe
         let place = Place::Packet(PacketType::Subscribe);
         property::read(reader, place, Sender::Client, |id, value| {
             match (id, value) {
-                (Id::SubscriptionId, Value::Varint(id)) => subscription_id = Some(id),
-                (Id::UserProperty, Value::Pair(name, value)) => user_properties.push((name, value)),
+                (Key::SubscriptionId, Value::Varint(id)) => subscription_id = Some(id),
+                (Key::UserProperty, Value::Pair(name, value)) => user_properties.push((name, value)),
                 _ => return Err(Kind::PropertyNotAllowed),
             }
             Ok(())
@@ -45,7 +45,7 @@ pub(super) fn unsubscribe(reader: &mut Reader, version: Version) -> Step<Unsubsc
         let place = Place::Packet(PacketType::Unsubscribe);
         property::read(reader, place, Sender::Client, |id, value| {
             match (id, value) {
-                (Id::UserProperty, Value::Pair(name, value)) => user_properties.push((name, value)),
+                (Key::UserProperty, Value::Pair(name, value)) => user_properties.push((name, value)),
                 _ => return Err(Kind::PropertyNotAllowed),
             }
             Ok(())

@@ -7,7 +7,7 @@ use crate::packet::{
     AckProperties, Auth, ConnAckProperties, ConnectProperties, DisconnectProperties, PublishProperties,
     Subscribe, Unsubscribe, UserProperties, Will,
 };
-use crate::property::Id;
+use crate::property::Key;
 use crate::text::{Binary, Text};
 
 /// A set of properties, without its length.
@@ -38,33 +38,33 @@ pub(super) fn is_empty(properties: &impl Properties) -> bool {
     count.bytes() == 0
 }
 
-fn flag(out: &mut impl Sink, id: Id, value: bool) {
+fn flag(out: &mut impl Sink, id: Key, value: bool) {
     out.u8(id as u8);
     out.u8(value.into());
 }
 
-fn two_bytes(out: &mut impl Sink, id: Id, value: Option<u16>) {
+fn two_bytes(out: &mut impl Sink, id: Key, value: Option<u16>) {
     if let Some(value) = value {
         out.u8(id as u8);
         out.u16(value);
     }
 }
 
-fn four_bytes(out: &mut impl Sink, id: Id, value: Option<u32>) {
+fn four_bytes(out: &mut impl Sink, id: Key, value: Option<u32>) {
     if let Some(value) = value {
         out.u8(id as u8);
         out.u32(value);
     }
 }
 
-fn text(out: &mut impl Sink, id: Id, value: Option<&Text>) {
+fn text(out: &mut impl Sink, id: Key, value: Option<&Text>) {
     if let Some(value) = value {
         out.u8(id as u8);
         out.field(value.as_bytes());
     }
 }
 
-fn binary(out: &mut impl Sink, id: Id, value: Option<&Binary>) {
+fn binary(out: &mut impl Sink, id: Key, value: Option<&Binary>) {
     if let Some(value) = value {
         out.u8(id as u8);
         out.field(value);
@@ -73,7 +73,7 @@ fn binary(out: &mut impl Sink, id: Id, value: Option<&Binary>) {
 
 fn user(out: &mut impl Sink, properties: &UserProperties) {
     for (name, value) in properties {
-        out.u8(Id::UserProperty as u8);
+        out.u8(Key::UserProperty as u8);
         out.field(name.as_bytes());
         out.field(value.as_bytes());
     }
@@ -82,12 +82,12 @@ fn user(out: &mut impl Sink, properties: &UserProperties) {
 /// What a message says to every receiver alike, a will's included.
 pub(crate) fn message_properties(properties: &PublishProperties, out: &mut impl Sink) {
     if let Some(format) = properties.payload_format {
-        out.u8(Id::PayloadFormat as u8);
+        out.u8(Key::PayloadFormat as u8);
         out.u8(format as u8);
     }
-    text(out, Id::ContentType, properties.content_type.as_ref());
-    text(out, Id::ResponseTopic, properties.response_topic.as_ref().map(|topic| topic.as_text()));
-    binary(out, Id::CorrelationData, properties.correlation_data.as_ref());
+    text(out, Key::ContentType, properties.content_type.as_ref());
+    text(out, Key::ResponseTopic, properties.response_topic.as_ref().map(|topic| topic.as_text()));
+    binary(out, Key::CorrelationData, properties.correlation_data.as_ref());
     user(out, &properties.user_properties);
 }
 
@@ -98,10 +98,10 @@ pub(crate) fn receiver_properties(
     subscription_ids: &[u32],
     out: &mut impl Sink,
 ) {
-    four_bytes(out, Id::MessageExpiry, expiry_secs);
-    two_bytes(out, Id::TopicAlias, alias);
+    four_bytes(out, Key::MessageExpiry, expiry_secs);
+    two_bytes(out, Key::TopicAlias, alias);
     for &id in subscription_ids.iter().filter(|&&id| is_subscription_id(id)) {
-        out.u8(Id::SubscriptionId as u8);
+        out.u8(Key::SubscriptionId as u8);
         out.varint(id as usize);
     }
 }
@@ -116,7 +116,7 @@ impl Properties for PublishProperties {
 
 impl Properties for Will {
     fn put<S: Sink>(&self, out: &mut S) {
-        four_bytes(out, Id::WillDelay, Some(self.delay_secs).filter(|&secs| secs != 0));
+        four_bytes(out, Key::WillDelay, Some(self.delay_secs).filter(|&secs| secs != 0));
         if let Some(properties) = &self.properties {
             receiver_properties(properties.message_expiry_secs, None, &[], out);
             message_properties(properties, out);
@@ -126,55 +126,55 @@ impl Properties for Will {
 
 impl Properties for ConnectProperties {
     fn put<S: Sink>(&self, out: &mut S) {
-        four_bytes(out, Id::SessionExpiry, self.session_expiry_secs);
-        two_bytes(out, Id::ReceiveMax, self.receive_max.map(Into::into));
-        four_bytes(out, Id::MaximumPacketSize, self.packet_bytes_max.map(Into::into));
-        two_bytes(out, Id::TopicAliasMax, Some(self.topic_alias_max).filter(|&max| max != 0));
+        four_bytes(out, Key::SessionExpiry, self.session_expiry_secs);
+        two_bytes(out, Key::ReceiveMax, self.receive_max.map(Into::into));
+        four_bytes(out, Key::MaximumPacketSize, self.packet_bytes_max.map(Into::into));
+        two_bytes(out, Key::TopicAliasMax, Some(self.topic_alias_max).filter(|&max| max != 0));
         if self.request_response_info {
-            flag(out, Id::RequestResponseInfo, true);
+            flag(out, Key::RequestResponseInfo, true);
         }
         if !self.request_problem_info {
-            flag(out, Id::RequestProblemInfo, false);
+            flag(out, Key::RequestProblemInfo, false);
         }
-        text(out, Id::AuthMethod, self.auth_method.as_ref());
-        binary(out, Id::AuthData, self.auth_data.as_ref());
+        text(out, Key::AuthMethod, self.auth_method.as_ref());
+        binary(out, Key::AuthData, self.auth_data.as_ref());
         user(out, &self.user_properties);
     }
 }
 
 impl Properties for ConnAckProperties {
     fn put<S: Sink>(&self, out: &mut S) {
-        four_bytes(out, Id::SessionExpiry, self.session_expiry_secs);
-        two_bytes(out, Id::ReceiveMax, self.receive_max.map(Into::into));
+        four_bytes(out, Key::SessionExpiry, self.session_expiry_secs);
+        two_bytes(out, Key::ReceiveMax, self.receive_max.map(Into::into));
         if self.qos_max < QoS::ExactlyOnce {
-            flag(out, Id::MaximumQos, self.qos_max == QoS::AtLeastOnce);
+            flag(out, Key::MaximumQos, self.qos_max == QoS::AtLeastOnce);
         }
-        four_bytes(out, Id::MaximumPacketSize, self.packet_bytes_max.map(Into::into));
-        text(out, Id::AssignedClientId, self.assigned_client_id.as_ref().map(|id| id.as_text()));
-        two_bytes(out, Id::TopicAliasMax, Some(self.topic_alias_max).filter(|&max| max != 0));
+        four_bytes(out, Key::MaximumPacketSize, self.packet_bytes_max.map(Into::into));
+        text(out, Key::AssignedClientId, self.assigned_client_id.as_ref().map(|id| id.as_text()));
+        two_bytes(out, Key::TopicAliasMax, Some(self.topic_alias_max).filter(|&max| max != 0));
         for (id, available) in [
-            (Id::RetainAvailable, self.retain_available),
-            (Id::WildcardAvailable, self.wildcard_available),
-            (Id::SubscriptionIdsAvailable, self.subscription_ids_available),
-            (Id::SharedAvailable, self.shared_available),
+            (Key::RetainAvailable, self.retain_available),
+            (Key::WildcardAvailable, self.wildcard_available),
+            (Key::SubscriptionIdsAvailable, self.subscription_ids_available),
+            (Key::SharedAvailable, self.shared_available),
         ] {
             if !available {
                 flag(out, id, false);
             }
         }
-        two_bytes(out, Id::ServerKeepAlive, self.server_keep_alive_secs);
-        text(out, Id::ResponseInformation, self.response_information.as_ref());
-        text(out, Id::ServerReference, self.server_reference.as_ref());
-        text(out, Id::AuthMethod, self.auth_method.as_ref());
-        binary(out, Id::AuthData, self.auth_data.as_ref());
-        text(out, Id::ReasonString, self.reason_string.as_ref());
+        two_bytes(out, Key::ServerKeepAlive, self.server_keep_alive_secs);
+        text(out, Key::ResponseInformation, self.response_information.as_ref());
+        text(out, Key::ServerReference, self.server_reference.as_ref());
+        text(out, Key::AuthMethod, self.auth_method.as_ref());
+        binary(out, Key::AuthData, self.auth_data.as_ref());
+        text(out, Key::ReasonString, self.reason_string.as_ref());
         user(out, &self.user_properties);
     }
 }
 
 impl Properties for AckProperties {
     fn put<S: Sink>(&self, out: &mut S) {
-        text(out, Id::ReasonString, self.reason_string.as_ref());
+        text(out, Key::ReasonString, self.reason_string.as_ref());
         user(out, &self.user_properties);
     }
 }
@@ -194,18 +194,18 @@ impl Properties for Unsubscribe {
 
 impl Properties for DisconnectProperties {
     fn put<S: Sink>(&self, out: &mut S) {
-        four_bytes(out, Id::SessionExpiry, self.session_expiry_secs);
-        text(out, Id::ServerReference, self.server_reference.as_ref());
-        text(out, Id::ReasonString, self.reason_string.as_ref());
+        four_bytes(out, Key::SessionExpiry, self.session_expiry_secs);
+        text(out, Key::ServerReference, self.server_reference.as_ref());
+        text(out, Key::ReasonString, self.reason_string.as_ref());
         user(out, &self.user_properties);
     }
 }
 
 impl Properties for Auth {
     fn put<S: Sink>(&self, out: &mut S) {
-        text(out, Id::AuthMethod, self.auth_method.as_ref());
-        binary(out, Id::AuthData, self.auth_data.as_ref());
-        text(out, Id::ReasonString, self.reason_string.as_ref());
+        text(out, Key::AuthMethod, self.auth_method.as_ref());
+        binary(out, Key::AuthData, self.auth_data.as_ref());
+        text(out, Key::ReasonString, self.reason_string.as_ref());
         user(out, &self.user_properties);
     }
 }
