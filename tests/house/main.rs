@@ -28,7 +28,8 @@ fn built() -> BTreeMap<String, Vec<String>> {
     let mut crates: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in String::from_utf8_lossy(&tree.stdout).lines() {
         let mut words = line.split(' ');
-        if let (Some(name), Some(version)) = (words.next(), words.next().filter(|word| word.starts_with('v'))) {
+        if let (Some(name), Some(version)) = (words.next(), words.next().filter(|word| word.starts_with('v')))
+        {
             let versions = crates.entry(name.to_owned()).or_default();
             if !versions.iter().any(|known| known == version) {
                 versions.push(version.to_owned());

@@ -21,6 +21,7 @@ ABSENT = {
         "handshake deadline": "Mosquitto gives a handshake no deadline of its own",
         "fragment size": "Mosquitto has no setting for the size of TLS records",
         "EKU demanded": "Mosquitto accepts certificates without extended key usage",
+        "client ids per name": "Mosquitto gives a session to whoever comes next with its client id",
         "ALPN": "Mosquitto selects no application protocol",
     },
     "signet": {},

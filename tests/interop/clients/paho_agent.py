@@ -55,7 +55,7 @@ def make(wanted, trouble):
         mqtt.CallbackAPIVersion.VERSION2,
         client_id=wanted["client_id"],
         protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
-        clean_session=None if five else True,
+        clean_session=None if five else not wanted.get("keep_session"),
         reconnect_on_failure=False,
     )
     log = logging.getLogger("paho")
@@ -115,8 +115,13 @@ def main():
     client.on_message = on_message
     client.on_subscribe = lambda _c, _d, _mid, reasons, _p: emit("subscribed", code=code_of(reasons[0]))
     client.on_publish = lambda _c, _d, _mid, reason, _p: emit("published", code=code_of(reason))
+    arguments = {}
+    if wanted["version"] == 5 and wanted.get("keep_session"):
+        arguments["properties"] = Properties(PacketTypes.CONNECT)
+        arguments["properties"].SessionExpiryInterval = 300
+        arguments["clean_start"] = False
     try:
-        client.connect(wanted["host"], wanted["port"], keepalive=30)
+        client.connect(wanted["host"], wanted["port"], keepalive=30, **arguments)
     except OSError as error:
         emit("refused", why=str(error))
         return
