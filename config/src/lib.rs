@@ -13,6 +13,7 @@
 
 mod check;
 mod checked;
+mod keys;
 pub mod mosquitto;
 mod problem;
 mod raw;
@@ -23,8 +24,9 @@ pub use checked::{
     Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
     PostQuantum, SlowConsumer, Store, System, TlsVersions,
 };
+pub use keys::KEYS;
 pub use problem::{Problem, render};
-pub use schema::{KEYS, Key, Section, TakesEffect};
+pub use schema::{Key, Section, TakesEffect};
 
 use std::path::Path;
 

@@ -4,9 +4,10 @@
 mod read;
 mod sections;
 
+use crate::keys::KEYS;
 use crate::problem::Problem;
 use crate::raw::{At, Table, Value};
-use crate::schema::{KEYS, Section};
+use crate::schema::Section;
 use crate::{Checked, Store};
 use read::View;
 use std::path::Path;

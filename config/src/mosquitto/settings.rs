@@ -291,25 +291,7 @@ impl Importer<'_> {
                     "queued-bytes-max and outbox-bytes-max, at least the largest packet; a connected client that falls behind by so much is disconnected",
                 )
             }
-            Sets::MaxPacketSize => {
-                let limit = count(value)?.clamp(PACKET_BYTES_LEAST, PACKET_BYTES_MOST);
-                self.limits.set("packet-bytes-max", Value::Integer(limit), at);
-                self.packet_said = true;
-                mapped("packet-bytes-max")
-            }
-            Sets::MessageSizeLimit => {
-                let limit = count(value)?;
-                if limit == 0 {
-                    return kept("payloads are bounded by the packet's size");
-                }
-                if !self.packet_said {
-                    let limit = (limit + PACKET_ROOM_BYTES).clamp(PACKET_BYTES_LEAST, PACKET_BYTES_MOST);
-                    self.limits.set("packet-bytes-max", Value::Integer(limit), at);
-                }
-                changed(
-                    "packet-bytes-max, with 4096 bytes more for header, topic and properties; a larger packet ends its connection, where Mosquitto drops it",
-                )
-            }
+            Sets::MaxPacketSize | Sets::MessageSizeLimit => self.packet_size(what, count(value)?, at),
             Sets::MaxKeepAlive => {
                 self.limits.set("keep-alive-max", Value::Integer(count(value)?), at);
                 mapped("keep-alive-max")
@@ -340,6 +322,24 @@ impl Importer<'_> {
                 mapped("sys-interval")
             }
         }
+    }
+
+    fn packet_size(&mut self, what: Sets, limit: i64, at: &At) -> Outcome {
+        let bounded = |bytes: i64| Value::Integer(bytes.clamp(PACKET_BYTES_LEAST, PACKET_BYTES_MOST));
+        if what == Sets::MaxPacketSize {
+            self.limits.set("packet-bytes-max", bounded(limit), at);
+            self.packet_said = true;
+            return mapped("packet-bytes-max");
+        }
+        if limit == 0 {
+            return kept("payloads are bounded by the packet's size");
+        }
+        if !self.packet_said {
+            self.limits.set("packet-bytes-max", bounded(limit + PACKET_ROOM_BYTES), at);
+        }
+        changed(
+            "packet-bytes-max, with 4096 bytes more for header, topic and properties; a larger packet ends its connection, where Mosquitto drops it",
+        )
     }
 
     fn client_expiration(&mut self, value: &str, at: &At) -> Outcome {

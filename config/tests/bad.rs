@@ -1,0 +1,562 @@
+//! Wrong configurations, each with the place and the sentence that the operator gets.
+
+use signet_config::{Problem, parse};
+use std::path::Path;
+
+/// A configuration that is right, to be spoiled: lines 1 to 5, and `[acl]` on lines 6 and 7.
+const GOOD: &str = "[[listener]]
+address = \"127.0.0.1:8883\"
+certificate = \"server.pem\"
+private-key = \"server.key\"
+client-ca = [\"ca.pem\"]
+[acl]
+file = \"acl.conf\"
+";
+
+fn problems(text: &str) -> Vec<Problem> {
+    parse(text, Path::new("/etc/signet/signet.toml")).expect_err(text)
+}
+
+/// The good configuration with `tail` after it, which begins on line 8.
+fn with(tail: &str) -> String {
+    format!("{GOOD}{tail}\n")
+}
+
+/// The good configuration with one line replaced.
+fn instead(old: &str, new: &str) -> String {
+    assert!(GOOD.contains(old), "{old}");
+    GOOD.replace(old, new)
+}
+
+#[track_caller]
+fn refused(text: &str, line: u32, column: u32, message: &str, hint: &str) {
+    let found = problems(text);
+    assert_eq!(found.len(), 1, "{text}\n{found:#?}");
+    let first = &found[0];
+    assert_eq!((first.line, first.column), (line, column), "{text}\n{found:#?}");
+    assert_eq!(first.message, message, "{text}");
+    let given = first.hint.as_deref().unwrap_or("");
+    assert!(given.contains(hint), "{text}\nhint: {given:?}");
+}
+
+#[test]
+fn the_good_configuration_is_accepted() {
+    assert!(parse(GOOD, Path::new("signet.toml")).is_ok());
+}
+
+#[test]
+fn unknown_keys_are_refused_with_a_guess_at_what_was_meant() {
+    refused(
+        &with("[limits]\npacket-byte-max = 1"),
+        9,
+        1,
+        "unknown key \"packet-byte-max\" in [limits]",
+        "did you mean \"packet-bytes-max\"?",
+    );
+    refused(
+        &with("[limits]\npacket_bytes_max = 1"),
+        9,
+        1,
+        "unknown key \"packet_bytes_max\" in [limits]",
+        "did you mean \"packet-bytes-max\"?",
+    );
+    refused(
+        &with("[limits]\n  level = \"info\""),
+        9,
+        3,
+        "unknown key \"level\" in [limits]",
+        "\"level\" belongs in [log]",
+    );
+    refused(&with("[log]\nzzz = 1"), 9, 1, "unknown key \"zzz\" in [log]", "");
+    refused(&with("[limit]\nx = 1"), 8, 2, "unknown table \"limit\"", "did you mean [limits]?");
+    refused(&with("[zzz]"), 8, 2, "unknown table \"zzz\"", "");
+    refused(
+        &format!("metrics-address = 1\n{GOOD}"),
+        1,
+        1,
+        "unknown key \"metrics-address\"",
+        "\"metrics-address\" belongs in [admin]",
+    );
+    refused(
+        &instead("client-ca", "clientca = []\nclient-ca"),
+        5,
+        1,
+        "unknown key \"clientca\" in [[listener]]",
+        "did you mean \"client-ca\"?",
+    );
+    refused(
+        &with("[identity]\nopertors = []"),
+        9,
+        1,
+        "unknown key \"opertors\" in [identity]",
+        "did you mean \"operators\"?",
+    );
+}
+
+#[test]
+fn what_must_be_there_is_missed() {
+    refused("[acl]\nfile = \"a\"\n", 0, 0, "there is no [[listener]]", "at least one address");
+    refused(
+        &format!("listener = []\n[acl]\nfile = \"a\"\n"),
+        1,
+        12,
+        "there is no [[listener]]",
+        "at least one address",
+    );
+    refused(
+        GOOD.split("[acl]").next().unwrap(),
+        0,
+        0,
+        "there is no [acl]",
+        "without a policy nobody may do anything",
+    );
+    refused(
+        &instead("certificate = \"server.pem\"\n", ""),
+        1,
+        1,
+        "[[listener]] has no \"certificate\"",
+        "leaf first",
+    );
+    refused(
+        &instead("private-key = \"server.key\"\n", ""),
+        1,
+        1,
+        "[[listener]] has no \"private-key\"",
+        "PEM file",
+    );
+    refused(
+        &instead("client-ca = [\"ca.pem\"]\n", ""),
+        1,
+        1,
+        "[[listener]] has no \"client-ca\"",
+        "trust anchors",
+    );
+    refused(
+        &instead("address = \"127.0.0.1:8883\"\n", ""),
+        1,
+        1,
+        "[[listener]] has no \"address\"",
+        "listen",
+    );
+    refused(&instead("file = \"acl.conf\"\n", ""), 6, 1, "[acl] has no \"file\"", "policy");
+    refused(&instead("[\"ca.pem\"]", "[]"), 5, 13, "\"client-ca\" is empty", "trust anchor");
+    refused(&instead("\"acl.conf\"", "\"\""), 7, 8, "\"file\" is empty", "");
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused() {
+    refused(
+        &with("[limits]\nsessions-max = \"9\""),
+        9,
+        16,
+        "\"sessions-max\" must be an integer, not a string",
+        "",
+    );
+    refused(
+        &with("[limits]\nsessions-max = 1.5"),
+        9,
+        16,
+        "\"sessions-max\" must be an integer, not a number with a fraction",
+        "",
+    );
+    refused(
+        &with("[limits]\nsessions-max = 99999999999999999999"),
+        9,
+        16,
+        "\"sessions-max\" must be an integer, not an integer of more than 64 bits",
+        "",
+    );
+    refused(
+        &with("subscribe-check = \"true\""),
+        8,
+        19,
+        "\"subscribe-check\" must be true or false, not a string",
+        "",
+    );
+    refused(&instead("[\"ca.pem\"]", "\"ca.pem\""), 5, 13, "\"client-ca\" must be a list, not a string", "");
+    refused(
+        &instead("[\"ca.pem\"]", "[\"ca.pem\", 7]"),
+        5,
+        24,
+        "\"client-ca\" must be a string, not an integer",
+        "",
+    );
+    refused(
+        &instead("\"server.pem\"", "[\"server.pem\"]"),
+        3,
+        15,
+        "\"certificate\" must be a string, not a list",
+        "",
+    );
+    refused(&with("[log]\nlevel = 3"), 9, 9, "\"level\" must be a string, not an integer", "");
+    refused(
+        &with("[limits]\nconnect-timeout = true"),
+        9,
+        19,
+        "\"connect-timeout\" must be a number of seconds or a string such as \"10s\", not true or false",
+        "",
+    );
+    refused(
+        &with("[limits]\nqueued-bytes-max = []"),
+        9,
+        20,
+        "\"queued-bytes-max\" must be a number of bytes or a string such as \"256KiB\", not a list",
+        "",
+    );
+    refused(
+        &format!("limits = 1\n{GOOD}"),
+        1,
+        1,
+        "\"limits\" must be a table, not an integer",
+        "write [limits] once",
+    );
+    refused(
+        &with("[[admin]]\nsocket = \"s\""),
+        8,
+        3,
+        "\"admin\" must be a table, not a list",
+        "write [admin] once",
+    );
+    refused(
+        &instead("[[listener]]", "[listener]"),
+        1,
+        2,
+        "[listener] must be a list of tables",
+        "two brackets",
+    );
+}
+
+#[test]
+fn values_out_of_bounds_are_refused_with_the_bounds() {
+    refused(&with("[limits]\nsessions-max = 0"), 9, 16, "\"sessions-max\" must be 1 to 10000000, not 0", "");
+    refused(
+        &with("[limits]\nreceive-max = 65536"),
+        9,
+        15,
+        "\"receive-max\" must be 1 to 65535, not 65536",
+        "",
+    );
+    refused(
+        &with("[limits]\ntopic-levels-max = -1"),
+        9,
+        20,
+        "\"topic-levels-max\" must be 1 to 65535, not -1",
+        "",
+    );
+    refused(
+        &with("[limits]\npacket-bytes-max = 100"),
+        9,
+        20,
+        "\"packet-bytes-max\" must be bytes, 1KiB to 268435455B, not 100",
+        "",
+    );
+    refused(
+        &with("[limits]\npacket-bytes-max = \"1GiB\""),
+        9,
+        20,
+        "\"packet-bytes-max\" must be bytes, 1KiB to 268435455B, not 1GiB",
+        "",
+    );
+    refused(
+        &with("[limits]\nconnect-timeout = \"1h\""),
+        9,
+        19,
+        "\"connect-timeout\" must be seconds, 1s to 2m, not 1h",
+        "",
+    );
+    refused(
+        &with("[limits]\nconnect-timeout = 0"),
+        9,
+        19,
+        "\"connect-timeout\" must be seconds, 1s to 2m, not 0s",
+        "",
+    );
+    refused(
+        &with("[limits]\nkeep-alive-max = 65536"),
+        9,
+        18,
+        "\"keep-alive-max\" must be seconds, 0s to 65535s; 0: the client decides, not 65536s",
+        "",
+    );
+    refused(
+        &instead("[acl]", "session-tickets = 5\n[acl]"),
+        6,
+        19,
+        "\"session-tickets\" must be 0 to 4, not 5",
+        "",
+    );
+    refused(
+        &instead("[acl]", "max-connections = 0\n[acl]"),
+        6,
+        19,
+        "\"max-connections\" must be 1 to 1000000, not 0",
+        "",
+    );
+    refused(
+        &instead("[acl]", "max-fragment-size = \"32KiB\"\n[acl]"),
+        6,
+        21,
+        "\"max-fragment-size\" must be bytes, 128B to 16KiB, not 32KiB",
+        "",
+    );
+}
+
+#[test]
+fn what_is_not_a_duration_a_size_or_an_address_is_refused() {
+    refused(
+        &with("[limits]\nconnect-timeout = \"10 sec\""),
+        9,
+        19,
+        "\"connect-timeout\" must be a duration, not \"10 sec\"",
+        "such as \"10s\"",
+    );
+    refused(
+        &with("[limits]\nconnect-timeout = \"never\""),
+        9,
+        19,
+        "\"connect-timeout\" must be a duration, not \"never\"",
+        "",
+    );
+    refused(
+        &with("[limits]\nsession-expiry-max = \"1500ms\""),
+        9,
+        22,
+        "\"session-expiry-max\" must be whole seconds",
+        "",
+    );
+    refused(
+        &with("[limits]\npacket-bytes-max = \"256KB\""),
+        9,
+        20,
+        "\"packet-bytes-max\" must be a size, not \"256KB\"",
+        "\"256KiB\"",
+    );
+    refused(
+        &instead("127.0.0.1:8883", "localhost:8883"),
+        2,
+        11,
+        "\"address\" must be an IP address and a port, not \"localhost:8883\"",
+        "0.0.0.0:8883",
+    );
+    refused(
+        &instead("127.0.0.1:8883", "127.0.0.1"),
+        2,
+        11,
+        "\"address\" must be an IP address and a port, not \"127.0.0.1\"",
+        "",
+    );
+    refused(
+        &with("[admin]\nmetrics-address = \":9883\""),
+        9,
+        19,
+        "\"metrics-address\" must be an IP address and a port, not \":9883\"",
+        "",
+    );
+    refused(
+        &instead("\"server.key\"", "\"a\\u0000b\""),
+        4,
+        15,
+        "\"private-key\" is not a path: it contains U+0000",
+        "",
+    );
+}
+
+#[test]
+fn words_that_do_not_exist_are_refused() {
+    refused(
+        &instead("[acl]", "identity = \"CN\"\n[acl]"),
+        6,
+        12,
+        "\"identity\" must be \"cn\" or \"san-uri\" or \"san-dns\" or \"fingerprint\", not \"CN\"",
+        "did you mean \"cn\"?",
+    );
+    refused(
+        &instead("[acl]", "crl-stale = \"ignore\"\n[acl]"),
+        6,
+        13,
+        "\"crl-stale\" must be \"reject\" or \"grace\" or \"warn\", not \"ignore\"",
+        "",
+    );
+    refused(
+        &instead("[acl]", "tls-versions = [\"1.2\", \"1.1\"]\n[acl]"),
+        6,
+        24,
+        "\"tls-versions\" must be \"1.2\" or \"1.3\", not \"1.1\"",
+        "did you mean",
+    );
+    refused(&instead("[acl]", "tls-versions = []\n[acl]"), 6, 16, "\"tls-versions\" is empty", "");
+    refused(
+        &with("[store]\ndurability = \"strict\""),
+        9,
+        14,
+        "durability = \"strict\" is not available in this version",
+        "in memory",
+    );
+    refused(
+        &with("[store]\ndurability = \"batched\""),
+        9,
+        14,
+        "durability = \"batched\" is not available in this version",
+        "in memory",
+    );
+    refused(
+        &with("[store]\ndurability = \"disk\""),
+        9,
+        14,
+        "\"durability\" must be \"memory\", not \"disk\"",
+        "",
+    );
+    refused(
+        &with("[store]\ndirectory = \"data\""),
+        9,
+        1,
+        "unknown key \"directory\" in [store]",
+        "in memory",
+    );
+}
+
+#[test]
+fn names_that_no_certificate_could_bear_are_refused() {
+    for name in ["", "+", "a/b", "a#", "%u", "$x", "a b", ".a", "ä"] {
+        let found = problems(&with(&format!("[identity]\noperators = [\"ok\", \"{name}\"]")));
+        assert_eq!((found.len(), found[0].line, found[0].column), (1, 9, 20), "{name:?}: {found:?}");
+        assert!(found[0].message.contains("is not a name that a listener accepts"), "{found:?}");
+    }
+    refused(&with("[identity]\noperators = [\"a\", \"a\"]"), 9, 19, "\"a\" is in \"operators\" twice", "");
+    refused(
+        &with("[identity]\noperators = \"admin\""),
+        9,
+        13,
+        "\"operators\" must be a list of names, not a string",
+        "",
+    );
+    refused(
+        &with("[identity]\ngroups = [\"a\"]"),
+        9,
+        10,
+        "\"groups\" must be a table, not a list",
+        "[identity.groups]",
+    );
+    for group in ["operator", "Device", "a/b", "+"] {
+        let found = problems(&with(&format!("[identity.groups]\n\"{group}\" = []")));
+        assert_eq!((found.len(), found[0].line, found[0].column), (1, 9, 1), "{group:?}: {found:?}");
+        assert!(found[0].message.contains("cannot name a group"), "{found:?}");
+    }
+    for extra in ["/", "+", "#", "$", "%", " ", "\\u0000", "\\n", "ö"] {
+        let found = problems(&instead("[acl]", &format!("name-extra-characters = \"@{extra}\"\n[acl]")));
+        assert_eq!((found.len(), found[0].line, found[0].column), (1, 6, 25), "{extra:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_name_that_only_a_widened_listener_accepts_may_be_an_operator() {
+    let text =
+        instead("[acl]", "name-extra-characters = \"@\"\n[acl]") + "[identity]\noperators = [\"a@b\"]\n";
+    assert!(parse(&text, Path::new("x.toml")).is_ok());
+    let narrow = with("[identity]\noperators = [\"a@b\"]");
+    assert_eq!(problems(&narrow).len(), 1);
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    refused(
+        &instead("[acl]", "crl-grace = \"1h\"\n[acl]"),
+        6,
+        13,
+        "\"crl-grace\" has no effect",
+        "crl-stale = \"grace\"",
+    );
+    refused(
+        &instead("[acl]", "san-uri-prefix = \"spiffe://a/\"\n[acl]"),
+        6,
+        18,
+        "\"san-uri-prefix\" has no effect",
+        "identity = \"san-uri\"",
+    );
+    refused(
+        &with("[limits]\nqueued-bytes-max = 2048"),
+        9,
+        20,
+        "\"queued-bytes-max\" is less than \"packet-bytes-max\" (262144): the largest message could never be delivered",
+        "",
+    );
+    refused(
+        &with("[limits]\nsessions-max = 50"),
+        9,
+        16,
+        "\"sessions-per-principal-max\" is more than \"sessions-max\"",
+        "",
+    );
+    let twice = |second: &str| {
+        format!("{GOOD}{}", GOOD.split("[acl]").next().unwrap().replace("127.0.0.1:8883", second))
+    };
+    refused(&twice("127.0.0.1:8883"), 9, 11, "127.0.0.1:8883 is taken by the listener on 127.0.0.1:8883", "");
+    refused(&twice("0.0.0.0:8883"), 9, 11, "0.0.0.0:8883 is taken by the listener on 127.0.0.1:8883", "");
+    assert!(parse(&twice("127.0.0.2:8883"), Path::new("x")).is_ok());
+    assert!(parse(&twice("127.0.0.1:8884"), Path::new("x")).is_ok());
+    let both_free = twice("127.0.0.1:0").replace("127.0.0.1:8883", "127.0.0.1:0");
+    assert!(parse(&both_free, Path::new("x")).is_ok());
+}
+
+#[test]
+fn what_is_not_toml_is_refused_at_the_place_where_it_stops_being_toml() {
+    let found = problems(&instead("\"server.key\"", "server.key"));
+    assert_eq!((found[0].line, found[0].column), (4, 15), "{found:?}");
+    assert!(found.iter().all(|problem| problem.line == 4), "{found:?}");
+    let found = problems(&instead("[acl]", "[acl"));
+    assert_eq!(found[0].line, 6, "{found:?}");
+    let found = problems(&instead("[acl]", "address = \"[::1]:1\"\n[acl]"));
+    assert_eq!(found[0].line, 6, "a key written twice: {found:?}");
+    assert!(found[0].message.starts_with("not valid TOML: "), "{found:?}");
+}
+
+#[test]
+fn all_problems_are_reported_at_once_in_the_order_of_the_lines() {
+    let text = "[[listener]]
+address = \"nowhere\"
+certificate = 7
+privat-key = \"server.key\"
+client-ca = [\"ca.pem\"]
+crl-stale = \"never\"
+[acl]
+file = \"acl.conf\"
+[limits]
+sessions-max = 0
+[log]
+colour = true
+";
+    let places: Vec<_> = problems(text).iter().map(|problem| (problem.line, problem.column)).collect();
+    assert_eq!(places, [(1, 1), (2, 11), (3, 15), (4, 1), (6, 13), (10, 16), (12, 1)]);
+}
+
+#[test]
+fn a_syntax_error_does_not_hide_the_other_problems_and_is_not_taken_for_absence() {
+    let text = instead("\"127.0.0.1:8883\"", "127.0.0.1:8883") + "[limits]\nsessions-max = 0\n";
+    let found = problems(&text);
+    assert_eq!(found.first().map(|problem| problem.line), Some(2), "{found:#?}");
+    assert_eq!(found.last().map(|problem| problem.line), Some(9), "{found:#?}");
+    assert!(found.iter().all(|problem| !problem.message.contains("has no")), "{found:#?}");
+}
+
+#[test]
+fn a_problem_is_shown_with_its_file_line_column_and_hint() {
+    let found = problems(&with("[limits]\npacket-byte-max = 1"));
+    assert_eq!(
+        signet_config::render(&found),
+        "/etc/signet/signet.toml:9:1: unknown key \"packet-byte-max\" in [limits]\n  hint: did you mean \"packet-bytes-max\"?\n"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = signet_config::load(&folder.path().join("absent.toml")).unwrap_err();
+    assert_eq!(absent.len(), 1);
+    assert!(absent[0].message.starts_with("cannot read the file: "), "{absent:?}");
+    let binary = folder.path().join("binary.toml");
+    std::fs::write(&binary, b"a = \"\xff\"").unwrap();
+    assert!(signet_config::load(&binary).unwrap_err()[0].message.contains("not UTF-8"));
+    let long = folder.path().join("long.toml");
+    std::fs::write(&long, vec![b'#'; usize::try_from(signet_config::FILE_BYTES_MAX).unwrap() + 1]).unwrap();
+    assert!(signet_config::load(&long).unwrap_err()[0].message.contains("longer than"));
+}
