@@ -157,7 +157,7 @@ pub(crate) struct Unparsable;
 
 pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Unparsable> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         _ => Err(Unparsable),
     }
 }
