@@ -1,0 +1,53 @@
+//! PUBACK, PUBREC and PUBCOMP from the client: its side of what was delivered to it.
+
+use signet_wire::{Ack, Packet, ReasonCode, Version};
+
+use crate::action::Actions;
+use crate::close::{CloseReason, Violation};
+use crate::connection::Open;
+use crate::hub::Hub;
+use crate::outbound::{OutOfOrder, Received};
+
+impl From<OutOfOrder> for CloseReason {
+    fn from(_: OutOfOrder) -> Self {
+        Self::Violation(Violation::AckOutOfOrder)
+    }
+}
+
+impl Open {
+    /// Ends a QoS 1 delivery, whatever the reason code is. An identifier that is not in use is ignored: the delivery may have been given up
+    /// while the PUBACK was under way.
+    pub(super) fn puback(&mut self, _: &Hub, ack: &Ack) -> Result<(), CloseReason> {
+        let done = self.state()?.outbound.acknowledged(ack.packet_id)?;
+        self.slot_may_be_free();
+        drop(done);
+        Ok(())
+    }
+
+    /// `[MQTT5-4.3.3-5]`: answered with PUBREL, and the message is not sent again; a failure ends the delivery.
+    pub(super) fn pubrec(&mut self, hub: &Hub, ack: &Ack, out: &mut Actions) -> Result<(), CloseReason> {
+        let received = self.state()?.outbound.received(ack.packet_id, ack.reason.is_failure())?;
+        let reason = match (received, self.version) {
+            (Received::Refused, _) => {
+                self.slot_may_be_free();
+                return Ok(());
+            }
+            (Received::Unknown, _) if ack.reason.is_failure() => return Ok(()),
+            (Received::Release, _) | (Received::Unknown, Version::V311) => ReasonCode::Success,
+            (Received::Unknown, Version::V5) => ReasonCode::PacketIdentifierNotFound,
+        };
+        self.send(hub, Packet::PubRel(Ack::new(ack.packet_id, reason)), out)
+    }
+
+    /// Ends a QoS 2 delivery.
+    pub(super) fn pubcomp(&mut self, _: &Hub, ack: &Ack) -> Result<(), CloseReason> {
+        self.state()?.outbound.completed(ack.packet_id)?;
+        self.slot_may_be_free();
+        Ok(())
+    }
+
+    /// What waited for a slot can go out at the next drain.
+    fn slot_may_be_free(&mut self) {
+        self.more |= self.held_back;
+    }
+}

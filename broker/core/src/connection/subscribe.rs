@@ -1,0 +1,166 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use signet_wire::{
+    Packet, QoS, ReasonCode, Requested, RetainHandling, SubAck, Subscribe, SubscribeOptions,
+    SubscriptionFilter, UnsubAck, Unsubscribe,
+};
+
+use crate::action::{Action, Actions};
+use crate::close::CloseReason;
+use crate::connection::Open;
+use crate::counters::count;
+use crate::event::{DeniedAccess, Event, Quota};
+use crate::hub::Hub;
+use crate::mailbox::Entry;
+use crate::message::Message;
+use crate::router::SubOptions;
+use crate::time::Now;
+
+/// A subscription that was just made, whose retained messages are due.
+struct Granted {
+    filter: SubscriptionFilter,
+    options: SubOptions,
+}
+
+impl Open {
+    /// One SUBACK with one reason code per filter, in order (`[MQTT5-3.8.4-6]`), as if each filter had come alone: a later filter of the same
+    /// packet replaces an earlier equal one (`[MQTT5-3.8.4-3]`). Then the retained messages.
+    pub(super) fn subscribe(
+        &mut self,
+        hub: &Hub,
+        subscribe: Subscribe,
+        now: Now,
+        out: &mut Actions,
+    ) -> Result<(), CloseReason> {
+        let mut granted = Vec::new();
+        let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        for requested in subscribe.filters {
+            reasons.push(self.subscribe_one(hub, requested, subscribe.subscription_id, &mut granted, out)?);
+        }
+        let suback = SubAck { packet_id: subscribe.packet_id, reasons, properties: None };
+        self.send(hub, Packet::SubAck(Box::new(suback)), out)?;
+        for granted in granted {
+            self.replay(hub, &granted, now);
+        }
+        Ok(())
+    }
+
+    fn subscribe_one(
+        &self,
+        hub: &Hub,
+        requested: Requested,
+        subscription_id: Option<u32>,
+        granted: &mut Vec<Granted>,
+        out: &mut Actions,
+    ) -> Result<ReasonCode, CloseReason> {
+        let filter = match requested.filter {
+            Ok(filter) => filter,
+            Err(error) => return Ok(error.reason()),
+        };
+        if hub.too_deep(filter.filter()) {
+            out.push(Action::Note(Event::QuotaReached(Quota::FilterLevels)));
+            return Ok(ReasonCode::TopicFilterInvalid);
+        }
+        let mut state = self.state()?;
+        let judged = hub.policy_slot().policy.may_subscribe(&self.author.subject(), filter.filter());
+        if let Err(denied) = judged {
+            count(&self.counters(hub).denied_subscribe);
+            let access = DeniedAccess::Subscribe(filter.detached());
+            out.push(Action::Note(Event::Denied { access, cause: denied.because }));
+            return Ok(ReasonCode::NotAuthorized);
+        }
+        let max = hub.limits.load().subscriptions_per_session_max;
+        if state.subscriptions.len() >= max && !state.subscriptions.contains_key(&filter) {
+            count(&self.counters(hub).quota_subscriptions);
+            out.push(Action::Note(Event::QuotaReached(Quota::Subscriptions)));
+            return Ok(ReasonCode::QuotaExceeded);
+        }
+        let filter = filter.detached();
+        let options = sub_options(requested.options, subscription_id);
+        hub.index.subscribe(self.cell.clone(), &filter, options);
+        let new = state.subscriptions.insert(filter.clone(), options).is_none();
+        drop(state);
+        if wants_retained(&filter, requested.options.retain_handling, new) {
+            granted.push(Granted { filter, options });
+        }
+        Ok(match options.qos {
+            QoS::AtMostOnce => ReasonCode::GRANTED_QOS_0,
+            QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+        })
+    }
+
+    /// Puts the retained messages of a new subscription into the session's own mailbox. They are judged when they are delivered.
+    fn replay(&mut self, hub: &Hub, granted: &Granted, now: Now) {
+        let limits = hub.limits.load();
+        let counters = self.counters(hub);
+        hub.retained.for_each_matching(granted.filter.filter(), now.mono, |message| {
+            if granted.options.no_local && self.is_own(message) {
+                return;
+            }
+            let entry = Entry {
+                message: message.clone(),
+                qos: message.qos.min(granted.options.qos),
+                retain: true,
+                replay: true,
+                subscription_ids: granted.options.subscription_id.into_iter().collect(),
+                group: None,
+            };
+            if !self.cell.mailbox.lock().replay(entry, &limits) {
+                count(&counters.dropped_retained_replay);
+            }
+        });
+        self.more = true;
+    }
+
+    fn is_own(&self, message: &Message) -> bool {
+        message.publisher.author().is_some_and(|author| {
+            author.client_id == self.author.client_id && author.principal.key() == self.author.principal.key()
+        })
+    }
+
+    /// Filters are compared character by character (`[MQTT5-3.10.4-1]`); what is on its way already is still delivered
+    /// (`[MQTT5-3.10.4-3]`).
+    pub(super) fn unsubscribe(
+        &mut self,
+        hub: &Hub,
+        unsubscribe: Unsubscribe,
+        out: &mut Actions,
+    ) -> Result<(), CloseReason> {
+        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        {
+            let mut state = self.state()?;
+            for filter in unsubscribe.filters {
+                reasons.push(match filter {
+                    Err(error) => error.reason(),
+                    Ok(filter) if state.subscriptions.remove(&filter).is_some() => {
+                        hub.index.unsubscribe(self.cell.number, &filter);
+                        ReasonCode::Success
+                    }
+                    Ok(_) => ReasonCode::NoSubscriptionExisted,
+                });
+            }
+        }
+        let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reasons, properties: None };
+        self.send(hub, Packet::UnsubAck(Box::new(unsuback)), out)
+    }
+}
+
+fn sub_options(options: SubscribeOptions, subscription_id: Option<u32>) -> SubOptions {
+    SubOptions {
+        qos: options.qos,
+        no_local: options.no_local,
+        retain_as_published: options.retain_as_published,
+        subscription_id,
+    }
+}
+
+/// `[MQTT5-3.3.1-9]` to `[MQTT5-3.3.1-11]`; never for a shared subscription (MQTT5 §4.8.2).
+fn wants_retained(filter: &SubscriptionFilter, handling: RetainHandling, new: bool) -> bool {
+    let handled = match handling {
+        RetainHandling::SendAlways => true,
+        RetainHandling::SendIfNew => new,
+        RetainHandling::DoNotSend => false,
+    };
+    handled && filter.group().is_none()
+}

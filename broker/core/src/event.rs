@@ -1,0 +1,89 @@
+//! What an operator may want to read about a connection that goes on.
+
+use signet_acl::DenyCause;
+use signet_wire::{SubscriptionFilter, TopicName};
+
+/// What was being done when the access control refused it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeniedAccess {
+    /// A PUBLISH.
+    Publish(TopicName),
+    /// The response topic of a PUBLISH: the publisher itself may not read it.
+    ResponseTopic(TopicName),
+    /// The will, looked at when CONNECT arrives. It is judged again when it is sent.
+    Will(TopicName),
+    /// A SUBSCRIBE.
+    Subscribe(SubscriptionFilter),
+    /// A message for a subscription that exists.
+    Receive(TopicName),
+}
+
+impl DeniedAccess {
+    /// A bounded label for metrics.
+    #[must_use]
+    pub const fn metric_label(&self) -> &'static str {
+        match self {
+            Self::Publish(_) => "publish",
+            Self::ResponseTopic(_) => "response_topic",
+            Self::Will(_) => "will",
+            Self::Subscribe(_) => "subscribe",
+            Self::Receive(_) => "receive",
+        }
+    }
+}
+
+/// A bound that refused something without ending the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quota {
+    /// `subscriptions_per_session_max`.
+    Subscriptions,
+    /// One of the bounds of the retained store.
+    Retained,
+    /// `topic_levels_max`, of a filter.
+    FilterLevels,
+}
+
+impl Quota {
+    /// A bounded label for metrics.
+    #[must_use]
+    pub const fn metric_label(self) -> &'static str {
+        match self {
+            Self::Subscriptions => "subscriptions",
+            Self::Retained => "retained",
+            Self::FilterLevels => "filter_levels",
+        }
+    }
+}
+
+/// An occurrence on one connection. Its caller logs it, with a rate limit: a client can cause as many as it sends packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// CONNECT was accepted.
+    Connected {
+        /// Whether a stored session continues.
+        session_present: bool,
+        /// Whether another connection of the same session was closed for this one.
+        took_over: bool,
+    },
+    /// The access control refused something.
+    Denied {
+        /// What.
+        access: DeniedAccess,
+        /// Why.
+        cause: DenyCause,
+    },
+    /// A bound refused something.
+    QuotaReached(Quota),
+}
+
+impl Event {
+    /// A bounded label for metrics.
+    #[must_use]
+    pub const fn metric_label(&self) -> &'static str {
+        match self {
+            Self::Connected { .. } => "connected",
+            Self::Denied { access, .. } => access.metric_label(),
+            Self::QuotaReached(quota) => quota.metric_label(),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What all connections share: sessions, subscriptions, retained messages, policy, limits, timers and counters.
+//!
+//! There is no lock that every message crosses. Publishing reads the policy and the limits without waiting, looks the topic up in
+//! the index, and takes the short lock of each receiver's mailbox. The directory of sessions is asked at CONNECT and at a session's end only.
+//!
+//! Lock order: a session's `state`, then any mailbox, then the timers. No two sessions' `state` are locked at once.
+
+mod attach;
+mod policy;
+mod route;
+mod sys;
+mod timers;
+mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+use dashmap::DashMap;
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use signet_acl::Policy;
+use signet_identity::PrincipalKey;
+use signet_wire::{ReasonCode, TopicName};
+
+pub(crate) use attach::Attach;
+pub(crate) use policy::PolicySlot;
+pub(crate) use route::{Draft, Routed, Scratch, SendError};
+pub use view::{ConnectionInfo, Purged, SessionInfo};
+
+use crate::counters::Counters;
+use crate::limits::Limits;
+use crate::link::Link;
+use crate::retained::{RetainedBounds, RetainedStore};
+use crate::router::Index;
+use crate::session::{SessionKey, SessionRef};
+use sys::SysState;
+use timers::Timers;
+
+/// The shared half of the broker. Held in an [`Arc`] by every connection.
+pub struct Hub {
+    pub(crate) limits: ArcSwap<Limits>,
+    pub(crate) policy: ArcSwap<PolicySlot>,
+    pub(crate) index: Index<SessionRef>,
+    pub(crate) retained: RetainedStore,
+    pub(crate) counters: Counters,
+    sessions: DashMap<SessionKey, SessionRef, RandomState>,
+    session_count: AtomicUsize,
+    session_count_max: AtomicUsize,
+    connected_count: AtomicUsize,
+    /// How many sessions each principal has.
+    principals: DashMap<PrincipalKey, usize, RandomState>,
+    links: DashMap<u64, Arc<Link>, RandomState>,
+    numbers: AtomicU64,
+    timers: Timers,
+    sys: Mutex<SysState>,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub")
+            .field("sessions", &self.sessions.len())
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// A broker without sessions.
+    #[must_use]
+    pub fn new(limits: Limits, policy: Arc<Policy>) -> Arc<Self> {
+        Arc::new(Self {
+            retained: RetainedStore::new(retained_bounds(&limits)),
+            limits: ArcSwap::from_pointee(limits),
+            policy: ArcSwap::from_pointee(PolicySlot { policy, generation: 1 }),
+            index: Index::new(),
+            counters: Counters::default(),
+            sessions: DashMap::default(),
+            session_count: AtomicUsize::new(0),
+            session_count_max: AtomicUsize::new(0),
+            connected_count: AtomicUsize::new(0),
+            principals: DashMap::default(),
+            links: DashMap::default(),
+            numbers: AtomicU64::new(1),
+            timers: Timers::default(),
+            sys: Mutex::new(SysState::default()),
+        })
+    }
+
+    /// The limits as they are now.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// Puts other limits in place, for what happens from now on. Nothing that is stored is cut back.
+    pub fn set_limits(&self, limits: Limits) {
+        self.retained.set_bounds(retained_bounds(&limits));
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// The policy that judges now.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.load().policy)
+    }
+
+    pub(crate) fn policy_slot(&self) -> Guard<Arc<PolicySlot>> {
+        self.policy.load()
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A number that no session or connection had before. Zero is nobody's.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn register(&self, link: &Arc<Link>) {
+        self.links.insert(link.number, Arc::clone(link));
+    }
+
+    pub(crate) fn unregister(&self, link: &Link) {
+        self.links.remove(&link.number);
+    }
+
+    /// Whether a topic or filter has more levels than is allowed.
+    pub(crate) fn too_deep(&self, text: &str) -> bool {
+        text.len() > self.limits.load().topic_levels_max && levels(text) > self.limits.load().topic_levels_max
+    }
+}
+
+fn retained_bounds(limits: &Limits) -> RetainedBounds {
+    RetainedBounds {
+        count_max: limits.retained_messages_max,
+        bytes_max: limits.retained_bytes_max,
+        publisher_count_max: limits.retained_messages_per_principal_max,
+        publisher_bytes_max: limits.retained_bytes_per_principal_max,
+    }
+}
+
+/// Levels of a topic or filter.
+fn levels(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'/').count() + 1
+}
+
+/// The number under which the broker itself publishes: no session has it.
+pub(crate) const NOBODY: u64 = 0;
+
+/// What a successful PUBLISH is answered with.
+pub(crate) fn routed_reason(routed: Routed) -> ReasonCode {
+    match routed {
+        Routed::ToSomebody => ReasonCode::Success,
+        Routed::ToNobody => ReasonCode::NoMatchingSubscribers,
+    }
+}
+
+/// A topic of the broker's own making.
+pub(crate) fn own_topic(text: String) -> Option<TopicName> {
+    TopicName::try_from(text).ok()
+}

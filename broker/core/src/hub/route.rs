@@ -1,0 +1,305 @@
+//! From one publisher to every mailbox it concerns.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use signet_acl::{Authorized, Denied, DenyCause, Policy, Topical, authorize_broker};
+use signet_identity::Role;
+use signet_wire::{PublishProperties, QoS, TopicName};
+use smallvec::SmallVec;
+
+use crate::close::CloseReason;
+use crate::counters::{Shard, count};
+use crate::hub::{Hub, NOBODY};
+use crate::limits::Limits;
+use crate::mailbox::{Entry, Group, Pushed, Room};
+use crate::message::{Author, Message, Publisher};
+use crate::router::Matches;
+use crate::session::{SessionCell, SessionRef};
+use crate::time::Now;
+
+/// A message that nobody has allowed yet.
+pub(crate) struct Draft {
+    pub(crate) topic: TopicName,
+    pub(crate) payload: Bytes,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) properties: Option<Box<PublishProperties>>,
+}
+
+impl Topical for &mut Draft {
+    fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+}
+
+/// What one publisher keeps between its messages.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    matches: Matches<SessionRef>,
+    /// The last topic, in memory of its own: publishers repeat themselves.
+    topic: Option<TopicName>,
+}
+
+/// Who got a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routed {
+    ToSomebody,
+    ToNobody,
+}
+
+/// Why a message was not routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendError {
+    Denied(DenyCause),
+    /// The publisher may not read its own response topic.
+    ResponseTopic(DenyCause),
+    /// The retained store is full for this publisher.
+    RetainedQuota,
+}
+
+impl Hub {
+    /// Judges and routes a message of a client. After `Ok` every receiver's mailbox has it, and the retained store too.
+    ///
+    /// `from` is the number of the publishing session, for No Local.
+    pub(crate) fn send(
+        &self,
+        draft: &mut Draft,
+        author: &Arc<Author>,
+        from: u64,
+        scratch: &mut Scratch,
+        now: Now,
+    ) -> Result<Routed, SendError> {
+        let slot = self.policy_slot();
+        check_response_topic(&slot.policy, author, draft)?;
+        let allowed = slot
+            .policy
+            .authorize(&author.subject(), draft)
+            .map_err(|denied| SendError::Denied(denied.because))?;
+        self.publish(allowed, author, from, scratch, now)
+    }
+
+    fn publish(
+        &self,
+        allowed: Authorized<&mut Draft>,
+        author: &Arc<Author>,
+        from: u64,
+        scratch: &mut Scratch,
+        now: Now,
+    ) -> Result<Routed, SendError> {
+        let draft = allowed.into_inner();
+        self.index.matches(&draft.topic, from, &mut scratch.matches);
+        if scratch.matches.is_empty() && !draft.retain {
+            return Ok(Routed::ToNobody);
+        }
+        let limits = self.limits.load();
+        let message = Arc::new(Message::new(
+            scratch.own_topic(&draft.topic),
+            own_payload(&draft.payload, &limits),
+            draft.qos,
+            draft.retain,
+            draft.properties.take().map(own_properties),
+            Publisher::Client(Arc::clone(author)),
+            now.mono,
+        ));
+        // Before routing: a client that subscribes at this moment then gets the message from one side or from both, never from none.
+        self.retain(&message)?;
+        Ok(self.spread(&message, &mut scratch.matches, &limits, self.counters.shard(from)))
+    }
+
+    /// Publishes in the broker's own name: `$SYS`, and replies of its services. Readers need their right as for any topic.
+    ///
+    /// # Errors
+    /// [`Denied`] when the topic does not begin with `$`: the others belong to the clients.
+    pub fn publish_internal(
+        &self,
+        topic: TopicName,
+        payload: Bytes,
+        retain: bool,
+        now: Now,
+    ) -> Result<(), Denied> {
+        let message = Arc::new(Message::new(
+            topic,
+            payload,
+            QoS::AtMostOnce,
+            retain,
+            None,
+            Publisher::Broker,
+            now.mono,
+        ));
+        let message = authorize_broker(message)?.into_inner();
+        // No bound of the retained store refuses the broker's own topics.
+        let _ = self.retain(&message);
+        let mut matches = Matches::new();
+        self.index.matches(&message.topic, NOBODY, &mut matches);
+        self.spread(&message, &mut matches, &self.limits.load(), self.counters.shard(NOBODY));
+        Ok(())
+    }
+
+    /// Keeps or clears the retained message of a topic (`[MQTT5-3.3.1-5]`, `[MQTT5-3.3.1-6]`, `[MQTT5-3.3.1-7]`).
+    fn retain(&self, message: &Arc<Message>) -> Result<(), SendError> {
+        if !message.retain {
+            return Ok(());
+        }
+        if message.payload.is_empty() {
+            self.retained.clear(&message.topic);
+            return Ok(());
+        }
+        self.retained.set(Arc::clone(message)).map_err(|_| SendError::RetainedQuota)
+    }
+
+    fn spread(
+        &self,
+        message: &Arc<Message>,
+        matches: &mut Matches<SessionRef>,
+        limits: &Limits,
+        counters: &Shard,
+    ) -> Routed {
+        let mut routed = Routed::ToNobody;
+        for group in matches.shared() {
+            if self.share(message, group, limits, counters) {
+                routed = Routed::ToSomebody;
+            }
+        }
+        for hit in matches.drain_plain() {
+            routed = Routed::ToSomebody;
+            let entry = Entry {
+                message: Arc::clone(message),
+                qos: message.qos.min(hit.qos),
+                retain: message.retain && hit.retain_as_published,
+                replay: false,
+                subscription_ids: hit.subscription_ids,
+                group: None,
+            };
+            push(&hit.subscriber, entry, limits, counters);
+        }
+        matches.clear();
+        routed
+    }
+
+    /// Gives a message to one member of a shared subscription (`[MQTT5-4.8.2-4]`): the next in turn that is connected and has room,
+    /// else the next that can keep it for later. False: no member may or can have it.
+    fn share(&self, message: &Arc<Message>, group: &Group, limits: &Limits, counters: &Shard) -> bool {
+        let slot = self.policy_slot();
+        let mut unwilling: SmallVec<[u64; 4]> = SmallVec::new();
+        loop {
+            let fallback: Cell<Option<u64>> = Cell::new(None);
+            let picked = group.pick(|member| {
+                if unwilling.contains(&member.number) {
+                    return false;
+                }
+                let room = member.mailbox.lock().room(message.qos, message.bytes, limits);
+                let wanted = match room {
+                    Room::None => false,
+                    Room::Later => fallback.get().is_none(),
+                    Room::Now => true,
+                };
+                if !wanted
+                    || slot.policy.may_receive(&member.author.load().subject(), &message.topic).is_err()
+                {
+                    return false;
+                }
+                if room == Room::Later {
+                    fallback.set(Some(member.number));
+                }
+                room == Room::Now
+            });
+            let picked = picked.or_else(|| {
+                let number = fallback.get()?;
+                group.pick(|member| member.number == number)
+            });
+            let Some((member, options)) = picked else {
+                count(&counters.dropped_no_member);
+                return false;
+            };
+            let entry = Entry {
+                message: Arc::clone(message),
+                qos: message.qos.min(options.qos),
+                retain: message.retain && options.retain_as_published,
+                replay: false,
+                subscription_ids: options.subscription_id.into_iter().collect(),
+                group: Some(Arc::clone(group)),
+            };
+            if push(&member, entry, limits, counters) {
+                return true;
+            }
+            // Its session ended meanwhile, or the lower QoS of its subscription cannot wait.
+            unwilling.push(member.number);
+        }
+    }
+
+    /// Finds other members for messages of shared subscriptions whose member's session has ended, or may no longer read them
+    /// (MQTT5 §4.8.2). Messages of plain subscriptions end with their session.
+    pub(crate) fn redistribute(&self, orphans: impl IntoIterator<Item = Entry>) {
+        let counters = self.counters.shard(NOBODY);
+        for orphan in orphans {
+            if let Some(group) = &orphan.group
+                && self.share(&orphan.message, group, &self.limits.load(), counters)
+            {
+                count(&counters.shared_redelivered);
+            }
+        }
+    }
+}
+
+/// A publisher that names a response topic makes another client publish there. One that may not read the topic would aim that client at
+/// somebody else, so it is refused. Operators, who command, are exempt.
+fn check_response_topic(policy: &Policy, author: &Author, draft: &Draft) -> Result<(), SendError> {
+    let Some(topic) = draft.properties.as_deref().and_then(|properties| properties.response_topic.as_ref())
+    else {
+        return Ok(());
+    };
+    if author.principal.role() == Role::Operator {
+        return Ok(());
+    }
+    match policy.may_receive(&author.subject(), topic) {
+        Ok(_) => Ok(()),
+        Err(denied) => Err(SendError::ResponseTopic(denied.because)),
+    }
+}
+
+/// Puts an entry into a session's mailbox. False: the session will never take it.
+fn push(session: &SessionCell, entry: Entry, limits: &Limits, counters: &Shard) -> bool {
+    // The guard is gone before anybody is woken.
+    let pushed = session.mailbox.lock().push(entry, limits);
+    match pushed {
+        Pushed::Queued(None) => {}
+        Pushed::Queued(Some(link)) => link.mail(),
+        Pushed::Dropped => count(&counters.dropped_queue_full),
+        Pushed::TooSlow { link, kept } => {
+            if !kept {
+                count(&counters.dropped_queue_full);
+            }
+            link.close(CloseReason::SlowConsumer);
+        }
+        Pushed::Unwanted => return false,
+    }
+    true
+}
+
+impl Scratch {
+    /// The topic in memory of its own, so that a message does not keep the read buffer alive.
+    fn own_topic(&mut self, topic: &TopicName) -> TopicName {
+        match &self.topic {
+            Some(last) if last == topic => last.clone(),
+            _ => {
+                let own = topic.detached();
+                self.topic = Some(own.clone());
+                own
+            }
+        }
+    }
+}
+
+fn own_payload(payload: &Bytes, limits: &Limits) -> Bytes {
+    if payload.len() <= limits.payload_copy_bytes_max {
+        Bytes::copy_from_slice(payload)
+    } else {
+        payload.clone()
+    }
+}
+
+fn own_properties(properties: Box<PublishProperties>) -> Box<PublishProperties> {
+    Box::new(properties.detached())
+}

@@ -1,0 +1,88 @@
+//! What the rest of the broker can reach of one network connection.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use signet_identity::Principal;
+use signet_wire::{ClientId, Version};
+
+use crate::close::CloseReason;
+use crate::time::Now;
+
+/// Somebody wants the connection closed.
+pub(crate) const SIGNAL_CLOSE: u8 = 1;
+/// The policy changed: the subscriptions must be judged again.
+pub(crate) const SIGNAL_POLICY: u8 = 2;
+/// The mailbox has something.
+pub(crate) const SIGNAL_MAIL: u8 = 4;
+
+/// One network connection, as others see it. Its owner looks at the signals before every input.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) number: u64,
+    pub(crate) principal: Principal,
+    pub(crate) address: SocketAddr,
+    pub(crate) since: Now,
+    pub(crate) admitted: OnceLock<(ClientId, Version)>,
+    waker: Waker,
+    signals: AtomicU8,
+    close: Mutex<Option<CloseReason>>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        number: u64,
+        principal: Principal,
+        address: SocketAddr,
+        since: Now,
+        waker: Waker,
+    ) -> Self {
+        Self {
+            number,
+            principal,
+            address,
+            since,
+            admitted: OnceLock::new(),
+            waker,
+            signals: AtomicU8::new(0),
+            close: Mutex::new(None),
+        }
+    }
+
+    /// Asks the owner to close; the first reason wins.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.close.lock().get_or_insert(reason);
+        self.signals.fetch_or(SIGNAL_CLOSE, Ordering::Release);
+        self.waker.wake_by_ref();
+    }
+
+    /// Tells the owner that the policy changed.
+    pub(crate) fn policy_changed(&self) {
+        self.signals.fetch_or(SIGNAL_POLICY, Ordering::Release);
+        self.waker.wake_by_ref();
+    }
+
+    /// Tells the owner that its mailbox has something.
+    pub(crate) fn mail(&self) {
+        self.signals.fetch_or(SIGNAL_MAIL, Ordering::Release);
+        self.waker.wake_by_ref();
+    }
+
+    /// The signals that wait, without taking them.
+    pub(crate) fn signals(&self) -> u8 {
+        self.signals.load(Ordering::Relaxed)
+    }
+
+    /// The signals since the last call. Costs one load while there are none.
+    pub(crate) fn take_signals(&self) -> u8 {
+        if self.signals() == 0 { 0 } else { self.signals.swap(0, Ordering::Acquire) }
+    }
+
+    /// Why somebody asked to close.
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        self.close.lock().clone()
+    }
+}

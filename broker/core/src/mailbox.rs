@@ -1,0 +1,293 @@
+//! The queue between those who publish and the connection that delivers.
+//!
+//! Publishers push under a short lock; the session's owner takes in batches. QoS 0 waits apart from QoS 1 and 2, so that a client which does
+//! not acknowledge still gets QoS 0, and a number per entry keeps the order across both while nothing is held back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use signet_wire::QoS;
+use smallvec::SmallVec;
+
+use crate::action::SubscriptionIds;
+use crate::limits::{Limits, SlowConsumer};
+use crate::link::Link;
+use crate::message::Message;
+use crate::router::SharedGroup;
+use crate::session::SessionRef;
+
+/// The group of a shared subscription.
+pub(crate) type Group = Arc<SharedGroup<SessionRef>>;
+
+/// So many entries leave under one lock.
+const BATCH_ENTRIES: usize = 16;
+/// Room for so many entries is kept when a queue runs empty.
+const KEPT_ENTRIES: usize = 64;
+
+/// A batch on its way from the mailbox to the connection.
+pub(crate) type Batch = SmallVec<[Entry; BATCH_ENTRIES]>;
+
+/// One message for one session.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) message: Arc<Message>,
+    /// The lower of the published and the granted quality of service.
+    pub(crate) qos: QoS,
+    /// RETAIN as the client is to see it.
+    pub(crate) retain: bool,
+    /// From the retained store, not live.
+    pub(crate) replay: bool,
+    pub(crate) subscription_ids: SubscriptionIds,
+    /// The group whose turn this session had: where the message goes when the session ends first.
+    pub(crate) group: Option<Group>,
+}
+
+/// What became of a pushed entry.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    /// It waits; the link is to be woken, unless somebody has done so since the last batch.
+    Queued(Option<Arc<Link>>),
+    /// A bound is reached.
+    Dropped,
+    /// A bound is reached and the client is to be closed for it. Whether the entry was kept for the session.
+    TooSlow { link: Arc<Link>, kept: bool },
+    /// Nobody will ever take it: the session has ended, or it is QoS 0 and nobody is connected.
+    Unwanted,
+}
+
+/// Whether a mailbox would take another message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// No.
+    None,
+    /// For a client that is not connected.
+    Later,
+    /// For a connected client.
+    Now,
+}
+
+/// What is left after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing that could be taken now. `held_back`: QoS 1 and 2 messages wait for free slots.
+    Nothing { held_back: bool },
+    /// More, which the owner must come for by itself.
+    More,
+}
+
+/// How full a mailbox is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fill {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    link: Option<Arc<Link>>,
+    ended: bool,
+    /// The owner knows that there is something, or will come without being called.
+    woken: bool,
+    /// The owner has no slot for QoS 1 and 2, and will come by itself when it has.
+    stalled: bool,
+    next: u64,
+    at_most_once: VecDeque<(u64, Entry)>,
+    acknowledged: VecDeque<(u64, Entry)>,
+    at_most_once_bytes: usize,
+    /// Of the entries in `acknowledged` that are not replayed; those that are share their bytes with the retained store.
+    acknowledged_live: Fill,
+    replayed: usize,
+}
+
+impl Mailbox {
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.link.as_ref()
+    }
+
+    /// Puts another owner in place and returns the one that was there. The new owner is expected to come by itself.
+    pub(crate) fn attach(&mut self, link: Arc<Link>) -> Option<Arc<Link>> {
+        self.woken = true;
+        self.stalled = false;
+        self.link.replace(link)
+    }
+
+    /// Nobody is connected any more: what is QoS 0 is gone.
+    pub(crate) fn detach(&mut self) {
+        self.link = None;
+        self.woken = false;
+        self.replayed -= self.at_most_once.iter().filter(|(_, entry)| entry.replay).count();
+        self.at_most_once = VecDeque::new();
+        self.at_most_once_bytes = 0;
+        self.acknowledged.shrink_to_fit();
+    }
+
+    /// Ends the mailbox and hands out everything that waited.
+    pub(crate) fn end(&mut self) -> impl Iterator<Item = Entry> + use<> {
+        let waiting = std::mem::take(&mut self.acknowledged);
+        *self = Self { ended: true, ..Self::default() };
+        waiting.into_iter().map(|(_, entry)| entry)
+    }
+
+    /// Messages of QoS 1 and 2 that wait.
+    pub(crate) fn fill(&self) -> Fill {
+        Fill { messages: self.acknowledged.len(), bytes: self.acknowledged_live.bytes }
+    }
+
+    /// Whether another message would be taken, and when.
+    pub(crate) fn room(&self, qos: QoS, bytes: usize, limits: &Limits) -> Room {
+        let connected = self.link.is_some();
+        let bytes_max = if connected { limits.outbox_bytes_max } else { limits.queued_bytes_max };
+        let can_wait = connected || qos != QoS::AtMostOnce;
+        match (!self.ended && can_wait && self.fits(qos, bytes, bytes_max, limits), connected) {
+            (false, _) => Room::None,
+            (true, true) => Room::Now,
+            (true, false) => Room::Later,
+        }
+    }
+
+    fn fits(&self, qos: QoS, bytes: usize, bytes_max: usize, limits: &Limits) -> bool {
+        let waiting = self.at_most_once_bytes + self.acknowledged_live.bytes;
+        match qos {
+            QoS::AtMostOnce => waiting + bytes <= bytes_max,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                self.acknowledged_live.messages < limits.queued_messages_max
+                    && self.acknowledged_live.bytes + bytes <= bytes_max
+            }
+        }
+    }
+
+    /// Appends a live message, within the bounds.
+    pub(crate) fn push(&mut self, entry: Entry, limits: &Limits) -> Pushed {
+        let qos = entry.qos;
+        if self.ended || (self.link.is_none() && qos == QoS::AtMostOnce) {
+            return Pushed::Unwanted;
+        }
+        let bytes = entry.message.bytes;
+        let bytes_max = if self.link.is_some() { limits.outbox_bytes_max } else { limits.queued_bytes_max };
+        if self.fits(qos, bytes, bytes_max, limits) {
+            self.append(entry);
+            return Pushed::Queued(self.call(qos));
+        }
+        let overrun = self.acknowledged_live.bytes + bytes > bytes_max;
+        match &self.link {
+            Some(link)
+                if qos != QoS::AtMostOnce && overrun && limits.slow_consumer == SlowConsumer::Close =>
+            {
+                let link = Arc::clone(link);
+                let kept = self.fits(qos, bytes, limits.queued_bytes_max, limits);
+                if kept {
+                    self.append(entry);
+                }
+                Pushed::TooSlow { link, kept }
+            }
+            _ => Pushed::Dropped,
+        }
+    }
+
+    /// Appends a retained message for a new subscription of the session's connected client. Its bytes are those of the retained
+    /// store; the bound is `retained_replay_max`. False: dropped.
+    pub(crate) fn replay(&mut self, entry: Entry, limits: &Limits) -> bool {
+        if self.replayed >= limits.retained_replay_max {
+            return false;
+        }
+        self.append(entry);
+        true
+    }
+
+    fn append(&mut self, entry: Entry) {
+        let numbered = (self.next, entry);
+        self.next += 1;
+        let entry = &numbered.1;
+        let bytes = entry.message.bytes;
+        self.replayed += usize::from(entry.replay);
+        match (entry.qos, entry.replay) {
+            (QoS::AtMostOnce, replay) => {
+                self.at_most_once_bytes += if replay { 0 } else { bytes };
+                self.at_most_once.push_back(numbered);
+            }
+            (QoS::AtLeastOnce | QoS::ExactlyOnce, replay) => {
+                if !replay {
+                    self.acknowledged_live.messages += 1;
+                    self.acknowledged_live.bytes += bytes;
+                }
+                self.acknowledged.push_back(numbered);
+            }
+        }
+    }
+
+    /// The link to wake, once per batch.
+    fn call(&mut self, qos: QoS) -> Option<Arc<Link>> {
+        if self.woken || (self.stalled && qos != QoS::AtMostOnce) {
+            return None;
+        }
+        self.woken = true;
+        self.link.clone()
+    }
+
+    /// Moves entries into `batch`, oldest first: at most as many of QoS 1 and 2 as there are `slots`, and until `bytes` is reached.
+    pub(crate) fn take(&mut self, batch: &mut Batch, mut slots: usize, bytes: usize) -> Left {
+        let mut taken = 0;
+        while batch.len() < BATCH_ENTRIES && taken < bytes {
+            let Some(entry) = self.pop(slots) else { break };
+            taken += entry.message.bytes;
+            slots -= usize::from(entry.qos != QoS::AtMostOnce);
+            batch.push(entry);
+        }
+        self.stalled = false;
+        let ready = !self.at_most_once.is_empty() || (slots > 0 && !self.acknowledged.is_empty());
+        if ready {
+            return Left::More;
+        }
+        self.woken = false;
+        if self.at_most_once.capacity() > KEPT_ENTRIES {
+            self.at_most_once.shrink_to(KEPT_ENTRIES);
+        }
+        if self.acknowledged.is_empty() && self.acknowledged.capacity() > KEPT_ENTRIES {
+            self.acknowledged.shrink_to(KEPT_ENTRIES);
+        }
+        self.stalled = !self.acknowledged.is_empty();
+        Left::Nothing { held_back: self.stalled }
+    }
+
+    fn pop(&mut self, slots: usize) -> Option<Entry> {
+        let first = self.at_most_once.front().map(|(number, _)| *number);
+        let second = self.acknowledged.front().map(|(number, _)| *number).filter(|_| slots > 0);
+        let from_first = match (first, second) {
+            (None, None) => return None,
+            (Some(first), Some(second)) => first < second,
+            (first, None) => first.is_some(),
+            (None, Some(_)) => false,
+        };
+        let (_, entry) =
+            if from_first { self.at_most_once.pop_front() } else { self.acknowledged.pop_front() }?;
+        self.forget(&entry);
+        Some(entry)
+    }
+
+    /// Takes an entry that is no longer in a queue out of the bounds.
+    fn forget(&mut self, entry: &Entry) {
+        let bytes = entry.message.bytes;
+        match (entry.replay, entry.qos) {
+            (true, _) => self.replayed -= 1,
+            (false, QoS::AtMostOnce) => self.at_most_once_bytes -= bytes,
+            (false, QoS::AtLeastOnce | QoS::ExactlyOnce) => {
+                self.acknowledged_live.messages -= 1;
+                self.acknowledged_live.bytes -= bytes;
+            }
+        }
+    }
+
+    /// Takes out every waiting QoS 1 and 2 entry that `keep` refuses.
+    pub(crate) fn remove(&mut self, mut keep: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
+        let mut removed = Vec::new();
+        for (number, entry) in std::mem::take(&mut self.acknowledged) {
+            if keep(&entry) {
+                self.acknowledged.push_back((number, entry));
+            } else {
+                self.forget(&entry);
+                removed.push(entry);
+            }
+        }
+        removed
+    }
+}

@@ -1,0 +1,199 @@
+//! QoS 1 and 2 messages that were sent and are not acknowledged to the end.
+
+use std::collections::VecDeque;
+
+use signet_wire::{PacketId, QoS};
+
+use crate::mailbox::Entry;
+
+/// One exchange with the client, from PUBLISH to PUBACK or PUBCOMP.
+#[derive(Debug)]
+struct Exchange {
+    id: PacketId,
+    /// Sent, in its present stage, on the connection that exists now.
+    sent: bool,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// PUBLISH is out; PUBACK or PUBREC is due.
+    Published(Entry),
+    /// PUBREC came and PUBREL is out; PUBCOMP is due. From here on only the identifier counts (`[MQTT5-4.3.3-5]`).
+    Released,
+}
+
+/// The client acknowledged with a packet that does not belong to the stage of its identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutOfOrder;
+
+/// What a PUBREC did.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// Answer with PUBREL.
+    Release,
+    /// The client refused: the exchange is over, nothing is answered (`[MQTT5-4.3.3-4]`).
+    Refused,
+    /// No exchange has this identifier.
+    Unknown,
+}
+
+/// The exchanges of a session, in the order in which their PUBLISH packets first went out.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    exchanges: VecDeque<Exchange>,
+    next: PacketId,
+    /// PUBLISH packets that have not been sent again since the session was resumed.
+    unsent: usize,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self { exchanges: VecDeque::new(), next: PacketId::MIN, unsent: 0 }
+    }
+}
+
+impl Outbound {
+    /// Exchanges that are not finished.
+    pub(crate) fn len(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Slots of the client's Receive Maximum in use. PUBREC frees none, PUBCOMP does (`[MQTT5-4.9.0-2]`).
+    pub(crate) fn used(&self) -> usize {
+        self.exchanges.len() - self.unsent
+    }
+
+    /// Whether there are PUBLISH packets to send again before anything new.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.unsent > 0
+    }
+
+    /// The identifier that the next exchange will have: not in use, never zero (`[MQTT5-2.2.1-4]`). The caller keeps fewer than 65535 exchanges.
+    pub(crate) fn next_id(&mut self) -> PacketId {
+        while self.exchanges.iter().any(|exchange| exchange.id == self.next) {
+            self.next = self.next.next();
+        }
+        self.next
+    }
+
+    /// Records that the PUBLISH of `entry` goes out now, with an identifier from [`Self::next_id`].
+    pub(crate) fn begin(&mut self, id: PacketId, entry: Entry) {
+        self.next = id.next();
+        self.exchanges.push_back(Exchange { id, sent: true, stage: Stage::Published(entry) });
+    }
+
+    /// PUBACK.
+    pub(crate) fn acknowledged(&mut self, id: PacketId) -> Result<Option<Entry>, OutOfOrder> {
+        let Some(place) = self.find(id) else { return Ok(None) };
+        match self.exchanges.get(place).map(|exchange| &exchange.stage) {
+            Some(Stage::Published(entry)) if entry.qos == QoS::AtLeastOnce => Ok(self.remove(place)),
+            _ => Err(OutOfOrder),
+        }
+    }
+
+    /// PUBREC; `refused` when its reason code is a failure.
+    pub(crate) fn received(&mut self, id: PacketId, refused: bool) -> Result<Received, OutOfOrder> {
+        let Some(place) = self.find(id) else { return Ok(Received::Unknown) };
+        let Some(exchange) = self.exchanges.get_mut(place) else { return Ok(Received::Unknown) };
+        match &exchange.stage {
+            Stage::Published(entry) if entry.qos == QoS::ExactlyOnce => {}
+            Stage::Released => return Ok(Received::Release),
+            Stage::Published(_) => return Err(OutOfOrder),
+        }
+        if refused {
+            self.remove(place);
+            return Ok(Received::Refused);
+        }
+        if !exchange.sent {
+            exchange.sent = true;
+            self.unsent -= 1;
+        }
+        exchange.stage = Stage::Released;
+        Ok(Received::Release)
+    }
+
+    /// PUBCOMP. False: no exchange has this identifier.
+    pub(crate) fn completed(&mut self, id: PacketId) -> Result<bool, OutOfOrder> {
+        let Some(place) = self.find(id) else { return Ok(false) };
+        match self.exchanges.get(place).map(|exchange| &exchange.stage) {
+            Some(Stage::Released) => {
+                self.remove(place);
+                Ok(true)
+            }
+            _ => Err(OutOfOrder),
+        }
+    }
+
+    /// The session continues on another connection: everything is to be sent again (`[MQTT5-4.4.0-1]`, `[MQTT3-4.4.0-1]`).
+    pub(crate) fn resume(&mut self) {
+        self.unsent = 0;
+        for exchange in &mut self.exchanges {
+            exchange.sent = false;
+            self.unsent += usize::from(matches!(exchange.stage, Stage::Published(_)));
+        }
+    }
+
+    /// The identifiers of the PUBREL packets to send again, in the order of their PUBLISH packets. Once per resumption.
+    pub(crate) fn releases(&mut self) -> impl Iterator<Item = PacketId> + '_ {
+        self.exchanges
+            .iter_mut()
+            .filter(|exchange| !exchange.sent && matches!(exchange.stage, Stage::Released))
+            .map(|exchange| {
+                exchange.sent = true;
+                exchange.id
+            })
+    }
+
+    /// The next PUBLISH to send again.
+    pub(crate) fn first_unsent(&self) -> Option<(PacketId, &Entry)> {
+        if self.unsent == 0 {
+            return None;
+        }
+        self.exchanges.iter().find_map(|exchange| match &exchange.stage {
+            Stage::Published(entry) if !exchange.sent => Some((exchange.id, entry)),
+            _ => None,
+        })
+    }
+
+    /// The PUBLISH of [`Self::first_unsent`] goes out now.
+    pub(crate) fn mark_sent(&mut self, id: PacketId) {
+        if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.id == id && !exchange.sent)
+        {
+            exchange.sent = true;
+            self.unsent -= 1;
+        }
+    }
+
+    /// Ends an exchange that cannot go on: the client may no longer have the message, or has no room for it.
+    pub(crate) fn abandon(&mut self, id: PacketId) -> Option<Entry> {
+        self.find(id).and_then(|place| self.remove(place))
+    }
+
+    /// Ends all exchanges and hands out the messages that were not released, in order.
+    pub(crate) fn end(&mut self) -> impl Iterator<Item = Entry> + use<> {
+        self.unsent = 0;
+        std::mem::take(&mut self.exchanges).into_iter().filter_map(|exchange| match exchange.stage {
+            Stage::Published(entry) => Some(entry),
+            Stage::Released => None,
+        })
+    }
+
+    fn find(&self, id: PacketId) -> Option<usize> {
+        self.exchanges.iter().position(|exchange| exchange.id == id)
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Entry> {
+        let exchange = self.exchanges.remove(place)?;
+        if self.exchanges.is_empty() {
+            self.exchanges.shrink_to(8);
+        }
+        match exchange.stage {
+            Stage::Published(entry) => {
+                self.unsent -= usize::from(!exchange.sent);
+                Some(entry)
+            }
+            Stage::Released => None,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Time as an argument: this crate never reads a clock.
+
+use std::time::Duration;
+
+/// Monotonic time since the broker's start. All intervals of the protocol (keep alive, will delay, session and
+/// message expiry) are measured on it, so a step of the wall clock disconnects nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(Duration);
+
+impl Mono {
+    /// The broker's start.
+    pub const START: Self = Self(Duration::ZERO);
+
+    /// The instant `elapsed` after the broker's start.
+    #[must_use]
+    pub const fn new(elapsed: Duration) -> Self {
+        Self(elapsed)
+    }
+
+    /// How long after the broker's start this is.
+    #[must_use]
+    pub const fn elapsed(self) -> Duration {
+        self.0
+    }
+
+    /// This instant plus `by`; the end of time when that cannot be represented.
+    #[must_use]
+    pub const fn after(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by))
+    }
+
+    /// This instant plus whole seconds.
+    #[must_use]
+    pub const fn after_secs(self, secs: u32) -> Self {
+        self.after(Duration::from_secs(secs as u64))
+    }
+
+    /// How long after `earlier` this is; zero when it is before.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Wall-clock time, in milliseconds since 1970-01-01 UTC. Only shown to people and written to disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wall(pub u64);
+
+impl Wall {
+    /// This instant plus `by`, to the millisecond.
+    #[must_use]
+    pub fn after(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// The two clocks, read once by the caller for one input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For every decision.
+    pub mono: Mono,
+    /// For people and for what outlives the process.
+    pub wall: Wall,
+}
