@@ -2,6 +2,8 @@
 //!
 //! `Cargo.lock` alone cannot tell: it names optional crates that no feature of ours turns on. `cargo tree` does.
 
+mod architecture;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

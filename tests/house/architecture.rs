@@ -1,0 +1,108 @@
+//! What `broker/docs/architecture.md` promises about dependencies and paths is true.
+
+use std::collections::BTreeSet;
+
+use toml::Value;
+
+/// Each crate's folder and the crates of this workspace that it may need. `tests` and `benches` may need all.
+const MAY_NEED: [(&str, &[&str]); 7] = [
+    ("broker/wire", &[]),
+    ("broker/identity", &[]),
+    ("acl", &["signet-wire", "signet-identity"]),
+    ("broker/core", &["signet-wire", "signet-identity", "signet-acl"]),
+    ("config", &["signet-wire", "signet-identity", "signet-acl"]),
+    ("certs-dev", &[]),
+    (
+        "broker/daemon",
+        &["signet-wire", "signet-identity", "signet-acl", "signet-core", "signet-config", "signet-certs-dev"],
+    ),
+];
+
+/// The crates that decide and touch nothing.
+const PURE: [&str; 5] = ["broker/wire", "broker/identity", "acl", "broker/core", "config"];
+
+/// What a pure crate must not need: runtimes, TLS, HTTP, sockets.
+const IMPURE: [&str; 16] = [
+    "async-std",
+    "axum",
+    "hyper",
+    "hyper-util",
+    "libc",
+    "mio",
+    "quinn",
+    "reqwest",
+    "rustix",
+    "rustls",
+    "rustls-webpki",
+    "smol",
+    "socket2",
+    "tokio",
+    "tokio-rustls",
+    "tokio-util",
+];
+
+fn dependencies(folder: &str, kind: &str) -> BTreeSet<String> {
+    let manifest = crate::read(&format!("{folder}/Cargo.toml"));
+    let table = manifest.get(kind).and_then(Value::as_table);
+    table.into_iter().flat_map(toml::Table::keys).cloned().collect()
+}
+
+#[test]
+fn crates_need_only_what_stands_below_them() {
+    for (folder, allowed) in MAY_NEED {
+        for name in dependencies(folder, "dependencies") {
+            let ours = name == "signet" || name.starts_with("signet-");
+            assert!(!ours || allowed.contains(&name.as_str()), "{folder} must not need {name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_needs_the_daemon_or_the_tests_but_tests_and_benches() {
+    let workspace = crate::read("Cargo.toml");
+    for member in workspace["workspace"]["members"].as_array().expect("members").iter().filter_map(Value::as_str) {
+        if ["tests", "benches"].contains(&member) {
+            continue;
+        }
+        for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            for name in dependencies(member, kind) {
+                let above = ["signet", "signet-tests", "signet-bench"].contains(&name.as_str());
+                assert!(!above, "{member} must not need {name} in its {kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_member_is_judged_here() {
+    let workspace = crate::read("Cargo.toml");
+    for member in workspace["workspace"]["members"].as_array().expect("members").iter().filter_map(Value::as_str) {
+        let judged = MAY_NEED.iter().any(|(folder, _)| *folder == member) || ["tests", "benches"].contains(&member);
+        assert!(judged, "{member} is not in MAY_NEED: say what it may need");
+    }
+}
+
+#[test]
+fn pure_crates_need_no_runtime_tls_http_or_socket_crate() {
+    for folder in PURE {
+        for name in dependencies(folder, "dependencies") {
+            assert!(!IMPURE.contains(&name.as_str()), "{folder} must not need {name}");
+        }
+    }
+}
+
+#[test]
+fn every_path_that_the_architecture_page_names_exists() {
+    let root = crate::root();
+    let page = std::fs::read_to_string(root.join("broker/docs/architecture.md")).expect("the architecture page");
+    let mut paths = 0;
+    // Between an odd and an even backtick; fenced blocks have three and keep the count odd.
+    for quoted in page.split('`').skip(1).step_by(2) {
+        let is_path = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        if quoted.contains('/') && quoted.chars().all(is_path) {
+            assert!(root.join(quoted).exists(), "architecture.md names {quoted}, which does not exist");
+            paths += 1;
+        }
+    }
+    assert!(paths > 20, "only {paths} paths were found: did the page change its form?");
+}
