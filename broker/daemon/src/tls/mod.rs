@@ -1,0 +1,35 @@
+//! TLS of a listener: what is trusted, how a client's certificate is judged, the configurations handed to
+//! rustls, and the one record that a failed handshake leaves.
+//!
+//! The way of a handshake: the listener reads the ClientHello through a [`HelloTap`](hello::HelloTap), asks
+//! [`TlsListener::server_config`] for the configuration that suits it, drives the handshake inside
+//! [`observed`], and then calls [`TlsListener::judge`], resumed or not. A failure becomes a
+//! [`FailureRecord`], which [`FailureLog`] keeps, counts and rate-limits.
+
+mod cache;
+mod config;
+mod crl;
+mod failure;
+mod failure_log;
+pub mod hello;
+mod observe;
+mod provider;
+mod refusal;
+mod selftest;
+mod source;
+mod trust;
+mod verifier;
+
+#[cfg(test)]
+mod tests;
+
+pub use cache::ChainCache;
+pub use config::{ListenerSources, TlsListener, TlsOptions, TlsVersions};
+pub use failure::{AlertShown, Direction, Ended, FailureCause, FailureContext, FailureRecord};
+pub use failure_log::{FailureLog, FailureLogLimits, LogAdvice};
+pub use hello::ClientHello;
+pub use observe::{Refusal, observed, observed_sync};
+pub use refusal::{VerifyFailure, Which};
+pub use source::{Source, SourceError, SourceProblem};
+pub use trust::{CrlCoverage, CrlInfo, EkuRule, StaleCrl, Trust, TrustOptions, TrustWarning};
+pub use verifier::{DeviceVerifier, Judged};

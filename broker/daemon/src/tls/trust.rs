@@ -1,0 +1,524 @@
+//! Whom a listener trusts: trust anchors and revocation lists, loaded whole or not at all.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::DistinguishedName;
+use rustls_pki_types::pem::SectionKind;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name, X509Version};
+
+use super::VerifyFailure;
+use super::crl::{Crl, KeyHash, PathId, Revocation, SerialKey, sha256};
+use super::source::{Source, SourceError, SourceProblem, in_words};
+
+/// The longest name in a message, in characters.
+const NAME_SHOWN_MAX: usize = 256;
+/// The most bytes of authority names that a CertificateRequest carries; beyond, none are sent.
+const HINT_BYTES_MAX: usize = 512;
+/// How long before its end something is warned of, in seconds.
+const WARN_BEFORE_SECS: i64 = 7 * 86_400;
+
+/// Whether a client certificate must say that it is for client authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EkuRule {
+    /// It must have an extended key usage with clientAuth.
+    #[default]
+    Required,
+    /// If it has an extended key usage, that must contain clientAuth. Secure elements' certificates have none.
+    IfPresent,
+}
+
+/// What a revocation list past its nextUpdate means for the certificates of its issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StaleCrl {
+    /// They are refused.
+    #[default]
+    Reject,
+    /// The list counts for so long after nextUpdate; then they are refused.
+    Grace(Duration),
+    /// The list counts.
+    Warn,
+}
+
+/// Which certificates must be covered by a list, where any list is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CrlCoverage {
+    /// None: what is listed is refused, the rest is not.
+    IfPresent,
+    /// The client's own certificate: a certificate whose issuer has no list is refused.
+    #[default]
+    Leaf,
+    /// Every certificate below the trust anchor.
+    Chain,
+}
+
+/// How certificates are judged. The default is the strictest of each but for [`CrlCoverage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TrustOptions {
+    /// Extended key usage.
+    pub eku: EkuRule,
+    /// Stale lists.
+    pub stale: StaleCrl,
+    /// Missing lists.
+    pub coverage: CrlCoverage,
+}
+
+/// Something doubtful that does not stop a start or reload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustWarning {
+    /// A trust anchor has expired; what it issued is refused.
+    #[error(
+        "{file}: trust anchor \"{subject}\" expired {ago} ago, and every certificate below it is refused"
+    )]
+    AnchorExpired {
+        /// The file.
+        file: String,
+        /// The anchor's subject.
+        subject: String,
+        /// How long ago.
+        ago: String,
+    },
+    /// A trust anchor that a configured list revokes was left out.
+    #[error("{file}: trust anchor \"{subject}\" is revoked by a configured list and is not trusted")]
+    AnchorRevoked {
+        /// The file.
+        file: String,
+        /// The anchor's subject.
+        subject: String,
+    },
+    /// A list is past its nextUpdate.
+    #[error("{file}: the revocation list of \"{issuer}\" was due for renewal {ago} ago; crl-stale decides")]
+    CrlStale {
+        /// The file.
+        file: String,
+        /// The list's issuer.
+        issuer: String,
+        /// How long ago.
+        ago: String,
+    },
+    /// A list nears its nextUpdate.
+    #[error("{file}: the revocation list of \"{issuer}\" is due for renewal in {left}")]
+    CrlDue {
+        /// The file.
+        file: String,
+        /// The list's issuer.
+        issuer: String,
+        /// How much time is left.
+        left: String,
+    },
+    /// A list says that it is from the future.
+    #[error(
+        "{file}: the revocation list of \"{issuer}\" says that it is issued in {wait}: is this machine's clock right?"
+    )]
+    CrlFromTheFuture {
+        /// The file.
+        file: String,
+        /// The list's issuer.
+        issuer: String,
+        /// How long until then.
+        wait: String,
+    },
+    /// Two editions of one list; the older is not used.
+    #[error("{file}: another file has a newer revocation list of the same issuer, so this one is not used")]
+    CrlSuperseded {
+        /// The file.
+        file: String,
+    },
+    /// The server's certificate ends soon or has ended.
+    #[error("{file}: the server certificate {}", server_end(*left_secs))]
+    ServerEnds {
+        /// The file.
+        file: String,
+        /// Seconds left; negative when it has ended.
+        left_secs: i64,
+    },
+}
+
+fn server_end(left_secs: i64) -> String {
+    let words = in_words(left_secs);
+    if left_secs < 0 { format!("expired {words} ago") } else { format!("expires in {words}") }
+}
+
+/// A trust anchor.
+pub(super) struct Anchor {
+    file: String,
+    der: CertificateDer<'static>,
+    anchor: TrustAnchor<'static>,
+    pub(super) subject: String,
+    /// The subject with its SEQUENCE header.
+    pub(super) subject_der: Vec<u8>,
+    pub(super) key: KeyHash,
+    /// Names what a path ends in: subject, key and name constraints.
+    pub(super) id: [u8; 32],
+    pub(super) may_sign_crls: bool,
+    spki: Vec<u8>,
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+}
+
+impl Anchor {
+    fn load(file: &str, number: usize, der: &[u8]) -> Result<Self, SourceProblem> {
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|e| unparsable(number, &e))?;
+        if !rest.is_empty() {
+            return Err(unparsable(number, &"there are bytes after its end"));
+        }
+        let subject = escaped(certificate.subject());
+        let not_an_authority = |missing| SourceProblem::NotAnAuthority { subject: subject.clone(), missing };
+        // A certificate of version 1 has no extensions; as a root it is an authority because the operator
+        // says so.
+        let self_signed_v1 = certificate.version() == X509Version::V1
+            && certificate.subject().as_raw() == certificate.issuer().as_raw();
+        let usage = certificate.key_usage().map_err(|e| unparsable(number, &e))?;
+        if !self_signed_v1 {
+            let constraints = certificate.basic_constraints().map_err(|e| unparsable(number, &e))?;
+            if !constraints.is_some_and(|constraints| constraints.value.ca) {
+                return Err(not_an_authority("its basicConstraints do not say CA:TRUE"));
+            }
+            if usage.as_ref().is_some_and(|usage| !usage.value.key_cert_sign()) {
+                return Err(not_an_authority("its keyUsage lacks keyCertSign"));
+            }
+        }
+        let der = CertificateDer::from(der.to_vec());
+        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|e| unparsable(number, &e))?;
+        let constraints = anchor.name_constraints.as_deref().unwrap_or_default();
+        let parts = [&anchor.subject[..], &anchor.subject_public_key_info[..], constraints];
+        let id = sha256(&parts.map(|part| sha256(&[part])).each_ref().map(|hash| &hash[..]));
+        let spki = certificate.public_key().raw.to_vec();
+        Ok(Self {
+            file: file.to_owned(),
+            subject_der: certificate.subject().as_raw().to_vec(),
+            key: KeyHash::of(&spki),
+            id,
+            may_sign_crls: usage.is_none_or(|usage| usage.value.crl_sign()),
+            spki,
+            not_before: certificate.validity().not_before.timestamp(),
+            not_after: certificate.validity().not_after.timestamp(),
+            subject,
+            anchor: anchor.to_owned(),
+            der: der.clone(),
+        })
+    }
+
+    pub(super) fn public_key(&self) -> Option<SubjectPublicKeyInfo<'_>> {
+        SubjectPublicKeyInfo::from_der(&self.spki).ok().map(|(_, key)| key)
+    }
+
+    /// Whether `lists`, signed by one of `anchors` that issued this one, revoke it.
+    fn is_revoked(&self, anchors: &[Self], lists: &Revocation) -> bool {
+        let Ok((_, certificate)) = X509Certificate::from_der(&self.der) else { return true };
+        let Some(serial) = SerialKey::new(certificate.raw_serial()) else { return false };
+        anchors.iter().any(|issuer| {
+            issuer.subject_der == certificate.issuer().as_raw()
+                && lists.lists_serial(issuer.key, &serial).is_some()
+                && issuer.public_key().is_some_and(|key| certificate.verify_signature(Some(&key)).is_ok())
+        })
+    }
+}
+
+fn unparsable(number: usize, reason: &dyn fmt::Display) -> SourceProblem {
+    SourceProblem::Unparsable { what: "certificate", number, reason: reason.to_string() }
+}
+
+/// A distinguished name for a message: escaped, on one line, bounded.
+pub(super) fn escaped(name: &X509Name<'_>) -> String {
+    name.to_string().chars().flat_map(char::escape_default).take(NAME_SHOWN_MAX).collect()
+}
+
+/// What is known of a revocation list in force, for metrics and `signet crl show`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlInfo {
+    /// The file it came from.
+    pub file: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// Number and thisUpdate, in words.
+    pub edition: String,
+    /// Its nextUpdate, Unix seconds.
+    pub next_update: Option<i64>,
+    /// How many certificates it revokes.
+    pub entries: usize,
+}
+
+/// Whom a listener trusts, immutable once loaded.
+///
+/// The generation changes when the trust anchors or the rules for a chain do. A change of revocation lists
+/// alone keeps it: revocation is looked up anew at every judgement.
+pub struct Trust {
+    generation: u64,
+    anchors_hash: [u8; 32],
+    anchors: Vec<Anchor>,
+    trust_anchors: Vec<TrustAnchor<'static>>,
+    revocation: Revocation,
+    options: TrustOptions,
+}
+
+impl Trust {
+    /// Loads trust anchors from `client_ca` and revocation lists from `crls`, PEM or DER.
+    ///
+    /// Lists are verified here, once, against the anchors. A list that is older than the one of the same
+    /// issuer in `previous` is refused. `now` is used for warnings and to say how old something is.
+    ///
+    /// # Errors
+    /// Every problem of every file.
+    pub fn load(
+        client_ca: &[Source],
+        crls: &[Source],
+        options: TrustOptions,
+        previous: Option<&Self>,
+        now: UnixTime,
+    ) -> Result<(Self, Vec<TrustWarning>), Vec<SourceError>> {
+        let now = seconds(now);
+        let mut errors = Vec::new();
+        let mut warnings = Vec::new();
+        let anchors = load_anchors(client_ca, &mut errors);
+        if client_ca.is_empty() {
+            let problem = SourceProblem::Nothing { expected: "certificate" };
+            errors.push(SourceError { file: "client-ca".to_owned(), problem });
+        }
+        // Without all the anchors, lists would be called unsigned that are not.
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let in_force = previous.map(|trust| &trust.revocation);
+        let revocation = load_crls(crls, &anchors, in_force, &mut errors, &mut warnings);
+        let revoked: Vec<bool> = anchors.iter().map(|a| a.is_revoked(&anchors, &revocation)).collect();
+        let mut kept = Vec::with_capacity(anchors.len());
+        for (anchor, revoked) in anchors.into_iter().zip(revoked) {
+            let (file, subject) = (anchor.file.clone(), anchor.subject.clone());
+            if revoked {
+                warnings.push(TrustWarning::AnchorRevoked { file, subject });
+                continue;
+            }
+            if anchor.not_after < now {
+                let ago = in_words(now - anchor.not_after);
+                warnings.push(TrustWarning::AnchorExpired { file, subject, ago });
+            }
+            kept.push(anchor);
+        }
+        if kept.is_empty()
+            && errors.is_empty()
+            && let Some(source) = client_ca.first()
+        {
+            errors.push(source.error(SourceProblem::EveryAnchorRevoked));
+        }
+        warn_of_ends(&revocation, now, &mut warnings);
+        if errors.is_empty() {
+            Ok((Self::new(kept, revocation, options, previous), warnings))
+        } else {
+            Err(errors)
+        }
+    }
+
+    fn new(
+        anchors: Vec<Anchor>,
+        revocation: Revocation,
+        options: TrustOptions,
+        previous: Option<&Self>,
+    ) -> Self {
+        let mut certificates: Vec<&[u8]> = anchors.iter().map(|anchor| anchor.der.as_ref()).collect();
+        certificates.sort_unstable();
+        let hashes: Vec<[u8; 32]> = certificates.iter().map(|der| sha256(&[der])).collect();
+        let rule = [matches!(options.eku, EkuRule::Required).into()];
+        let anchors_hash = sha256(&[hashes.as_flattened(), &rule]);
+        let generation = match previous {
+            None => 1,
+            Some(previous) if previous.anchors_hash == anchors_hash => previous.generation,
+            Some(previous) => previous.generation.saturating_add(1),
+        };
+        let trust_anchors = anchors.iter().map(|anchor| anchor.anchor.clone()).collect();
+        Self { generation, anchors_hash, anchors, trust_anchors, revocation, options }
+    }
+
+    /// Counts the changes of anchors and rules since the start; 1 at first.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Names the anchors and rules by content: what was verified under the same hash is verified.
+    #[must_use]
+    pub fn anchors_hash(&self) -> [u8; 32] {
+        self.anchors_hash
+    }
+
+    /// How certificates are judged.
+    #[must_use]
+    pub fn options(&self) -> TrustOptions {
+        self.options
+    }
+
+    /// The subjects of the trust anchors, escaped.
+    pub fn anchor_subjects(&self) -> impl Iterator<Item = &str> {
+        self.anchors.iter().map(|anchor| anchor.subject.as_str())
+    }
+
+    /// The revocation lists in force.
+    pub fn crls(&self) -> impl Iterator<Item = CrlInfo> {
+        self.revocation.lists().map(|crl| CrlInfo {
+            file: crl.file.clone(),
+            issuer: crl.issuer.clone(),
+            edition: crl.edition(),
+            next_update: crl.next_update,
+            entries: crl.entries(),
+        })
+    }
+
+    /// The names that a CertificateRequest carries as hints, or none when they would take more than 512
+    /// bytes: a small device pays for every byte, and most pay no attention.
+    pub(super) fn hints(&self) -> Arc<[DistinguishedName]> {
+        let bytes: usize = self.anchors.iter().map(|anchor| anchor.subject_der.len()).sum();
+        if bytes > HINT_BYTES_MAX {
+            return Arc::new([]);
+        }
+        self.trust_anchors.iter().map(|anchor| DistinguishedName::in_sequence(&anchor.subject)).collect()
+    }
+
+    pub(super) fn trust_anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.trust_anchors
+    }
+
+    /// The loaded form of the anchor in which a path ended.
+    pub(super) fn anchor_of(&self, found: &TrustAnchor<'_>) -> Option<&Anchor> {
+        // Both lists are made in one order from the same certificates.
+        let at = self.trust_anchors.iter().position(|anchor| anchor == found)?;
+        self.anchors.get(at)
+    }
+
+    /// The anchor of this name, if it is valid at `now`.
+    pub(super) fn valid_anchor(&self, id: &[u8; 32], now: i64) -> Option<&Anchor> {
+        self.anchors
+            .iter()
+            .find(|anchor| anchor.id == *id && (anchor.not_before..=anchor.not_after).contains(&now))
+    }
+
+    pub(super) fn check_revocation(&self, path: &[PathId], now: i64) -> Result<(), VerifyFailure> {
+        let issuer_name = |key| {
+            let anchor = self.anchors.iter().find(|anchor| anchor.key == key);
+            anchor.map_or_else(|| "an intermediate authority".to_owned(), |anchor| anchor.subject.clone())
+        };
+        self.revocation.check(path, &self.options, issuer_name, now)
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("generation", &self.generation)
+            .field("anchors", &self.anchors.len())
+            .field("crls", &self.revocation.lists().count())
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn load_anchors(sources: &[Source], errors: &mut Vec<SourceError>) -> Vec<Anchor> {
+    const EXPECTED: &str = "certificate";
+    let mut anchors: Vec<Anchor> = Vec::new();
+    for source in sources {
+        let sections = match source.sections(SectionKind::Certificate) {
+            Ok(sections) => sections,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        if sections.is_empty() {
+            errors.push(source.error(SourceProblem::Nothing { expected: EXPECTED }));
+        }
+        for (section, number) in sections.iter().zip(1..) {
+            if section.kind != SectionKind::Certificate {
+                let found = section.noun();
+                errors.push(source.error(SourceProblem::Misplaced { found, expected: EXPECTED }));
+                continue;
+            }
+            match Anchor::load(&source.file, number, &section.der) {
+                Err(problem) => errors.push(source.error(problem)),
+                Ok(anchor) => keep_longest(&mut anchors, anchor),
+            }
+        }
+    }
+    anchors
+}
+
+/// A root renewed with its old name and key is one anchor twice; the path builder would take either, so the
+/// one that lasts longer counts.
+fn keep_longest(anchors: &mut Vec<Anchor>, anchor: Anchor) {
+    match anchors.iter_mut().find(|known| known.id == anchor.id) {
+        None => anchors.push(anchor),
+        Some(known) if known.not_after < anchor.not_after => *known = anchor,
+        Some(_) => {}
+    }
+}
+
+fn load_crls(
+    sources: &[Source],
+    anchors: &[Anchor],
+    in_force: Option<&Revocation>,
+    errors: &mut Vec<SourceError>,
+    warnings: &mut Vec<TrustWarning>,
+) -> Revocation {
+    const EXPECTED: &str = "revocation list";
+    let mut revocation = Revocation::default();
+    for source in sources {
+        let sections = match source.sections(SectionKind::Crl) {
+            Ok(sections) => sections,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        if sections.is_empty() {
+            errors.push(source.error(SourceProblem::Nothing { expected: EXPECTED }));
+        }
+        for (section, number) in sections.iter().zip(1..) {
+            if section.kind != SectionKind::Crl {
+                let found = section.noun();
+                errors.push(source.error(SourceProblem::Misplaced { found, expected: EXPECTED }));
+                continue;
+            }
+            match Crl::load(&source.file, number, &section.der, anchors) {
+                Err(problem) => errors.push(source.error(problem)),
+                Ok(crl) => {
+                    if let Some(file) = revocation.add(crl) {
+                        warnings.push(TrustWarning::CrlSuperseded { file });
+                    }
+                }
+            }
+        }
+    }
+    if let Some(in_force) = in_force {
+        for crl in revocation.lists() {
+            if let Some(newer) = in_force.newer_than(crl) {
+                let (offered, in_force) = (crl.edition(), newer.edition());
+                let problem = SourceProblem::CrlWentBack { issuer: crl.issuer.clone(), offered, in_force };
+                errors.push(SourceError { file: crl.file.clone(), problem });
+            }
+        }
+    }
+    revocation
+}
+
+fn warn_of_ends(revocation: &Revocation, now: i64, warnings: &mut Vec<TrustWarning>) {
+    for crl in revocation.lists() {
+        let (file, issuer) = (crl.file.clone(), crl.issuer.clone());
+        let left = crl.next_update.map(|end| end - now);
+        warnings.push(match left {
+            _ if crl.this_update > now => {
+                TrustWarning::CrlFromTheFuture { file, issuer, wait: in_words(crl.this_update - now) }
+            }
+            Some(left) if left < 0 => TrustWarning::CrlStale { file, issuer, ago: in_words(left) },
+            Some(left) if left < WARN_BEFORE_SECS => {
+                TrustWarning::CrlDue { file, issuer, left: in_words(left) }
+            }
+            _ => continue,
+        });
+    }
+}
