@@ -52,17 +52,22 @@ def pki(tmp_path_factory, request):
 
 
 @pytest.fixture(scope="session")
-def broker_with(request, pki, tmp_path_factory):
-    """Starts a broker for a profile, once for all tests that ask for the same."""
+def broker_kind(request):
     kind = brokers.KINDS[request.config.getoption("--broker")]
     if kind is brokers.Signet:
         kind.binary = request.getfixturevalue("signet_binary")
+    return kind
+
+
+@pytest.fixture(scope="session")
+def broker_with(broker_kind, pki, tmp_path_factory):
+    """Starts a broker for a profile, once for all tests that ask for the same."""
     running = {}
 
     def with_profile(profile):
         if profile not in running:
             directory = tmp_path_factory.mktemp(f"broker-{profile.name}")
-            running[profile] = kind(profile, pki, directory).start()
+            running[profile] = broker_kind(profile, pki, directory).start()
         assert running[profile].alive(), "the broker ended during an earlier test"
         return running[profile]
 
@@ -75,6 +80,25 @@ def broker_with(request, pki, tmp_path_factory):
 def broker(broker_with):
     """The broker of the lesson: mTLS, the certificate's name as the user, the lesson's policy."""
     return broker_with(brokers.Profile())
+
+
+@pytest.fixture
+def own_broker_with(broker_kind, pki, tmp_path):
+    """Starts a broker for this test alone: failure records are rate-limited by address, and all tests have one."""
+    started = []
+
+    def with_profile(profile):
+        started.append(broker_kind(profile, pki, tmp_path).start())
+        return started[-1]
+
+    yield with_profile
+    for broker in started:
+        broker.stop()
+
+
+@pytest.fixture
+def own_broker(own_broker_with):
+    return own_broker_with(brokers.Profile())
 
 
 @pytest.fixture

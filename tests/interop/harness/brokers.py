@@ -111,7 +111,7 @@ class Mosquitto(Broker):
         ended = re.compile(rf"Client {re.escape(client_id)} (closed its connection|disconnected)")
         self.log.wait_for(lambda line: True if ended.search(line) else None, since, DEADLINE, f"the end of {client_id}")
 
-    def failure(self, reason, since):
+    def failure(self, cause):
         """Mosquitto logs OpenSSL's words without peer, certificate or hint: nothing to check."""
         return None
 
@@ -173,13 +173,18 @@ class Signet(Broker):
 
         self._record(since, f"the end of {client_id}", matching)
 
-    def failure(self, reason, since):
-        """The record of a handshake that failed for `reason`."""
+    def failure(self, cause):
+        """The record of the handshake that failed for `cause`, as `signet tls failures` shows it."""
 
         def matching(record):
-            return record.get("message") == "tls handshake failed" and record["reason"] == reason
+            return record.get("message", "").startswith("TLS handshake failed") and record["cause"] == cause
 
-        return self._record(since, f"a failure record: {reason}", matching)
+        return self._record(0, f"a failure record: {cause}", matching)
+
+    def ask(self, *command):
+        """The output of an operator's command to the running broker."""
+        argv = [self.binary, *command, "--config", self.config]
+        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=DEADLINE).stdout
 
 
 KINDS = {broker.kind: broker for broker in (Signet, Mosquitto)}
