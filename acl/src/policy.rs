@@ -225,6 +225,11 @@ impl Policy {
         self.rules.len()
     }
 
+    /// The names that have a `user` section, in no particular order.
+    pub fn user_names(&self) -> impl Iterator<Item = &str> {
+        self.sections.users.keys().map(AsRef::as_ref)
+    }
+
     /// Decides about `asked`: a topic, or for [`Access::Subscribe`] a filter.
     pub(crate) fn decide(&self, who: &Subject<'_>, access: Access, asked: &str) -> Result<RuleId, Denied> {
         if is_reserved(access, asked) {

@@ -1,5 +1,7 @@
 //! What an operator may want to read about a connection that goes on.
 
+use std::fmt;
+
 use signet_acl::DenyCause;
 use signet_wire::{SubscriptionFilter, TopicName};
 
@@ -28,6 +30,18 @@ impl DeniedAccess {
             Self::Will(_) => "will",
             Self::Subscribe(_) => "subscribe",
             Self::Receive(_) => "receive",
+        }
+    }
+}
+
+impl fmt::Display for DeniedAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publish(topic) => write!(f, "publish to {:?}", &**topic),
+            Self::ResponseTopic(topic) => write!(f, "response topic {:?}", &**topic),
+            Self::Will(topic) => write!(f, "will to {:?}", &**topic),
+            Self::Subscribe(filter) => write!(f, "subscribe to {:?}", filter.to_string()),
+            Self::Receive(topic) => write!(f, "receive {:?}", &**topic),
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn sys_topics(broker: Arc<Broker>) {
         let interval = broker.config.load().system.sys_interval;
         tokio::time::sleep(interval.unwrap_or(OFF_LOOK_AGAIN)).await;
         if interval.is_some() {
-            broker.hub().publish_sys(env!("CARGO_PKG_VERSION"), broker.clock.now());
+            broker.hub().publish_sys(broker.clock.now());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustls_pki_types::UnixTime;
 use signet_core::{Mono, Now, Wall};
 
 /// Monotonic time since its creation, and the wall clock.
@@ -40,7 +41,7 @@ pub fn wall() -> Wall {
     Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The wall clock in seconds, as certificates count.
-pub fn unix_seconds() -> i64 {
-    i64::try_from(wall().0 / 1000).unwrap_or(i64::MAX)
+/// The wall clock, as certificates are judged by.
+pub fn unix_time() -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_millis(wall().0))
 }

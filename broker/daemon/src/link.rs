@@ -136,7 +136,11 @@ impl Link {
     /// One round of all there is to do. The number of bytes that moved, 0 when everything waits.
     fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<usize> {
         let mut moved = 0;
-        if self.outbound.len() < OUTBOUND_BYTES_HIGH {
+        let room = self.outbound.len() < OUTBOUND_BYTES_HIGH;
+        if self.connection.is_summoned() && !room {
+            self.input(Input::Wake, now);
+        }
+        if room {
             if self.connection.wants_drain() {
                 self.input(Input::Wake, now);
                 moved += 1;
@@ -200,9 +204,11 @@ impl Link {
                     }
                 }
                 Action::Deliver(delivery) => delivery.write(version, &mut self.outbound),
-                Action::Note(event) => self.broker.note(self.registration.handle(), &event, now),
+                Action::Note(event) => {
+                    self.broker.note(self.registration.handle(), &self.connection, &event, now);
+                }
                 Action::Close(reason) => {
-                    self.broker.closed(self.registration.handle(), &self.connection, &reason, now);
+                    self.broker.closed(self.registration.handle(), &self.connection, &reason);
                     self.phase = Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
                 }
             }

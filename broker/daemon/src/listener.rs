@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use signet_config::Listener;
 use signet_core::{ClientIdRule, CloseReason, ListenerRules, Mono, Peer};
-use signet_identity::{GroupName, Identified, Principal, ThingName, identify};
+use signet_identity::{GroupName, Identified, IdentityError, Principal, ThingName, identify};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -26,8 +26,10 @@ use crate::io::PeerIo;
 use crate::link;
 use crate::server::Broker;
 use crate::start;
-use crate::tls::hello::{self, ClientHello};
-use crate::tls::{Ended, FailureContext, FailureRecord, LogAdvice, Refusal, TlsListener, observed};
+use crate::tls::hello::{HelloTap, Progress};
+use crate::tls::{
+    Ended, FailureContext, FailureRecord, Judged, LogAdvice, Refusal, TlsListener, VerifyFailure, observed,
+};
 
 /// Accepted in one go before other tasks of the thread get their turn.
 const ACCEPT_BATCH: usize = 64;
@@ -37,6 +39,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REFUSAL_WITHIN: Duration = Duration::from_secs(1);
 /// What is read and thrown away after a refusal, so that the peer sees the alert instead of a reset.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
+/// Room for a ClientHello without post-quantum key shares; more is made as it comes.
+const HELLO_BYTES_USUAL: usize = 1024;
+/// rustls counts a record's header into `max_fragment_size`.
+const RECORD_HEADER_BYTES: usize = 5;
+/// Plaintext that TLS may hold back when the socket is full.
+const TLS_BUFFER_BYTES_MAX: usize = 32 * 1024;
 
 /// One listener in force.
 #[derive(Debug)]
@@ -169,7 +177,9 @@ fn admit(
                 listening: Arc::clone(listening),
                 address,
                 accepted: broker.clock.mono(),
-                sni: None,
+                tap: HelloTap::default(),
+                flight_sent: false,
+                fragment_bytes_max: 0,
             };
             tokio::spawn(arriving.shake_hands(socket, ticket, places, traffic.clone()));
         }
@@ -182,7 +192,10 @@ struct Arriving {
     listening: Arc<Listening>,
     address: SocketAddr,
     accepted: Mono,
-    sni: Option<String>,
+    tap: HelloTap,
+    /// Whether TLS began, so that our certificate was on its way.
+    flight_sent: bool,
+    fragment_bytes_max: u16,
 }
 
 impl Arriving {
@@ -191,8 +204,10 @@ impl Arriving {
         let outcome = tokio::select! {
             biased;
             outcome = self.handshake(socket) => outcome,
-            () = tokio::time::sleep(within) => Err(Failed::without_certificate(Ended::TimedOut { within })),
-            () = ticket.evicted() => Err(Failed::without_certificate(Ended::Evicted)),
+            () = tokio::time::sleep(within) => Err(Failed::new(Why::TimedOut(within))),
+            () = ticket.evicted() => Err(Failed::new(Why::Io(io::Error::other(
+                "it had to make room for newer connections: handshakes-in-flight-max is reached",
+            )))),
         };
         drop(ticket);
         match outcome {
@@ -205,36 +220,58 @@ impl Arriving {
     async fn handshake(&mut self, mut socket: TcpStream) -> Result<Named, Failed> {
         // Without this, CONNACK waits 40 ms for the peer's delayed acknowledgement.
         drop(socket.set_nodelay(true));
-        let mut first = BytesMut::new();
-        let hello = read_hello(&mut socket, &mut first).await.map_err(Failed::without_certificate)?;
-        self.sni = hello.server_name.clone();
+        let first = self.read_hello(&mut socket).await?;
         let tls = self.listening.tls.load_full();
-        let acceptor = TlsAcceptor::from(tls.server_config(&hello));
-        let shaking = acceptor.accept(PeerIo::new(socket, first)).into_fallible();
+        let config = tls.server_config(self.tap.hello());
+        let record = config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);
+        self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
+        self.flight_sent = true;
+        let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
         let (outcome, refusal) = observed(shaking).await;
         let stream = match outcome {
             Ok(stream) => stream,
-            Err((error, io)) => return Err(Failed { ended: Ended::Handshake(error), refusal, io: Some(io) }),
-        };
-        let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        let judged = match tls.judge(stream.get_ref().1, clock::unix_seconds()) {
-            Ok(judged) => judged,
-            Err(refusal) => {
-                return Err(Failed { ended: Ended::Judged, refusal: Some(refusal), io: Some(stream.into_inner().0) });
+            Err((error, io)) => {
+                return Err(Failed { why: Why::Io(error), refusal, leaf: Vec::new(), io: Some(io) });
             }
         };
+        let session = stream.get_ref().1;
+        let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        let chain = session.peer_certificates().unwrap_or_default();
+        let leaf = chain.first().map(AsRef::<[u8]>::as_ref).unwrap_or_default();
         let settings = self.listening.settings.load();
-        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(AsRef::<[u8]>::as_ref);
-        match identify(leaf.unwrap_or_default(), settings.identity, &settings.names) {
-            Ok(identified) => {
-                let principal = principal(&self.broker, &identified);
-                Ok(Named { stream, judged, principal, resumed })
+        let named = match tls.judge(chain, clock::unix_time()) {
+            Ok(judged) => match identify(leaf, settings.identity, &settings.names) {
+                Ok(identified) => Ok((judged, principal(&self.broker, &identified))),
+                Err(error) => Err(Why::NoName(error)),
+            },
+            Err(failure) => Err(Why::Judged(failure)),
+        };
+        match named {
+            Ok((judged, principal)) => Ok(Named { stream, judged, principal, resumed }),
+            Err(why) => {
+                let leaf = leaf.to_vec();
+                Err(Failed { why, refusal: None, leaf, io: Some(stream.into_inner().0) })
             }
-            Err(error) => Err(Failed {
-                ended: Ended::NoName(error),
-                refusal: Some(Refusal::of_leaf(leaf.unwrap_or_default())),
-                io: Some(stream.into_inner().0),
-            }),
+        }
+    }
+
+    /// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.
+    async fn read_hello(&mut self, socket: &mut TcpStream) -> Result<BytesMut, Failed> {
+        let mut first = BytesMut::with_capacity(HELLO_BYTES_USUAL);
+        loop {
+            let seen = first.len();
+            match socket.read_buf(&mut first).await {
+                Ok(0) => return Err(Failed::new(Why::Io(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(_) => {}
+                Err(error) => return Err(Failed::new(Why::Io(error))),
+            }
+            match self.tap.push(first.get(seen..).unwrap_or_default()) {
+                Progress::More => first.reserve(HELLO_BYTES_USUAL),
+                Progress::Complete(_) | Progress::Unreadable => return Ok(first),
+                Progress::NotTls(_) => {
+                    return Err(Failed::new(Why::Io(io::ErrorKind::InvalidData.into())));
+                }
+            }
         }
     }
 
@@ -250,14 +287,16 @@ impl Arriving {
         let kind = if resumed { "resumed" } else { "full" };
         broker.metrics.handshakes.with_label_values(&[version, kind]).inc();
         broker.metrics.handshake_seconds.observe(now.mono.since(self.accepted).as_secs_f64());
+        // Our output is bounded by the task that writes it; TLS itself holds no more than a few records.
+        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
         let ends = start::ends_at(judged.not_after(), now);
-        let settings = self.listening.settings.load();
         let rules = ListenerRules {
-            client_id: match settings.client_id {
+            client_id_rule: match self.listening.settings.load().client_id {
                 signet_config::ClientIdRule::Any => ClientIdRule::Any,
                 signet_config::ClientIdRule::Identity => ClientIdRule::Identity,
                 signet_config::ClientIdRule::IdentityPrefix => ClientIdRule::IdentityPrefix,
             },
+            ..ListenerRules::default()
         };
         let registration = broker.directory.register(self.listening.index, self.address, principal.clone(), judged);
         // A reload may have judged the live connections between our judgement and the registration.
@@ -281,17 +320,29 @@ impl Arriving {
 
     /// Keeps, counts and logs the failure, and lets the peer see the alert.
     async fn record(self, failed: Failed) {
+        let listener = self.listening.address.to_string();
         let context = FailureContext {
-            at_unix_ms: clock::wall().0,
+            at_ms: clock::wall().0,
             peer: self.address,
-            listener: self.listening.address,
-            sni: self.sni,
-            after: self.broker.clock.mono().since(self.accepted),
+            listener: &listener,
+            hello: self.tap.progress(),
+            received: !self.tap.is_empty(),
+            flight_sent: self.flight_sent,
+            fragment_bytes_max: self.fragment_bytes_max,
+            version: None,
+            refusal: failed.refusal.as_ref(),
         };
-        let record = FailureRecord::new(context, failed.ended, failed.refusal);
+        let ended = match &failed.why {
+            Why::Io(error) => Ended::Io(error),
+            Why::TimedOut(after) => Ended::TimedOut { after: *after },
+            Why::Judged(failure) => Ended::Judged { failure, leaf: &failed.leaf },
+            Why::NoName(error) => Ended::NoName { error, leaf: &failed.leaf },
+        };
+        let record = FailureRecord::new(&context, ended);
         self.broker.metrics.tls_failures.with_label_values(&[record.cause.metric_label()]).inc();
-        match self.broker.failures.add(record.clone(), self.broker.clock.mono().elapsed()) {
-            LogAdvice::Log { suppressed } => record.log(suppressed),
+        let (record, advice) = self.broker.failures.record(record, self.broker.clock.mono().elapsed());
+        match advice {
+            LogAdvice::Log { suppressed } => log_failure(&record, suppressed),
             LogAdvice::Suppress => self.broker.metrics.log_suppressed.inc(),
         }
         if let Some(mut io) = failed.io {
@@ -314,41 +365,52 @@ impl Arriving {
     }
 }
 
+fn log_failure(record: &FailureRecord, suppressed: u64) {
+    let certificate = record.certificate.as_ref();
+    tracing::warn!(
+        peer = %record.peer,
+        listener = record.listener,
+        cause = record.cause.metric_label(),
+        reason = record.reason,
+        subject = certificate.map(|c| c.subject.as_str()),
+        issuer = certificate.map(|c| c.issuer.as_str()),
+        serial = certificate.map(|c| c.serial.as_str()),
+        version = record.version,
+        sni = record.sni,
+        alert = record.alert.as_ref().map(|alert| alert.name),
+        hint = record.hint,
+        suppressed,
+        "tls handshake failed"
+    );
+}
+
 /// A peer that has proven who it is.
 struct Named {
     stream: TlsStream<PeerIo>,
-    judged: crate::tls::Judged,
+    judged: Judged,
     principal: Principal,
     resumed: bool,
 }
 
 /// A handshake that did not lead to a name.
 struct Failed {
-    ended: Ended,
+    why: Why,
     refusal: Option<Refusal>,
+    /// The client's certificate when the handshake itself succeeded, DER.
+    leaf: Vec<u8>,
     io: Option<PeerIo>,
 }
 
-impl Failed {
-    fn without_certificate(ended: Ended) -> Self {
-        Self { ended, refusal: None, io: None }
-    }
+enum Why {
+    Io(io::Error),
+    TimedOut(Duration),
+    Judged(VerifyFailure),
+    NoName(IdentityError),
 }
 
-/// Reads until the ClientHello is whole. Its bytes stay in `first`, for TLS to read again.
-async fn read_hello(socket: &mut TcpStream, first: &mut BytesMut) -> Result<ClientHello, Ended> {
-    loop {
-        match hello::parse(first) {
-            Ok(Some(hello)) => return Ok(hello),
-            Ok(None) => {}
-            Err(error) => return Err(Ended::Hello(error)),
-        }
-        first.reserve(1024);
-        match socket.read_buf(first).await {
-            Ok(0) => return Err(Ended::ClosedBeforeHello { received: first.len() }),
-            Ok(_) => {}
-            Err(error) => return Err(Ended::Handshake(error)),
-        }
+impl Failed {
+    fn new(why: Why) -> Self {
+        Self { why, refusal: None, leaf: Vec::new(), io: None }
     }
 }
 
@@ -357,7 +419,7 @@ fn principal(broker: &Broker, identified: &Identified) -> Principal {
     let config = broker.config.load();
     let name: ThingName = identified.name.clone();
     let groups: Vec<GroupName> =
-        config.identity.groups_of(&name).filter_map(|group| GroupName::try_from(group).ok()).collect();
+        config.identity.groups_of(&name).cloned().collect();
     if config.identity.operators.contains(&name) {
         Principal::operator(name, identified.certificate, groups)
     } else {
@@ -368,7 +430,7 @@ fn principal(broker: &Broker, identified: &Identified) -> Principal {
 /// Judges one live connection by the trust in force.
 fn rejudge(broker: &Broker, handle: &crate::directory::Handle) -> bool {
     let Some(listening) = broker.listeners.get(handle.listener) else { return false };
-    match listening.tls.load().judge_again(&handle.judged, clock::unix_seconds()) {
+    match listening.tls.load().judge_again(&handle.judged, clock::unix_time()) {
         Ok(()) => false,
         Err(failure) => {
             tracing::warn!(

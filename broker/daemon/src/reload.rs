@@ -87,16 +87,12 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     let mut warnings: Vec<String> = merged.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(built.warnings);
     let mut changed = Vec::new();
-    let now = broker.clock.now();
     for ((listening, tls), settings) in broker.listeners.iter().zip(built.listeners).zip(&merged.listeners) {
         listening.replace(settings, tls);
     }
     broker.admission.set_limits(start::admission_limits(&merged));
     broker.hub().set_limits(start::core_limits(&merged));
-    let revised = broker.hub().set_policy(Arc::new(built.policy), now);
-    if revised > 0 {
-        changed.push(format!("{revised} sessions lost subscriptions that the new policy refuses"));
-    }
+    broker.hub().set_policy(Arc::new(built.policy));
     if *old != merged {
         changed.push("the configuration".to_owned());
     }

@@ -1,5 +1,6 @@
 //! The broker as a whole: what its tasks share, how it starts and how it stops.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,9 +11,11 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use signet_config::Checked;
 use signet_core::{CloseReason, Connection, Event, Hub, Now};
+use signet_identity::{PrincipalKey, ThingName};
+use signet_wire::{ClientId, Version};
 use tokio::sync::watch;
 
-use crate::admin::api::{ListenerStatus, Reloaded, SessionRow, Status};
+use crate::admin::api::{FailureReport, FailureRow, ListenerStatus, Reloaded, SessionRow, Status};
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::directory::{Directory, Handle};
@@ -22,7 +25,7 @@ use crate::metrics::{Metrics, Sampled};
 use crate::reload::{self, ReloadRefused};
 use crate::start::{self, StartError};
 use crate::state::Built;
-use crate::tls::{FailureLog, FailureReport};
+use crate::tls::FailureLog;
 
 /// Denials logged per connection and minute.
 const EVENTS_LOGGED_PER_MINUTE: u32 = 6;
@@ -59,6 +62,8 @@ pub struct Broker {
     pub(crate) generation: AtomicU64,
     hub: Arc<Hub>,
     event_limit: RateLimit<(u64, &'static str)>,
+    /// Complaints of listeners, by listener and kind.
+    complaint_limit: RateLimit<(usize, &'static str)>,
     ready: AtomicBool,
     stopping: watch::Sender<bool>,
 }
@@ -78,12 +83,13 @@ impl Broker {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"))?,
             failures: FailureLog::default(),
             listeners,
-            hub: Arc::new(Hub::new(start::core_limits(&config), Arc::new(built.policy))),
+            hub: Hub::new(start::core_limits(&config), Arc::new(built.policy)),
             config: ArcSwap::from_pointee(config),
             source,
             reloading: Mutex::new(reload::Tried::new(built.digest)),
             generation: AtomicU64::new(1),
             event_limit: RateLimit::new(EVENTS_LOGGED_PER_MINUTE, Duration::from_secs(60)),
+            complaint_limit: RateLimit::new(1, Duration::from_secs(10)),
             ready: AtomicBool::new(false),
             stopping,
         })
@@ -129,6 +135,14 @@ impl Broker {
         );
     }
 
+    /// A listener has to turn peers away: said once in a while, however many they are.
+    pub(crate) fn complain(&self, listener: usize, kind: &'static str, what: impl FnOnce() -> String) {
+        match self.complaint_limit.admit((listener, kind), self.clock.mono()) {
+            Admit::Log { suppressed } => tracing::warn!(kind, suppressed, "{}", what()),
+            Admit::Suppress => self.metrics.log_suppressed.inc(),
+        }
+    }
+
     /// An occurrence on a connection that goes on.
     pub(crate) fn note(&self, handle: &Handle, connection: &Connection, event: &Event, now: Now) {
         let name = handle.principal.name();
@@ -145,7 +159,7 @@ impl Broker {
             Admit::Suppress => self.metrics.log_suppressed.inc(),
             Admit::Log { suppressed } => match event {
                 Event::Denied { access, cause } => tracing::warn!(
-                    id = handle.id, %name, client_id, %access, cause = %cause, suppressed, "access denied"
+                    id = handle.id, %name, client_id, %access, cause = cause.metric_label(), suppressed, "access denied"
                 ),
                 other => tracing::warn!(id = handle.id, %name, client_id, event = ?other, suppressed, "limit reached"),
             },
@@ -165,7 +179,6 @@ impl Broker {
     /// What `signet status` shows.
     pub fn status(&self) -> Status {
         let counts = self.hub.counters().snapshot();
-        let levels = self.hub.levels();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.clock.mono().elapsed().as_secs(),
@@ -175,17 +188,17 @@ impl Broker {
                 .map(|listening| ListenerStatus {
                     address: listening.address.to_string(),
                     connections: listening.connections() as u64,
-                    revoked_certificates: listening.tls.load().trust().revoked_count() as u64,
+                    revoked_certificates: listening.tls.load().trust().crls().map(|crl| crl.entries as u64).sum(),
                 })
                 .collect(),
-            connections: levels.connections as u64,
+            connections: self.hub.connected_count() as u64,
             half_open: self.admission.half_open() as u64,
-            sessions: levels.sessions as u64,
-            subscriptions: levels.subscriptions as u64,
-            retained_messages: levels.retained_messages as u64,
+            sessions: self.hub.session_count() as u64,
+            subscriptions: self.hub.subscription_count() as u64,
+            retained_messages: self.hub.retained_fill().0 as u64,
             messages_received: counts.publish_received,
             messages_sent: counts.publish_sent,
-            tls_failures: self.failures.total(),
+            tls_failures: self.tls_failures_total(),
             access_denied: counts.denied_publish + counts.denied_subscribe + counts.denied_receive,
             generation: self.generation.load(Ordering::Relaxed),
         }
@@ -193,53 +206,81 @@ impl Broker {
 
     /// What `signet sessions list` shows.
     pub fn session_rows(&self) -> Vec<SessionRow> {
+        let mut connected: HashMap<(PrincipalKey, ClientId), (SocketAddr, Version)> = HashMap::new();
+        for connection in self.hub.connections() {
+            if let Some((client_id, version)) = connection.admitted {
+                connected.insert((connection.principal, client_id), (connection.address, version));
+            }
+        }
         self.hub
             .sessions()
             .into_iter()
-            .map(|session| SessionRow {
-                name: session.principal.name.to_string(),
-                role: session.principal.role.to_string(),
-                client_id: session.client_id.to_string(),
-                connected: session.connected,
-                address: session.address.map(|address| address.to_string()),
-                protocol: session.version.map(|version| start::version_name(version).to_owned()),
-                subscriptions: session.subscriptions as u64,
-                queued: session.queued as u64,
+            .map(|session| {
+                let key = (session.principal, session.client_id);
+                let connection = connected.get(&key);
+                SessionRow {
+                    name: key.0.name.to_string(),
+                    role: key.0.role.to_string(),
+                    client_id: key.1.to_string(),
+                    connected: session.connected,
+                    address: connection.map(|(address, _)| address.to_string()),
+                    protocol: connection.map(|(_, version)| start::version_name(*version).to_owned()),
+                    subscriptions: session.subscriptions as u64,
+                    queued: (session.queued_messages + session.inflight) as u64,
+                }
             })
             .collect()
     }
 
     /// Closes the connections of `name`; how many.
     pub fn kick(&self, name: &str, client_id: Option<&str>) -> Result<u64, String> {
+        let name = ThingName::try_from(name).map_err(|error| format!("{name:?} cannot be a name: {error}"))?;
+        let client_id = client_id
+            .map(|id| ClientId::try_from(id).map_err(|error| format!("{id:?} cannot be a client id: {error}")))
+            .transpose()?;
         let mut closed = 0;
         for role in signet_identity::Role::ALL {
-            closed += self.hub.kick(role, name, client_id, &CloseReason::Administrative) as u64;
+            let key = PrincipalKey { role, name: name.clone() };
+            closed += self.hub.kick(&key, client_id.as_ref(), CloseReason::Administrative) as u64;
         }
         if closed == 0 {
             return Err(format!("no connection of {name} is open; `signet sessions list` shows who is connected"));
         }
-        tracing::info!(name, client_id, closed, "an operator closed connections");
+        let client_id = client_id.as_deref();
+        tracing::info!(%name, client_id, closed, "an operator closed connections");
         Ok(closed)
     }
 
-    /// What `signet tls failures` shows: those numbered above `since`.
-    pub fn tls_failures(&self, since: u64) -> FailureReport {
-        self.failures.report(since)
+    /// What `signet tls failures` shows.
+    pub fn tls_failures(&self) -> FailureReport {
+        FailureReport {
+            total: self.tls_failures_total(),
+            by_cause: self
+                .failures
+                .counts()
+                .filter(|(_, count)| *count > 0)
+                .map(|(cause, count)| (cause.metric_label().to_owned(), count))
+                .collect(),
+            records: self.failures.recent().iter().map(|record| FailureRow::from(record.as_ref())).collect(),
+        }
+    }
+
+    fn tls_failures_total(&self) -> u64 {
+        self.failures.counts().map(|(_, count)| count).sum()
     }
 
     /// What `/metrics` shows.
     pub fn metrics_text(&self) -> Result<String, prometheus::Error> {
-        let levels = self.hub.levels();
+        let (retained, retained_bytes) = self.hub.retained_fill();
         let sampled = Sampled {
             counts: self.hub.counters().snapshot(),
             gauges: vec![
-                ("connections", levels.connections as u64),
+                ("clients_connected", self.hub.connected_count() as u64),
                 ("half_open", self.admission.half_open() as u64),
-                ("sessions", levels.sessions as u64),
-                ("subscriptions", levels.subscriptions as u64),
-                ("shared_subscriptions", levels.shared_subscriptions as u64),
-                ("retained_messages", levels.retained_messages as u64),
-                ("retained_bytes", levels.retained_bytes as u64),
+                ("sessions", self.hub.session_count() as u64),
+                ("subscriptions", self.hub.subscription_count() as u64),
+                ("retained_messages", retained as u64),
+                ("retained_bytes", retained_bytes as u64),
                 ("generation", self.generation.load(Ordering::Relaxed)),
             ],
             connections: self

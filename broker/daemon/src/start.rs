@@ -301,28 +301,36 @@ pub(crate) fn admission_limits(config: &Checked) -> AdmissionLimits {
 /// The bounds that the core keeps, out of the settings.
 pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
     let limits = &config.limits;
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    let keep_alive = u16::try_from(limits.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
     signet_core::Limits {
-        packet_bytes_max: std::num::NonZeroU32::new(limits.packet_bytes_max).unwrap_or(std::num::NonZeroU32::MIN),
+        packet_bytes_max: limits.packet_bytes_max,
+        connect_packet_bytes_max: limits.connect_packet_bytes_max,
         connect_timeout: limits.connect_timeout,
-        keep_alive_secs_max: std::num::NonZeroU16::new(keep_alive),
-        session_expiry_secs_max: limits
-            .session_expiry_max
-            .map_or(u32::MAX, |longest| u32::try_from(longest.as_secs()).unwrap_or(u32::MAX)),
-        sessions_max: limits.sessions_max.get() as usize,
-        sessions_per_principal_max: limits.sessions_per_principal_max.get() as usize,
-        subscriptions_per_session_max: limits.subscriptions_per_session_max.get() as usize,
-        topic_levels_max: usize::from(limits.topic_levels_max.get()),
-        receive_max: limits.inflight_max,
+        client_id_bytes_max: limits.client_id_bytes_max,
+        keep_alive_secs_max: limits.keep_alive_secs_max,
+        session_expiry_secs_max: limits.session_expiry_secs_max,
+        will_delay_secs_max: limits.will_delay_secs_max,
+        sessions_max: limits.sessions_max,
+        sessions_per_principal_max: limits.sessions_per_principal_max,
+        subscriptions_per_session_max: limits.subscriptions_per_session_max,
+        topic_levels_max: limits.topic_levels_max,
+        receive_max: limits.receive_max,
+        unreleased_qos2_max: limits.unreleased_qos2_max,
         inflight_max: limits.inflight_max,
-        queued_messages_max: limits.queued_messages_max.get() as usize,
-        queued_bytes_max: size(limits.queued_bytes_max),
-        outbox_bytes_max: size(limits.outbox_bytes_max),
-        topic_alias_in_max: limits.topic_alias_max,
-        topic_alias_out_max: limits.topic_alias_max,
-        retained_messages_max: limits.retained_messages_max as usize,
-        retained_bytes_max: size(limits.retained_bytes_max),
+        queued_messages_max: limits.queued_messages_max,
+        queued_bytes_max: limits.queued_bytes_max,
+        outbox_bytes_max: limits.outbox_bytes_max,
+        slow_consumer: match limits.slow_consumer {
+            signet_config::SlowConsumer::Close => signet_core::SlowConsumer::Close,
+            signet_config::SlowConsumer::DropNewest => signet_core::SlowConsumer::DropNewest,
+        },
+        drain_bytes_max: limits.drain_bytes_max,
+        retained_replay_max: limits.retained_replay_max,
+        topic_alias_in_max: limits.topic_alias_in_max,
+        topic_alias_out_max: limits.topic_alias_out_max,
+        retained_messages_max: limits.retained_messages_max,
+        retained_bytes_max: limits.retained_bytes_max,
+        retained_messages_per_principal_max: limits.retained_messages_per_principal_max,
+        retained_bytes_per_principal_max: limits.retained_bytes_per_principal_max,
         ..signet_core::Limits::default()
     }
 }

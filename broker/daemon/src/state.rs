@@ -8,7 +8,9 @@ use signet_acl::Policy;
 use signet_config::{Checked, Listener};
 
 use crate::clock;
-use crate::tls::{ListenerSources, Source, TlsListener, TlsOptions};
+use crate::tls::{
+    EkuRule, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions, TrustOptions,
+};
 
 /// The largest policy file, in bytes.
 const POLICY_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -58,8 +60,7 @@ pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<
     }
     let mut listeners = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
-        let before = previous.and_then(|all| all.get(index)).map(|tls| tls.trust());
-        match tls(listener, before.as_deref()) {
+        match tls(listener, previous.and_then(|all| all.get(index)).map(Arc::as_ref)) {
             Ok((built, doubts)) => {
                 warnings.extend(doubts);
                 listeners.push(Arc::new(built));
@@ -126,27 +127,39 @@ fn client_id_conflicts(config: &Checked, policy: &Policy) -> Vec<String> {
 
 fn tls(
     listener: &Listener,
-    previous: Option<&crate::tls::Trust>,
+    previous: Option<&TlsListener>,
 ) -> Result<(TlsListener, Vec<String>), Vec<String>> {
-    let mut problems = Vec::new();
-    let mut many = |paths: &[PathBuf]| -> Vec<Source> {
-        paths
-            .iter()
-            .filter_map(|path| Source::read(path).map_err(|error| problems.push(error.to_string())).ok())
-            .collect()
-    };
-    let client_ca = many(&listener.client_ca);
-    let crl = many(&listener.crl);
-    let certificate = Source::read(&listener.certificate).map_err(|error| problems.push(error.to_string()));
-    let key = Source::read_private(&listener.private_key).map_err(|error| problems.push(error.to_string()));
-    let (Ok(certificate), Ok(private_key), true) = (certificate, key, problems.is_empty()) else {
-        return Err(problems);
-    };
-    let sources = ListenerSources { certificate, private_key, client_ca, crl };
-    let options = TlsOptions::from_settings(listener);
-    match TlsListener::build(&sources, &options, previous, clock::unix_seconds()) {
-        Ok((built, warnings)) => Ok((built, warnings.iter().map(ToString::to_string).collect())),
-        Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
+    let sentences = |errors: Vec<SourceError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let sources =
+        ListenerSources::read(&listener.certificate, &listener.private_key, &listener.client_ca, &listener.crl)
+            .map_err(sentences)?;
+    let (built, warnings) =
+        TlsListener::build(&sources, &tls_options(listener), previous, clock::unix_time()).map_err(sentences)?;
+    Ok((built, warnings.iter().map(ToString::to_string).collect()))
+}
+
+/// The settings of a listener in the terms of TLS.
+fn tls_options(listener: &Listener) -> TlsOptions {
+    TlsOptions {
+        versions: match listener.tls_versions {
+            signet_config::TlsVersions::V12AndV13 => TlsVersions::V12AndV13,
+            signet_config::TlsVersions::V12 => TlsVersions::V12,
+            signet_config::TlsVersions::V13 => TlsVersions::V13,
+        },
+        trust: TrustOptions {
+            eku: if listener.require_client_auth_eku { EkuRule::Required } else { EkuRule::IfPresent },
+            stale: match listener.crl_stale {
+                signet_config::CrlStale::Reject => StaleCrl::Reject,
+                signet_config::CrlStale::Grace(grace) => StaleCrl::Grace(grace),
+                signet_config::CrlStale::Warn => StaleCrl::Warn,
+            },
+            ..TrustOptions::default()
+        },
+        session_tickets: listener.session_tickets,
+        sessions_max: usize::try_from(listener.connections_max.get()).unwrap_or(TlsOptions::SESSIONS_MAX),
+        fragment_bytes_max: listener.fragment_bytes_max,
+        post_quantum: listener.post_quantum == signet_config::PostQuantum::Prefer,
+        ..TlsOptions::default()
     }
 }
 

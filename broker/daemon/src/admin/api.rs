@@ -1,6 +1,10 @@
 //! What operators and the broker say to each other over the admin socket: JSON, one type per answer.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::tls::{Direction, FailureRecord};
 
 /// `GET /status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -106,4 +110,81 @@ pub struct Kicked {
 pub struct Refusal {
     /// What was wrong, a line each.
     pub problems: Vec<String>,
+}
+
+/// `GET /tls/failures`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailureReport {
+    /// Handshakes that failed since the start.
+    pub total: u64,
+    /// The same by cause, those that occurred.
+    pub by_cause: BTreeMap<String, u64>,
+    /// The last ones, oldest first, at most 1000 and a few per address and minute.
+    pub records: Vec<FailureRow>,
+}
+
+/// One failed handshake.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailureRow {
+    /// When, in Unix milliseconds.
+    pub at_ms: u64,
+    /// Address and port.
+    pub peer: String,
+    /// The listener's address.
+    pub listener: String,
+    /// The server name that the client asked for.
+    pub sni: Option<String>,
+    /// The TLS version agreed upon, or the newest offered.
+    pub version: Option<String>,
+    /// Equal for equal client programs.
+    pub client: Option<String>,
+    /// The certificate's subject.
+    pub subject: Option<String>,
+    /// The certificate's issuer.
+    pub issuer: Option<String>,
+    /// The certificate's serial number, hexadecimal.
+    pub serial: Option<String>,
+    /// First and last second of the certificate's validity, Unix seconds.
+    pub validity: Option<(i64, i64)>,
+    /// The certificate's SHA-256, hexadecimal.
+    pub certificate: Option<String>,
+    /// Why, out of a closed set.
+    pub cause: String,
+    /// Why, in detail.
+    pub reason: String,
+    /// The alert: `sent:unknown_ca(48)`.
+    pub alert: Option<String>,
+    /// What to do.
+    pub hint: String,
+}
+
+impl From<&FailureRecord> for FailureRow {
+    fn from(record: &FailureRecord) -> Self {
+        let certificate = record.certificate.as_ref();
+        Self {
+            at_ms: record.at_ms,
+            peer: record.peer.to_string(),
+            listener: record.listener.clone(),
+            sni: record.sni.clone(),
+            version: record.version.map(str::to_owned),
+            client: record.client.clone(),
+            subject: certificate.map(|c| c.subject.clone()),
+            issuer: certificate.map(|c| c.issuer.clone()),
+            serial: certificate.map(|c| c.serial.clone()),
+            validity: certificate.and_then(|c| c.validity),
+            certificate: certificate.map(|c| c.sha256.clone()),
+            cause: record.cause.metric_label().to_owned(),
+            reason: record.reason.clone(),
+            alert: record.alert.as_ref().map(|alert| {
+                let way = match alert.direction {
+                    Direction::Sent => "sent",
+                    Direction::Received => "received",
+                };
+                format!("{way}:{}({})", alert.name, alert.code)
+            }),
+            hint: record.hint.to_owned(),
+        }
+    }
 }

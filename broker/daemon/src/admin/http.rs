@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
 
-use super::api::{Kick, Kicked, Refusal, Reloaded, SessionRow, Status};
+use super::api::{FailureReport, Kick, Kicked, Refusal, Reloaded, SessionRow, Status};
 use crate::server::Broker;
 
 /// Operator commands: for the Unix socket only.
@@ -62,14 +61,8 @@ async fn kick(State(broker): State<Arc<Broker>>, Json(kick): Json<Kick>) -> Resu
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Since {
-    #[serde(default)]
-    since: u64,
-}
-
-async fn failures(State(broker): State<Arc<Broker>>, Query(since): Query<Since>) -> Response {
-    Json(broker.tls_failures(since.since)).into_response()
+async fn failures(State(broker): State<Arc<Broker>>) -> Json<FailureReport> {
+    Json(broker.tls_failures())
 }
 
 async fn metrics(State(broker): State<Arc<Broker>>) -> Response {

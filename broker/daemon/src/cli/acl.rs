@@ -130,7 +130,7 @@ fn why(asker: &Asker, access: AccessArg, topic: &str, args: &PolicyArgs, json: b
             let config =
                 signet_config::load(path).map_err(|problems| Failure::found(signet_config::render(&problems)))?;
             let (policy, _) = state::policy(&config).map_err(|problems| Failure::found(problems.join("\n")))?;
-            let groups = config.identity.groups_of(&asker.name).filter_map(|g| GroupName::try_from(g).ok()).collect();
+            let groups = config.identity.groups_of(&asker.name).cloned().collect();
             let operator = config.identity.operators.contains(&asker.name);
             (policy, asker.principal(operator, groups))
         }

@@ -10,9 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::args::AdminArgs;
 use super::out::{Failure, Outcome, say, say_json};
-use crate::admin::api::{Kick, Kicked, Reloaded, SessionRow, Status};
+use crate::admin::api::{FailureReport, FailureRow, Kick, Kicked, Reloaded, SessionRow, Status};
 use crate::admin::client::{self, AdminError};
-use crate::tls::FailureReport;
 
 fn socket(args: &AdminArgs) -> Result<PathBuf, Failure> {
     if let Some(path) = &args.config {
@@ -168,19 +167,30 @@ pub fn tls_failures(args: &AdminArgs, each: bool) -> Result<Outcome, Failure> {
     }
     let mut text = String::new();
     if each {
-        for record in &report.records {
-            let _ = writeln!(text, "{record}");
+        for row in &report.records {
+            let who = row.subject.as_deref().unwrap_or("no certificate");
+            let alert = row.alert.as_deref().unwrap_or("none");
+            let _ = writeln!(
+                text,
+                "{} {} {who}: {}\n  {}\n  alert {alert}; hint: {}",
+                row.at_ms, row.peer, row.cause, row.reason, row.hint
+            );
         }
     } else {
         // The same cause at the same device is one trouble, however often it tried.
-        let mut groups: BTreeMap<(String, String), (usize, &crate::tls::FailureRecord)> = BTreeMap::new();
-        for record in &report.records {
-            let who = record.subject.clone().unwrap_or_else(|| record.peer.ip().to_string());
-            let group = groups.entry((record.cause.metric_label().to_owned(), who)).or_insert((0, record));
-            *group = (group.0 + 1, record);
+        let mut groups: BTreeMap<(&str, &str), (usize, &FailureRow)> = BTreeMap::new();
+        for row in &report.records {
+            let address = row.peer.rsplit_once(':').map_or(row.peer.as_str(), |(address, _)| address);
+            let who = row.subject.as_deref().unwrap_or(address);
+            let group = groups.entry((&row.cause, who)).or_insert((0, row));
+            *group = (group.0 + 1, row);
         }
         for ((cause, who), (times, last)) in &groups {
-            let _ = writeln!(text, "{cause}: {who} ({times} times, last from {})\n  {}\n  hint: {}", last.peer, last.reason, last.hint);
+            let _ = writeln!(
+                text,
+                "{cause}: {who} ({times} times, last from {})\n  {}\n  hint: {}",
+                last.peer, last.reason, last.hint
+            );
         }
     }
     let _ = writeln!(text, "{} failures since the start; the last {} are kept", report.total, report.records.len());
