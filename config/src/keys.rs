@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = &[
         "private-key",
         Kind::File,
         Reload,
-        "PEM file with the private key of the leaf. It must not be readable by other users.",
+        "PEM file with the private key of the leaf, mode 0600: one that the group or others can read is refused.",
     ),
     required(
         Listener,
@@ -94,7 +94,7 @@ pub const KEYS: &[Key] = &[
         Kind::Files,
         "[]",
         Reload,
-        "PEM or DER files with certificate revocation lists. When there is one, every certificate of the chain below the anchor is looked up.",
+        "PEM or DER files with certificate revocation lists. Every certificate of the chain is looked up in the lists of its issuer; when there is any list, a client whose own issuer has none is refused.",
     ),
     key(
         Listener,
@@ -158,7 +158,7 @@ pub const KEYS: &[Key] = &[
         "max-connections",
         count(1, 1_000_000),
         "20000",
-        Restart,
+        Reload,
         "Connections open at once on this listener, handshakes included. The start is refused when the process may not open so many files.",
     ),
     key(
@@ -225,6 +225,14 @@ pub const KEYS: &[Key] = &[
         "Whether a `pattern` rule with neither %u nor %c, which grants the same to everybody, is a warning and not an error.",
     ),
     key(
+        Acl,
+        "allow-mid-level-variable",
+        Kind::Flag,
+        "false",
+        Reload,
+        "Whether %u or %c as a part of a level, such as `dev-%u`, is a warning and not an error. It stands for itself there: such a rule matches the literal text only, as in Mosquitto 2.1.",
+    ),
+    key(
         Identity,
         "operators",
         Kind::Names,
@@ -269,8 +277,8 @@ pub const KEYS: &[Key] = &[
         "handshakes-in-flight-max",
         count(1, 65_536),
         "256",
-        Restart,
-        "TLS handshakes under way at once, over all listeners. What comes beyond waits in the kernel's queue.",
+        Reload,
+        "Peers between accept and the end of their TLS handshake, over all listeners. When there are more, the oldest one makes room.",
     ),
     key(
         Limits,
@@ -278,7 +286,7 @@ pub const KEYS: &[Key] = &[
         count_or("no limit", 100_000),
         "50",
         Reload,
-        "Handshakes that one peer address may start per second, with a burst of as many. Raise it when a fleet sits behind one translated address.",
+        "Connections that one peer address (an IPv6 /64 counts as one) may begin per second; twice as many may come in a burst. Raise it when a fleet sits behind one translated address.",
     ),
     key(
         Limits,
@@ -286,7 +294,7 @@ pub const KEYS: &[Key] = &[
         count_or("no limit", 1_000_000),
         "2048",
         Reload,
-        "Connections that one peer address may hold open. Raise it when a fleet sits behind one translated address.",
+        "Connections that one peer address (an IPv6 /64 counts as one) may hold open. Raise it when a fleet sits behind one translated address.",
     ),
     key(
         Limits,
@@ -506,7 +514,7 @@ pub const KEYS: &[Key] = &[
         "level",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         "\"info\"",
-        Reload,
+        Restart,
         "The least severe record written.",
     ),
     key(
@@ -530,7 +538,7 @@ pub const KEYS: &[Key] = &[
         "watch-files-interval",
         secs_or("only on request", 3600),
         "\"5s\"",
-        Restart,
+        Reload,
         "Between two looks at the content of the certificate, key, CA, CRL and policy files; a change is a reload.",
     ),
     key(

@@ -78,7 +78,7 @@ impl Section {
 pub enum TakesEffect {
     /// At a reload, for what is connected too where that makes sense.
     Reload,
-    /// At the next start. A reload with a changed value is refused.
+    /// At the next start. A reload says so and keeps the running value.
     Restart,
 }
 

@@ -97,7 +97,7 @@ fn unknown_keys_are_refused_with_a_guess_at_what_was_meant() {
 fn what_must_be_there_is_missed() {
     refused("[acl]\nfile = \"a\"\n", 0, 0, "there is no [[listener]]", "at least one address");
     refused(
-        &format!("listener = []\n[acl]\nfile = \"a\"\n"),
+        "listener = []\n[acl]\nfile = \"a\"\n",
         1,
         12,
         "there is no [[listener]]",

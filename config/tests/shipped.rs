@@ -1,4 +1,5 @@
 //! The configurations that are shipped: they load, and none of them would load with a key that does not exist.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use signet_config::mosquitto::{self, Verdict};
 use signet_config::{Checked, KEYS, Section, parse};

@@ -163,7 +163,7 @@ impl Checker<'_> {
             options: ParseOptions {
                 subscribe_check: self.flag(&view, "subscribe-check"),
                 allow_pattern_without_variable: self.flag(&view, "allow-pattern-without-variable"),
-                ..ParseOptions::default()
+                allow_mid_level_variable: self.flag(&view, "allow-mid-level-variable"),
             },
         }
     }

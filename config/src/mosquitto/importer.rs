@@ -188,14 +188,27 @@ impl Importer<'_> {
             .push("$SYS topics are for operators: name them in [identity] operators of our TOML".to_owned());
         remarks.push("an acl_file with %c needs client-id = \"identity\" or \"identity-prefix\" in our TOML, since any client may otherwise choose any client id".to_owned());
 
+        remarks.push(
+            "the operator commands use the socket signet.sock in the folder in which the broker is started"
+                .to_owned(),
+        );
+
         let mut root = Table::default();
         let doors = std::mem::take(&mut self.doors);
         let tables =
             doors.into_iter().map(|door| Node { at: door.at, value: Value::Table(door.table) }).collect();
         root.set("listener", Value::List(tables), &whole);
-        for (name, table) in
-            [("acl", self.acl), ("limits", self.limits), ("log", self.log), ("system", self.system)]
-        {
+        // Said, since where the TOML is kept must not move it.
+        let mut admin = Table::default();
+        admin.set("socket", self.path("signet.sock"), &whole);
+        let tables = [
+            ("acl", self.acl),
+            ("limits", self.limits),
+            ("admin", admin),
+            ("log", self.log),
+            ("system", self.system),
+        ];
+        for (name, table) in tables {
             if !table.entries.is_empty() {
                 root.set(name, Value::Table(table), &whole);
             }

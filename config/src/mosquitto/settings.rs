@@ -125,7 +125,7 @@ impl Importer<'_> {
             Sets::CrlFile => {
                 door.table.set("crl", list(path), at);
                 changed(
-                    "every certificate of the chain is looked up, where Mosquitto looks up the client's own only; a list past its nextUpdate refuses its issuer's certificates, as there",
+                    "intermediates are looked up too where their issuer has a list, where Mosquitto looks up the client's own certificate only; without a list of the client's issuer, or with one past its nextUpdate, the client is refused, as there",
                 )
             }
             Sets::CertFile => {
@@ -134,7 +134,9 @@ impl Importer<'_> {
             }
             _ => {
                 door.table.set("private-key", path, at);
-                mapped("private-key; it must not be readable by other users")
+                changed(
+                    "private-key: a key that the group or others can read stops the start, so give it mode 0600 and the broker's user",
+                )
             }
         }
     }
@@ -234,7 +236,7 @@ impl Importer<'_> {
         self.acl.set("file", path, at);
         self.acl.set("allow-pattern-without-variable", Value::Bool(true), at);
         changed(
-            "the same grammar and order; a SUBSCRIBE to what the client may not read is refused, where Mosquitto grants it and delivers nothing (subscribe-check = false goes back to that)",
+            "the same grammar and order; a SUBSCRIBE to what the client may not read is refused, where Mosquitto grants it and delivers nothing (subscribe-check = false goes back to that); %u or %c as a part of a level is an error, since 2.0 substituted it and 2.1 does not",
         )
     }
 
