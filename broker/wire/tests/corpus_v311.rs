@@ -15,6 +15,7 @@ fn connect(flags: &str, payload: &str) -> String {
 }
 
 #[test]
+#[rustfmt::skip]
 fn connect_packets() {
     let surrogate = "00 05 'to' ED A0 80";
     check(
@@ -25,10 +26,7 @@ fn connect_packets() {
             ok("keep alive 0", "10 | s'MQTT' 04 02 #0 s'p'"),
             ok("resume with identifier", connect("00", "s'p'")),
             ok("empty identifier with clean session", connect("02", "s''")),
-            ok(
-                "identifier of more than 23 bytes",
-                connect("02", "s'a-client-identifier-of-forty-eight-characters-ok'"),
-            ),
+            ok("identifier of more than 23 bytes", connect("02", "s'a-client-identifier-of-forty-eight-characters-ok'")),
             ok("will", connect("06", "s'p' s'topic' s'message'")),
             ok("will with QoS 2 and retain", connect("36", "s'p' s'topic' s'message'")),
             ok("will with empty message", connect("06", "s'p' s'topic' s''")),
@@ -49,116 +47,32 @@ fn connect_packets() {
             no("short name", "10 | s'MQT' 04 02 #10 s'p'", Kind::ProtocolName, 0x84, "MQTT3-3.1.2-1"),
             no("empty name", "10 | s'' 04 02 #10 s'p'", Kind::ProtocolName, 0x84, "MQTT3-3.1.2-1"),
             no("long name", "10 | s'MQTTT' 04 02 #10 s'p'", Kind::ProtocolName, 0x84, "MQTT3-3.1.2-1"),
-            no(
-                "name in small letters",
-                "10 | s'mqtt' 04 02 #10 s'p'",
-                Kind::ProtocolName,
-                0x84,
-                "MQTT3-3.1.2-1",
-            ),
+            no("name in small letters", "10 | s'mqtt' 04 02 #10 s'p'", Kind::ProtocolName, 0x84, "MQTT3-3.1.2-1"),
             no("no flags", "10 | s'MQTT' 04", Kind::Truncated, 0x81, "MQTT3-4.8.0-1"),
             no("no keep alive", "10 | s'MQTT' 04 02 00", Kind::Truncated, 0x81, "MQTT3-4.8.0-1"),
             no("no client identifier", connect("02", ""), Kind::Truncated, 0x81, "MQTT3-4.8.0-1"),
             no("reserved flag", connect("03", "s'p'"), Kind::ConnectReserved, 0x81, "MQTT3-3.1.2-3"),
-            no(
-                "will QoS 1 without will",
-                connect("0A", "s'p'"),
-                Kind::WillQosWithoutWill,
-                0x81,
-                "MQTT3-3.1.2-13",
-            ),
-            no(
-                "will retain without will",
-                connect("22", "s'p'"),
-                Kind::WillRetainWithoutWill,
-                0x81,
-                "MQTT3-3.1.2-15",
-            ),
+            no("will QoS 1 without will", connect("0A", "s'p'"), Kind::WillQosWithoutWill, 0x81, "MQTT3-3.1.2-13"),
+            no("will retain without will", connect("22", "s'p'"), Kind::WillRetainWithoutWill, 0x81, "MQTT3-3.1.2-15"),
             no("will QoS 3", connect("1E", "s'p' s'topic' s'm'"), Kind::WillQosThree, 0x81, "MQTT3-3.1.2-14"),
             no("will flag without topic", connect("06", "s'p'"), Kind::Truncated, 0x81, "MQTT3-4.8.0-1"),
-            no(
-                "will flag without message",
-                connect("06", "s'p' s'topic'"),
-                Kind::Truncated,
-                0x81,
-                "MQTT3-4.8.0-1",
-            ),
+            no("will flag without message", connect("06", "s'p' s'topic'"), Kind::Truncated, 0x81, "MQTT3-4.8.0-1"),
             no("empty will topic", connect("06", "s'p' s'' s'm'"), Kind::WillTopic, 0x81, "MQTT3-4.7.3-1"),
-            no(
-                "will topic with +",
-                connect("06", "s'p' s'a/+' s'm'"),
-                Kind::WillTopic,
-                0x81,
-                "MQTT3-4.7.3-1",
-            ),
+            no("will topic with +", connect("06", "s'p' s'a/+' s'm'"), Kind::WillTopic, 0x81, "MQTT3-4.7.3-1"),
             no("will topic with #", connect("06", "s'p' s'#' s'm'"), Kind::WillTopic, 0x81, "MQTT3-4.7.3-1"),
-            no(
-                "will topic with NUL",
-                connect("06", "s'p' 00 03 61 00 62 s'm'"),
-                Kind::Nul,
-                0x81,
-                "MQTT3-1.5.3-2",
-            ),
-            no(
-                "will topic with surrogate",
-                connect("06", &format!("s'p' {surrogate} s'm'")),
-                Kind::NotUtf8,
-                0x81,
-                "MQTT3-1.5.3-1",
-            ),
+            no("will topic with NUL", connect("06", "s'p' 00 03 61 00 62 s'm'"), Kind::Nul, 0x81, "MQTT3-1.5.3-2"),
+            no("will topic with surrogate", connect("06", &format!("s'p' {surrogate} s'm'")), Kind::NotUtf8, 0x81, "MQTT3-1.5.3-1"),
             no("identifier with NUL", connect("02", "00 01 00"), Kind::Nul, 0x81, "MQTT3-1.5.3-2"),
-            no(
-                "identifier with control character",
-                connect("02", "00 02 61 0A"),
-                Kind::Control,
-                0x81,
-                "MQTT3 §1.5.3",
-            ),
+            no("identifier with control character", connect("02", "00 02 61 0A"), Kind::Control, 0x81, "MQTT3 §1.5.3"),
             no("identifier with surrogate", connect("02", surrogate), Kind::NotUtf8, 0x81, "MQTT3-1.5.3-1"),
             no("user name with NUL", connect("82", "s'p' 00 01 00"), Kind::Nul, 0x81, "MQTT3-1.5.3-2"),
-            no(
-                "user name flag without user name",
-                connect("82", "s'p'"),
-                Kind::Truncated,
-                0x81,
-                "MQTT3-4.8.0-1",
-            ),
-            no(
-                "user name without its flag",
-                connect("02", "s'p' s'user'"),
-                Kind::Surplus,
-                0x81,
-                "MQTT3-4.8.0-1",
-            ),
-            no(
-                "password without user name",
-                connect("42", "s'p' s'secret'"),
-                Kind::PasswordWithoutUsername,
-                0x81,
-                "MQTT3-3.1.2-22",
-            ),
-            no(
-                "password flag without password",
-                connect("C2", "s'p' s'user'"),
-                Kind::Truncated,
-                0x81,
-                "MQTT3-4.8.0-1",
-            ),
-            no(
-                "password without its flag",
-                connect("82", "s'p' s'user' s'secret'"),
-                Kind::Surplus,
-                0x81,
-                "MQTT3-4.8.0-1",
-            ),
+            no("user name flag without user name", connect("82", "s'p'"), Kind::Truncated, 0x81, "MQTT3-4.8.0-1"),
+            no("user name without its flag", connect("02", "s'p' s'user'"), Kind::Surplus, 0x81, "MQTT3-4.8.0-1"),
+            no("password without user name", connect("42", "s'p' s'secret'"), Kind::PasswordWithoutUsername, 0x81, "MQTT3-3.1.2-22"),
+            no("password flag without password", connect("C2", "s'p' s'user'"), Kind::Truncated, 0x81, "MQTT3-4.8.0-1"),
+            no("password without its flag", connect("82", "s'p' s'user' s'secret'"), Kind::Surplus, 0x81, "MQTT3-4.8.0-1"),
             no("surplus byte", connect("02", "s'p' 00"), Kind::Surplus, 0x81, "MQTT3-4.8.0-1"),
-            no(
-                "length shorter than the fields",
-                "10 | s'MQTT' 04 C2 #60 00",
-                Kind::Truncated,
-                0x81,
-                "MQTT3-4.8.0-1",
-            ),
+            no("length shorter than the fields", "10 | s'MQTT' 04 C2 #60 00", Kind::Truncated, 0x81, "MQTT3-4.8.0-1"),
         ],
     );
 }
@@ -217,6 +131,7 @@ fn a_malformed_first_packet_is_closed_without_an_answer() {
     }
 }
 
+#[rustfmt::skip]
 fn publish_cases() -> Vec<Case> {
     vec![
         ok("QoS 0", "30 | s'topic' 'payload'"),
@@ -261,6 +176,7 @@ fn publish_packets_of_servers() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn acknowledgements() {
     let cases = [
         ok("PUBACK", "40 | #1"),
@@ -288,6 +204,7 @@ fn acknowledgements() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn subscribe_and_unsubscribe_packets() {
     check(
         Version::V311,
@@ -326,6 +243,7 @@ fn subscribe_and_unsubscribe_packets() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn other_packets_of_clients() {
     check(
         Version::V311,
@@ -349,6 +267,7 @@ fn other_packets_of_clients() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn other_packets_of_servers() {
     check(
         Version::V311,
@@ -358,13 +277,7 @@ fn other_packets_of_servers() {
             ok("CONNACK with session", "20 | 01 00"),
             ok("CONNACK that refuses", "20 | 00 05"),
             no("CONNACK with code 6", "20 | 00 06", Kind::Reason, 0x82, "MQTT3 §3.2.2.3"),
-            no(
-                "CONNACK with session that refuses",
-                "20 | 01 05",
-                Kind::SessionPresent,
-                0x82,
-                "MQTT3-3.2.2-4",
-            ),
+            no("CONNACK with session that refuses", "20 | 01 05", Kind::SessionPresent, 0x82, "MQTT3-3.2.2-4"),
             no("CONNACK with reserved flags", "20 | 02 00", Kind::AckFlags, 0x81, "MQTT3 §3.2.2.1"),
             no("CONNACK of length 3", "20 | 00 00 00", Kind::Surplus, 0x81, "MQTT3-4.8.0-1"),
             ok("SUBACK", "90 | #1 00 01 02 80"),

@@ -1,5 +1,7 @@
 //! MQTT 5.0: legal and malformed packets, each with its outcome, reason code and clause.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use common::corpus::{Case, Reader, check, no, ok};
@@ -16,6 +18,7 @@ fn connect(flags: &str, rest: &str) -> String {
 }
 
 #[test]
+#[rustfmt::skip]
 fn connect_packets() {
     check(
         Version::V5,
@@ -32,63 +35,15 @@ fn connect_packets() {
             no("no property length", connect("02", ""), Kind::Truncated, 0x81, CUT),
             no("no client identifier", connect("02", "{}"), Kind::Truncated, 0x81, CUT),
             no("reserved flag", connect("03", "{} s'p'"), Kind::ConnectReserved, 0x81, "MQTT5-3.1.2-3"),
-            no(
-                "will QoS 1 without will",
-                connect("0A", "{} s'p'"),
-                Kind::WillQosWithoutWill,
-                0x81,
-                "MQTT5-3.1.2-11",
-            ),
-            no(
-                "will retain without will",
-                connect("22", "{} s'p'"),
-                Kind::WillRetainWithoutWill,
-                0x81,
-                "MQTT5-3.1.2-13",
-            ),
-            no(
-                "will QoS 3",
-                connect("1E", "{} s'p' {} s't' s'm'"),
-                Kind::WillQosThree,
-                0x81,
-                "MQTT5-3.1.2-12",
-            ),
-            no(
-                "empty will topic",
-                connect("06", "{} s'p' {} s'' s'm'"),
-                Kind::WillTopic,
-                0x81,
-                "MQTT5-4.7.3-1",
-            ),
-            no(
-                "will topic with #",
-                connect("06", "{} s'p' {} s'a/#' s'm'"),
-                Kind::WillTopic,
-                0x81,
-                "MQTT5-4.7.3-1",
-            ),
-            no(
-                "will without property length",
-                connect("06", "{} s'p' s't' s'm'"),
-                Kind::Truncated,
-                0x81,
-                CUT,
-            ),
+            no("will QoS 1 without will", connect("0A", "{} s'p'"), Kind::WillQosWithoutWill, 0x81, "MQTT5-3.1.2-11"),
+            no("will retain without will", connect("22", "{} s'p'"), Kind::WillRetainWithoutWill, 0x81, "MQTT5-3.1.2-13"),
+            no("will QoS 3", connect("1E", "{} s'p' {} s't' s'm'"), Kind::WillQosThree, 0x81, "MQTT5-3.1.2-12"),
+            no("empty will topic", connect("06", "{} s'p' {} s'' s'm'"), Kind::WillTopic, 0x81, "MQTT5-4.7.3-1"),
+            no("will topic with #", connect("06", "{} s'p' {} s'a/#' s'm'"), Kind::WillTopic, 0x81, "MQTT5-4.7.3-1"),
+            no("will without property length", connect("06", "{} s'p' s't' s'm'"), Kind::Truncated, 0x81, CUT),
             no("identifier with NUL", connect("02", "{} 00 01 00"), Kind::Nul, 0x81, "MQTT5-1.5.4-2"),
-            no(
-                "identifier with surrogate",
-                connect("02", "{} 00 03 ED A0 80"),
-                Kind::NotUtf8,
-                0x81,
-                "MQTT5-1.5.4-1",
-            ),
-            no(
-                "identifier with U+0085",
-                connect("02", "{} 00 02 C2 85"),
-                Kind::Control,
-                0x81,
-                "MQTT5 §1.5.4",
-            ),
+            no("identifier with surrogate", connect("02", "{} 00 03 ED A0 80"), Kind::NotUtf8, 0x81, "MQTT5-1.5.4-1"),
+            no("identifier with U+0085", connect("02", "{} 00 02 C2 85"), Kind::Control, 0x81, "MQTT5 §1.5.4"),
             no("user name without its flag", connect("02", "{} s'p' s'user'"), Kind::Surplus, 0x81, CUT),
             no("surplus byte", connect("02", "{} s'p' 00"), Kind::Surplus, 0x81, CUT),
         ],
@@ -96,6 +51,7 @@ fn connect_packets() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn connect_properties() {
     let with = |properties: &str| connect("02", &format!("{{ {properties} }} s'p'"));
     let will = |properties: &str| connect("06", &format!("{{}} s'p' {{ {properties} }} s't' s'm'"));
@@ -114,10 +70,7 @@ fn connect_properties() {
             ok("authentication method and data", with("16 00 02 00 FF 15 s'SCRAM'")),
             ok("user property twice", with("26 s'a' s'b' 26 s'a' s'b'")),
             ok("user property, empty", with("26 s'' s''")),
-            ok(
-                "all at once",
-                with("11 00000001 21 #5 27 00000100 22 #3 19 00 17 01 26 s'k' s'v' 15 s'm' 16 s'd'"),
-            ),
+            ok("all at once", with("11 00000001 21 #5 27 00000100 22 #3 19 00 17 01 26 s'k' s'v' 15 s'm' 16 s'd'")),
             no("receive maximum 0", with("21 #0"), Kind::PropertyValue, 0x82, TABLE),
             no("maximum packet size 0", with("27 00000000"), Kind::PropertyValue, 0x82, TABLE),
             no("request response information 2", with("19 02"), Kind::PropertyValue, 0x82, TABLE),
@@ -125,13 +78,7 @@ fn connect_properties() {
             no("session expiry twice", with("11 00000001 11 00000001"), Kind::PropertyTwice, 0x82, TABLE),
             no("receive maximum twice", with("21 #1 21 #1"), Kind::PropertyTwice, 0x82, TABLE),
             no("topic alias maximum twice", with("22 #1 22 #1"), Kind::PropertyTwice, 0x82, TABLE),
-            no(
-                "authentication data without method",
-                with("16 s'd'"),
-                Kind::AuthDataWithoutMethod,
-                0x82,
-                "MQTT5 §3.1.2.11.10",
-            ),
+            no("authentication data without method", with("16 s'd'"), Kind::AuthDataWithoutMethod, 0x82, "MQTT5 §3.1.2.11.10"),
             no("topic alias", with("23 #1"), Kind::PropertyNotAllowed, 0x81, TABLE),
             no("payload format", with("01 00"), Kind::PropertyNotAllowed, 0x81, TABLE),
             no("will delay outside the will", with("18 00000001"), Kind::PropertyNotAllowed, 0x81, TABLE),
@@ -141,60 +88,21 @@ fn connect_properties() {
             no("identifier 43", with("2B 00"), Kind::PropertyUnknown, 0x81, TABLE),
             no("identifier 127", with("7F 00"), Kind::PropertyUnknown, 0x81, TABLE),
             no("identifier 128, two bytes", with("80 01 00"), Kind::PropertyUnknown, 0x81, TABLE),
-            no(
-                "identifier 17, not minimal",
-                with("91 00 00000001"),
-                Kind::VarintNotMinimal,
-                0x81,
-                "MQTT5-1.5.5-1",
-            ),
+            no("identifier 17, not minimal", with("91 00 00000001"), Kind::VarintNotMinimal, 0x81, "MQTT5-1.5.5-1"),
             no("identifier of five bytes", with("80 80 80 80 01"), Kind::VarintTooLong, 0x81, "MQTT5 §1.5.5"),
-            no(
-                "value cut by the property length",
-                connect("02", "03 11 0000 0001 s'p'"),
-                Kind::Truncated,
-                0x81,
-                CUT,
-            ),
-            no(
-                "property length beyond the packet",
-                connect("02", "7F 11 00000001 s'p'"),
-                Kind::Truncated,
-                0x81,
-                CUT,
-            ),
-            no(
-                "property length not minimal",
-                connect("02", "80 00 s'p'"),
-                Kind::VarintNotMinimal,
-                0x81,
-                "MQTT5-1.5.5-1",
-            ),
-            no(
-                "property length of five bytes",
-                connect("02", "80 80 80 80 00 s'p'"),
-                Kind::VarintTooLong,
-                0x81,
-                "MQTT5 §1.5.5",
-            ),
+            no("value cut by the property length", connect("02", "03 11 0000 0001 s'p'"), Kind::Truncated, 0x81, CUT),
+            no("property length beyond the packet", connect("02", "7F 11 00000001 s'p'"), Kind::Truncated, 0x81, CUT),
+            no("property length not minimal", connect("02", "80 00 s'p'"), Kind::VarintNotMinimal, 0x81, "MQTT5-1.5.5-1"),
+            no("property length of five bytes", connect("02", "80 80 80 80 00 s'p'"), Kind::VarintTooLong, 0x81, "MQTT5 §1.5.5"),
             no("user property with NUL", with("26 00 01 00 s'v'"), Kind::Nul, 0x81, "MQTT5-1.5.4-2"),
             no("user property without value", with("26 s'k'"), Kind::Truncated, 0x81, CUT),
             ok("will delay", will("18 0000000A")),
-            ok(
-                "all will properties",
-                will("18 00000001 01 01 02 00000002 03 s'text' 08 s'r' 09 s'c' 26 s'k' s'v'"),
-            ),
+            ok("all will properties", will("18 00000001 01 01 02 00000002 03 s'text' 08 s'r' 09 s'c' 26 s'k' s'v'")),
             no("will delay twice", will("18 00000001 18 00000001"), Kind::PropertyTwice, 0x82, TABLE),
             no("will with payload format 2", will("01 02"), Kind::PropertyValue, 0x82, TABLE),
             no("will with topic alias", will("23 #1"), Kind::PropertyNotAllowed, 0x81, TABLE),
             no("will with session expiry", will("11 00000001"), Kind::PropertyNotAllowed, 0x81, TABLE),
-            no(
-                "will with response topic of a wildcard",
-                will("08 s'a/+'"),
-                Kind::ResponseTopic,
-                0x82,
-                "MQTT5 §3.1.3.2.6",
-            ),
+            no("will with response topic of a wildcard", will("08 s'a/+'"), Kind::ResponseTopic, 0x82, "MQTT5 §3.1.3.2.6"),
         ],
     );
 }
@@ -211,6 +119,7 @@ fn a_malformed_first_packet_of_5_0_is_answered_with_its_code() {
     }
 }
 
+#[rustfmt::skip]
 fn publish_common() -> Vec<Case> {
     vec![
         ok("QoS 0", "30 | s'topic' {} 'payload'"),
@@ -247,23 +156,11 @@ fn publish_common() -> Vec<Case> {
         no("content type twice", "30 | s't' { 03 s'a' 03 s'a' } 'p'", Kind::PropertyTwice, 0x82, TABLE),
         no("correlation data twice", "30 | s't' { 09 s'a' 09 s'a' } 'p'", Kind::PropertyTwice, 0x82, TABLE),
         no("response topic twice", "30 | s't' { 08 s'a' 08 s'a' } 'p'", Kind::PropertyTwice, 0x82, TABLE),
-        no(
-            "response topic with +",
-            "30 | s't' { 08 s'a/+' } 'p'",
-            Kind::ResponseTopic,
-            0x82,
-            "MQTT5-3.3.2-14",
-        ),
+        no("response topic with +", "30 | s't' { 08 s'a/+' } 'p'", Kind::ResponseTopic, 0x82, "MQTT5-3.3.2-14"),
         no("response topic, empty", "30 | s't' { 08 s'' } 'p'", Kind::ResponseTopic, 0x82, "MQTT5-3.3.2-14"),
         no("response topic with NUL", "30 | s't' { 08 00 01 00 } 'p'", Kind::Nul, 0x81, "MQTT5-1.5.4-2"),
         no("user property without value", "30 | s't' { 26 s'a' } 'p'", Kind::Truncated, 0x81, CUT),
-        no(
-            "property that reaches into the payload",
-            "30 | s't' 02 02 00000001 'p'",
-            Kind::Truncated,
-            0x81,
-            CUT,
-        ),
+        no("property that reaches into the payload", "30 | s't' 02 02 00000001 'p'", Kind::Truncated, 0x81, CUT),
         no("session expiry", "30 | s't' { 11 00000001 } 'p'", Kind::PropertyNotAllowed, 0x81, TABLE),
         no("reason string", "30 | s't' { 1F s'r' } 'p'", Kind::PropertyNotAllowed, 0x81, TABLE),
         no("will delay", "30 | s't' { 18 00000001 } 'p'", Kind::PropertyNotAllowed, 0x81, TABLE),
@@ -303,6 +200,7 @@ fn publish_packets_of_servers() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn acknowledgements() {
     let cases = [
         ok("PUBACK of length 2", "40 | #1"),
@@ -330,13 +228,7 @@ fn acknowledgements() {
         no("PUBCOMP with unknown reason", "70 | #1 10", Kind::Reason, 0x82, "MQTT5-3.7.2-1"),
         no("PUBACK with a surplus byte", "40 | #1 00 {} 00", Kind::Surplus, 0x81, CUT),
         no("PUBACK with a cut property", "40 | #1 00 01", Kind::Truncated, 0x81, CUT),
-        no(
-            "PUBACK with reason string twice",
-            "40 | #1 00 { 1F s'a' 1F s'a' }",
-            Kind::PropertyTwice,
-            0x82,
-            TABLE,
-        ),
+        no("PUBACK with reason string twice", "40 | #1 00 { 1F s'a' 1F s'a' }", Kind::PropertyTwice, 0x82, TABLE),
         no("PUBACK with session expiry", "40 | #1 00 { 11 00000001 }", Kind::PropertyNotAllowed, 0x81, TABLE),
         no("PUBREC with content type", "50 | #1 00 { 03 s'a' }", Kind::PropertyNotAllowed, 0x81, TABLE),
         no("PUBREL with topic alias", "62 | #1 00 { 23 #1 }", Kind::PropertyNotAllowed, 0x81, TABLE),
@@ -354,6 +246,7 @@ fn acknowledgements() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn subscribe_and_unsubscribe_packets() {
     check(
         Version::V5,
@@ -366,84 +259,21 @@ fn subscribe_and_unsubscribe_packets() {
             ok("SUBSCRIBE with the highest identifier", "82 | #1 { 0B FF FF FF 7F } s'a' 00"),
             ok("SUBSCRIBE with user properties", "82 | #1 { 26 s'k' s'v' 26 s'k' s'v' } s'a' 00"),
             ok("SUBSCRIBE to a shared filter", "82 | #1 {} s'$share/g/a' 02"),
-            ok(
-                "SUBSCRIBE to impossible filters refuses them alone",
-                "82 | #1 {} s'a#' 00 s'$share//t' 00 s'b' 00",
-            ),
+            ok("SUBSCRIBE to impossible filters refuses them alone", "82 | #1 {} s'a#' 00 s'$share//t' 00 s'b' 00"),
             no("SUBSCRIBE without its flags", "80 | #1 {} s'a' 00", Kind::Flags, 0x81, "MQTT5-3.8.1-1"),
-            no(
-                "SUBSCRIBE with identifier 0",
-                "82 | #0 {} s'a' 00",
-                Kind::PacketIdZero,
-                0x82,
-                "MQTT5-2.2.1-3",
-            ),
+            no("SUBSCRIBE with identifier 0", "82 | #0 {} s'a' 00", Kind::PacketIdZero, 0x82, "MQTT5-2.2.1-3"),
             no("SUBSCRIBE to nothing", "82 | #1 {}", Kind::NoFilters, 0x82, "MQTT5-3.8.3-2"),
             no("SUBSCRIBE without property length", "82 | #1", Kind::Truncated, 0x81, CUT),
             no("SUBSCRIBE with QoS 3", "82 | #1 {} s'a' 03", Kind::SubscribeQosThree, 0x82, "MQTT5 §3.8.3.1"),
-            no(
-                "SUBSCRIBE with retain handling 3",
-                "82 | #1 {} s'a' 30",
-                Kind::RetainHandlingThree,
-                0x82,
-                "MQTT5 §3.8.3.1",
-            ),
-            no(
-                "SUBSCRIBE with option 40",
-                "82 | #1 {} s'a' 40",
-                Kind::SubscribeOptions,
-                0x81,
-                "MQTT5-3.8.3-5",
-            ),
-            no(
-                "SUBSCRIBE with option 80",
-                "82 | #1 {} s'a' 80",
-                Kind::SubscribeOptions,
-                0x81,
-                "MQTT5-3.8.3-5",
-            ),
-            no(
-                "SUBSCRIBE with no local on a shared filter",
-                "82 | #1 {} s'$share/g/a' 04",
-                Kind::NoLocalShared,
-                0x82,
-                "MQTT5-3.8.3-4",
-            ),
-            no(
-                "SUBSCRIBE with subscription identifier 0",
-                "82 | #1 { 0B 00 } s'a' 00",
-                Kind::PropertyValue,
-                0x82,
-                TABLE,
-            ),
-            no(
-                "SUBSCRIBE with two subscription identifiers",
-                "82 | #1 { 0B 01 0B 02 } s'a' 00",
-                Kind::PropertyTwice,
-                0x82,
-                TABLE,
-            ),
-            no(
-                "SUBSCRIBE with a long subscription identifier",
-                "82 | #1 { 0B 80 80 80 80 01 } s'a' 00",
-                Kind::VarintTooLong,
-                0x81,
-                "MQTT5 §1.5.5",
-            ),
-            no(
-                "SUBSCRIBE with a padded subscription identifier",
-                "82 | #1 { 0B 81 00 } s'a' 00",
-                Kind::VarintNotMinimal,
-                0x81,
-                "MQTT5-1.5.5-1",
-            ),
-            no(
-                "SUBSCRIBE with reason string",
-                "82 | #1 { 1F s'r' } s'a' 00",
-                Kind::PropertyNotAllowed,
-                0x81,
-                TABLE,
-            ),
+            no("SUBSCRIBE with retain handling 3", "82 | #1 {} s'a' 30", Kind::RetainHandlingThree, 0x82, "MQTT5 §3.8.3.1"),
+            no("SUBSCRIBE with option 40", "82 | #1 {} s'a' 40", Kind::SubscribeOptions, 0x81, "MQTT5-3.8.3-5"),
+            no("SUBSCRIBE with option 80", "82 | #1 {} s'a' 80", Kind::SubscribeOptions, 0x81, "MQTT5-3.8.3-5"),
+            no("SUBSCRIBE with no local on a shared filter", "82 | #1 {} s'$share/g/a' 04", Kind::NoLocalShared, 0x82, "MQTT5-3.8.3-4"),
+            no("SUBSCRIBE with subscription identifier 0", "82 | #1 { 0B 00 } s'a' 00", Kind::PropertyValue, 0x82, TABLE),
+            no("SUBSCRIBE with two subscription identifiers", "82 | #1 { 0B 01 0B 02 } s'a' 00", Kind::PropertyTwice, 0x82, TABLE),
+            no("SUBSCRIBE with a long subscription identifier", "82 | #1 { 0B 80 80 80 80 01 } s'a' 00", Kind::VarintTooLong, 0x81, "MQTT5 §1.5.5"),
+            no("SUBSCRIBE with a padded subscription identifier", "82 | #1 { 0B 81 00 } s'a' 00", Kind::VarintNotMinimal, 0x81, "MQTT5-1.5.5-1"),
+            no("SUBSCRIBE with reason string", "82 | #1 { 1F s'r' } s'a' 00", Kind::PropertyNotAllowed, 0x81, TABLE),
             no("SUBSCRIBE without options", "82 | #1 {} s'a'", Kind::Truncated, 0x81, CUT),
             no("SUBSCRIBE with a surplus byte", "82 | #1 {} s'a' 00 00", Kind::Truncated, 0x81, CUT),
             no("SUBSCRIBE to NUL", "82 | #1 {} 00 01 00 00", Kind::Nul, 0x81, "MQTT5-1.5.4-2"),
@@ -453,25 +283,14 @@ fn subscribe_and_unsubscribe_packets() {
             no("UNSUBSCRIBE without its flags", "A0 | #1 {} s'a'", Kind::Flags, 0x81, "MQTT5-3.10.1-1"),
             no("UNSUBSCRIBE with identifier 0", "A2 | #0 {} s'a'", Kind::PacketIdZero, 0x82, "MQTT5-2.2.1-3"),
             no("UNSUBSCRIBE from nothing", "A2 | #1 {}", Kind::NoFilters, 0x82, "MQTT5-3.10.3-2"),
-            no(
-                "UNSUBSCRIBE with subscription identifier",
-                "A2 | #1 { 0B 01 } s'a'",
-                Kind::PropertyNotAllowed,
-                0x81,
-                TABLE,
-            ),
-            no(
-                "UNSUBSCRIBE from a surrogate",
-                "A2 | #1 {} 00 03 ED A0 80",
-                Kind::NotUtf8,
-                0x81,
-                "MQTT5-1.5.4-1",
-            ),
+            no("UNSUBSCRIBE with subscription identifier", "A2 | #1 { 0B 01 } s'a'", Kind::PropertyNotAllowed, 0x81, TABLE),
+            no("UNSUBSCRIBE from a surrogate", "A2 | #1 {} 00 03 ED A0 80", Kind::NotUtf8, 0x81, "MQTT5-1.5.4-1"),
         ],
     );
 }
 
 #[test]
+#[rustfmt::skip]
 fn other_packets_of_clients() {
     check(
         Version::V5,
@@ -490,20 +309,8 @@ fn other_packets_of_clients() {
             no("DISCONNECT with unknown reason", "E0 | 05", Kind::Reason, 0x82, "MQTT5-3.14.2-1"),
             no("DISCONNECT with a server's reason", "E0 | 8B", Kind::Reason, 0x82, "MQTT5-3.14.2-1"),
             no("DISCONNECT with session taken over", "E0 | 8E", Kind::Reason, 0x82, "MQTT5-3.14.2-1"),
-            no(
-                "DISCONNECT with server reference",
-                "E0 | 00 { 1C s'x' }",
-                Kind::PropertyWrongSide,
-                0x82,
-                "MQTT5-3.14.2-2",
-            ),
-            no(
-                "DISCONNECT with expiry twice",
-                "E0 | 00 { 11 00000001 11 00000001 }",
-                Kind::PropertyTwice,
-                0x82,
-                TABLE,
-            ),
+            no("DISCONNECT with server reference", "E0 | 00 { 1C s'x' }", Kind::PropertyWrongSide, 0x82, "MQTT5-3.14.2-2"),
+            no("DISCONNECT with expiry twice", "E0 | 00 { 11 00000001 11 00000001 }", Kind::PropertyTwice, 0x82, TABLE),
             no("DISCONNECT with payload format", "E0 | 00 { 01 00 }", Kind::PropertyNotAllowed, 0x81, TABLE),
             no("DISCONNECT with a cut expiry", "E0 | 00 { 11 0000 }", Kind::Truncated, 0x81, CUT),
             no("DISCONNECT with a surplus byte", "E0 | 00 {} 00", Kind::Surplus, 0x81, CUT),
@@ -513,13 +320,7 @@ fn other_packets_of_clients() {
             no("AUTH with success", "F0 | 00 { 15 s'm' }", Kind::Reason, 0x82, "MQTT5-3.15.2-1"),
             no("AUTH with unknown reason", "F0 | 1A { 15 s'm' }", Kind::Reason, 0x82, "MQTT5-3.15.2-1"),
             no("AUTH without method", "F0 | 18 {}", Kind::AuthWithoutMethod, 0x82, "MQTT5 §3.15.2.2.2"),
-            no(
-                "AUTH with data alone",
-                "F0 | 18 { 16 s'd' }",
-                Kind::AuthWithoutMethod,
-                0x82,
-                "MQTT5 §3.15.2.2.2",
-            ),
+            no("AUTH with data alone", "F0 | 18 { 16 s'd' }", Kind::AuthWithoutMethod, 0x82, "MQTT5 §3.15.2.2.2"),
             no("AUTH without property length", "F0 | 18", Kind::Truncated, 0x81, CUT),
             no("AUTH with flags", "F1 | 18 { 15 s'm' }", Kind::Flags, 0x81, "MQTT5-3.15.1-1"),
             no("AUTH with method twice", "F0 | 18 { 15 s'm' 15 s'm' }", Kind::PropertyTwice, 0x82, TABLE),
@@ -535,6 +336,7 @@ fn other_packets_of_clients() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn other_packets_of_servers() {
     check(
         Version::V5,
@@ -543,30 +345,15 @@ fn other_packets_of_servers() {
             ok("CONNACK", "20 | 00 00 {}"),
             ok("CONNACK with session", "20 | 01 00 {}"),
             ok("CONNACK that refuses", "20 | 00 87 { 1F s'why' }"),
-            ok(
-                "CONNACK with properties",
-                "20 | 00 00 { 11 00000001 21 #9 24 01 25 00 27 00001000 12 s'id' 22 #4 28 00 29 00 2A 00 13 #60 1A s'r' }",
-            ),
+            ok("CONNACK with properties", "20 | 00 00 { 11 00000001 21 #9 24 01 25 00 27 00001000 12 s'id' 22 #4 28 00 29 00 2A 00 13 #60 1A s'r' }"),
             no("CONNACK without property length", "20 | 00 00", Kind::Truncated, 0x81, CUT),
             no("CONNACK with reserved flags", "20 | 02 00 {}", Kind::AckFlags, 0x81, "MQTT5-3.2.2-1"),
-            no(
-                "CONNACK with session that refuses",
-                "20 | 01 87 {}",
-                Kind::SessionPresent,
-                0x82,
-                "MQTT5-3.2.2-6",
-            ),
+            no("CONNACK with session that refuses", "20 | 01 87 {}", Kind::SessionPresent, 0x82, "MQTT5-3.2.2-6"),
             no("CONNACK with another packet's reason", "20 | 00 8E {}", Kind::Reason, 0x82, "MQTT5-3.2.2-8"),
             no("CONNACK with maximum QoS 2", "20 | 00 00 { 24 02 }", Kind::PropertyValue, 0x82, TABLE),
             no("CONNACK with receive maximum 0", "20 | 00 00 { 21 #0 }", Kind::PropertyValue, 0x82, TABLE),
             no("CONNACK with topic alias", "20 | 00 00 { 23 #1 }", Kind::PropertyNotAllowed, 0x81, TABLE),
-            no(
-                "CONNACK with request problem information",
-                "20 | 00 00 { 17 01 }",
-                Kind::PropertyNotAllowed,
-                0x81,
-                TABLE,
-            ),
+            no("CONNACK with request problem information", "20 | 00 00 { 17 01 }", Kind::PropertyNotAllowed, 0x81, TABLE),
             ok("SUBACK", "90 | #1 {} 00 01 02 87 8F"),
             no("SUBACK without reasons", "90 | #1 {}", Kind::NoReasons, 0x81, "MQTT5-3.9.3-1"),
             no("SUBACK with another packet's reason", "90 | #1 {} 11", Kind::Reason, 0x82, "MQTT5-3.9.3-2"),
@@ -575,13 +362,7 @@ fn other_packets_of_servers() {
             ok("DISCONNECT with server reference", "E0 | 9C { 1C s'other:8883' }"),
             ok("DISCONNECT with session taken over", "E0 | 8E"),
             no("DISCONNECT with a client's reason", "E0 | 04", Kind::Reason, 0x82, "MQTT5-3.14.2-1"),
-            no(
-                "DISCONNECT with expiry",
-                "E0 | 8B { 11 00000001 }",
-                Kind::PropertyWrongSide,
-                0x82,
-                "MQTT5-3.14.2-2",
-            ),
+            no("DISCONNECT with expiry", "E0 | 8B { 11 00000001 }", Kind::PropertyWrongSide, 0x82, "MQTT5-3.14.2-2"),
             ok("AUTH of length 0", "F0 |"),
             ok("AUTH with success", "F0 | 00 { 15 s'm' }"),
             no("AUTH again", "F0 | 19 { 15 s'm' }", Kind::Reason, 0x82, "MQTT5-3.15.2-1"),

@@ -1,6 +1,7 @@
 //! What the tests of the codec share: a notation for packets, and generators of packets.
 
 #![allow(dead_code, reason = "every test binary uses its own part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 pub(crate) mod corpus;
 pub(crate) mod strategy;
