@@ -7,214 +7,15 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, ProtocolVersion};
 use serde::Serialize;
-use signet_identity::{CertificateSummary, describe};
+use signet_identity::{CertificateSummary, IdentityError, describe};
 
+use super::cause::FailureCause;
 use super::hello::{ClientHello, NotTls, Progress};
 use super::observe::Refusal;
 use super::{VerifyFailure, Which};
 
 /// The longest reason in a record, in characters.
 const REASON_CHARS_MAX: usize = 512;
-
-/// Why a handshake failed, as operators count it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, PartialOrd, Ord)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureCause {
-    /// The device holds our certificate for expired or not yet valid: its clock is wrong.
-    DeviceClock,
-    /// The device does not trust our certificate's authority: it has another root.
-    WrongRoot,
-    /// We do not know the authority of the device's certificate.
-    UnknownDeviceCertificate,
-    /// The handshake did not end in time.
-    TimedOut,
-    /// A record was larger than its reader takes.
-    RecordTooLarge,
-    /// The client sent no certificate.
-    NoCertificate,
-    /// The client's certificate has expired.
-    CertificateExpired,
-    /// The client's certificate is not yet valid.
-    CertificateNotYetValid,
-    /// The client's certificate is revoked.
-    CertificateRevoked,
-    /// The client's certificate is not for this purpose.
-    CertificatePurpose,
-    /// The client's certificate or chain is malformed, too long, or of a kind not accepted.
-    CertificateUnusable,
-    /// The standing of the client's certificate is unknown: its issuer's list is stale or missing.
-    RevocationUnknown,
-    /// The client could not show that it has the key of its certificate.
-    NotTheKeyHolder,
-    /// The device refused our certificate for another reason.
-    DeviceRefusedUs,
-    /// Client and listener have no version, suite, group or signature in common.
-    NothingInCommon,
-    /// MQTT without TLS on the TLS port.
-    PlainMqtt,
-    /// HTTP without TLS on the TLS port.
-    PlainHttp,
-    /// Neither TLS nor anything known.
-    NotTls,
-    /// The client broke the TLS protocol.
-    Protocol,
-    /// The client went away before it said anything, as port checks do.
-    Silent,
-    /// The client went away in the middle.
-    PeerClosed,
-    /// The network failed.
-    Network,
-    /// The fault is ours.
-    Internal,
-}
-
-impl FailureCause {
-    /// Every cause, in the order of [`Self::index`].
-    pub const ALL: [Self; 23] = [
-        Self::DeviceClock,
-        Self::WrongRoot,
-        Self::UnknownDeviceCertificate,
-        Self::TimedOut,
-        Self::RecordTooLarge,
-        Self::NoCertificate,
-        Self::CertificateExpired,
-        Self::CertificateNotYetValid,
-        Self::CertificateRevoked,
-        Self::CertificatePurpose,
-        Self::CertificateUnusable,
-        Self::RevocationUnknown,
-        Self::NotTheKeyHolder,
-        Self::DeviceRefusedUs,
-        Self::NothingInCommon,
-        Self::PlainMqtt,
-        Self::PlainHttp,
-        Self::NotTls,
-        Self::Protocol,
-        Self::Silent,
-        Self::PeerClosed,
-        Self::Network,
-        Self::Internal,
-    ];
-
-    pub(super) const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// A short label from a closed set, for metrics.
-    #[must_use]
-    pub const fn metric_label(self) -> &'static str {
-        match self {
-            Self::DeviceClock => "device_clock",
-            Self::WrongRoot => "wrong_root",
-            Self::UnknownDeviceCertificate => "unknown_device_certificate",
-            Self::TimedOut => "timed_out",
-            Self::RecordTooLarge => "record_too_large",
-            Self::NoCertificate => "no_certificate",
-            Self::CertificateExpired => "certificate_expired",
-            Self::CertificateNotYetValid => "certificate_not_yet_valid",
-            Self::CertificateRevoked => "certificate_revoked",
-            Self::CertificatePurpose => "certificate_purpose",
-            Self::CertificateUnusable => "certificate_unusable",
-            Self::RevocationUnknown => "revocation_unknown",
-            Self::NotTheKeyHolder => "not_the_key_holder",
-            Self::DeviceRefusedUs => "device_refused_us",
-            Self::NothingInCommon => "nothing_in_common",
-            Self::PlainMqtt => "plain_mqtt",
-            Self::PlainHttp => "plain_http",
-            Self::NotTls => "not_tls",
-            Self::Protocol => "protocol",
-            Self::Silent => "silent",
-            Self::PeerClosed => "peer_closed",
-            Self::Network => "network",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// What the operator can do about it.
-    #[must_use]
-    pub const fn hint(self) -> &'static str {
-        match self {
-            Self::DeviceClock => {
-                "The device's clock is wrong: it holds our certificate for expired or not yet valid. Let it set its clock \
-                 (SNTP) before it connects; if many devices say so, look at the end of the server certificate."
-            }
-            Self::WrongRoot => {
-                "The device has another root than the one above our server certificate. Give it the root of our chain, and \
-                 see that `certificate` holds the intermediates after the server's own certificate."
-            }
-            Self::UnknownDeviceCertificate => {
-                "The device's certificate comes from an authority that is not in client-ca, or the device leaves its \
-                 intermediate out. Add that authority to client-ca, or have the device send its chain."
-            }
-            Self::TimedOut => {
-                "The handshake did not end in time: a slow or lossy link, or a device that computes slowly. Raise \
-                 handshake-timeout, use P-256 instead of RSA, and hand out short chains."
-            }
-            Self::RecordTooLarge => {
-                "A record was larger than its reader's buffer. Set max-fragment-size for this listener to the device's \
-                 buffer (512 or 1024 for small clients), or enlarge the device's TLS input buffer."
-            }
-            Self::NoCertificate => {
-                "The client sent no certificate. Configure its certificate and key; some clients send none when the \
-                 key does not fit or no offered authority matches."
-            }
-            Self::CertificateExpired => {
-                "The device's certificate has expired. Issue a new one; if it should be valid, compare this machine's clock."
-            }
-            Self::CertificateNotYetValid => {
-                "The device's certificate is not yet valid: the clock of the authority that issued it, or of this machine, \
-                 is wrong."
-            }
-            Self::CertificateRevoked => {
-                "The device's certificate is revoked. If the device is good, issue it another one; if not, this is as it \
-                 should be."
-            }
-            Self::CertificatePurpose => {
-                "The device's certificate is not for client authentication. Issue it with the extended key usage \
-                 clientAuth; for secure elements without one, set require-client-auth-eku = false."
-            }
-            Self::CertificateUnusable => {
-                "The device's certificate or chain cannot be used: see the reason. Issue it with a P-256 key, and send leaf \
-                 and intermediate only."
-            }
-            Self::RevocationUnknown => {
-                "The revocation list of the certificate's issuer is stale or missing. Put a current list in place; \
-                 crl-stale decides what happens until then."
-            }
-            Self::NotTheKeyHolder => {
-                "The client presented a certificate whose private key it does not have. On a device: certificate and key \
-                 do not belong together. Otherwise somebody tries another's certificate."
-            }
-            Self::DeviceRefusedUs => {
-                "The device refused our certificate. See that its names cover what the device connects to (DNS or IP), that \
-                 it has the extended key usage serverAuth, and that the device knows its algorithms."
-            }
-            Self::NothingInCommon => {
-                "Client and listener share no TLS version, cipher suite, key exchange or signature. TLS 1.2 with ECDHE and \
-                 AES-GCM or ChaCha20 is the least."
-            }
-            Self::PlainMqtt => {
-                "The client speaks MQTT without TLS to the TLS port. Switch TLS on in the client; there is no plain port."
-            }
-            Self::PlainHttp => "A browser or HTTP client came to the MQTT port.",
-            Self::NotTls => {
-                "Something that is not TLS came to this port: a scanner, or a client with another protocol."
-            }
-            Self::Protocol => {
-                "The client broke the TLS protocol. If it is a device: its TLS library, or something between, damages data."
-            }
-            Self::Silent => {
-                "A connection was opened and closed without a word, as port checks and load balancers do."
-            }
-            Self::PeerClosed => {
-                "The client went away in the middle without an alert: it lost power or the network, ran out of memory, or \
-                 refused us silently. Its own log knows more."
-            }
-            Self::Network => "The network failed: see the reason.",
-            Self::Internal => "The fault is the broker's: see the reason, and report it.",
-        }
-    }
-}
 
 /// Who sent an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -254,6 +55,13 @@ pub enum Ended<'a> {
     TimedOut {
         /// After how long.
         after: Duration,
+    },
+    /// The certificate is good but gives no name that may be used: nothing was sent.
+    NoName {
+        /// Why.
+        error: &'a IdentityError,
+        /// The client's own certificate, DER.
+        leaf: &'a [u8],
     },
     /// The handshake succeeded, and the judgement after it refused: nothing was sent.
     Judged {
@@ -351,7 +159,9 @@ impl FailureRecord {
         };
         let found = classify(context, ended);
         let judged = match ended {
-            Ended::Judged { leaf, .. } if !leaf.is_empty() => Some(describe(leaf)),
+            Ended::Judged { leaf, .. } | Ended::NoName { leaf, .. } if !leaf.is_empty() => {
+                Some(describe(leaf))
+            }
             _ => None,
         };
         let certificate = context.refusal.map(|refusal| &refusal.leaf).or(judged.as_ref());
@@ -438,6 +248,7 @@ fn classify(context: &FailureContext<'_>, ended: Ended<'_>) -> Found {
         Ended::Judged { failure, .. } => {
             Found::new(cause_of(failure), format!("after the handshake: {failure}"))
         }
+        Ended::NoName { error, .. } => Found::new(FailureCause::NoUsableName, error.to_string()),
         Ended::TimedOut { after } => {
             let so_far = match (context.received, context.flight_sent) {
                 (false, _) => "the client sent nothing",

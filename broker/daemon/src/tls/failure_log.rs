@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::failure::{FailureCause, FailureRecord};
+use super::cause::FailureCause;
+use super::failure::FailureRecord;
 
 /// The bounds of a [`FailureLog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

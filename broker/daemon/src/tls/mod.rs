@@ -7,6 +7,7 @@
 //! [`FailureRecord`], which [`FailureLog`] keeps, counts and rate-limits.
 
 mod cache;
+mod cause;
 mod config;
 mod crl;
 mod failure;
@@ -24,8 +25,9 @@ mod verifier;
 mod tests;
 
 pub use cache::ChainCache;
+pub use cause::FailureCause;
 pub use config::{ListenerSources, TlsListener, TlsOptions, TlsVersions};
-pub use failure::{AlertShown, Direction, Ended, FailureCause, FailureContext, FailureRecord};
+pub use failure::{AlertShown, CertificateShown, Direction, Ended, FailureContext, FailureRecord};
 pub use failure_log::{FailureLog, FailureLogLimits, LogAdvice};
 pub use hello::ClientHello;
 pub use observe::{Refusal, observed, observed_sync};
