@@ -117,16 +117,10 @@ impl<S: Subscriber> Index<S> {
     pub fn matches(&self, topic: &TopicName, publisher: u64, out: &mut Matches<S>) {
         out.clear();
         let topic: &str = topic;
-        if let Some(slot) = self.exact.get(topic) {
-            match &*slot {
-                // The shard is free again before the set is read, however long it is.
-                Slot::Many(set) => {
-                    let set = Arc::clone(set);
-                    drop(slot);
-                    set.collect(publisher, out);
-                }
-                slot => slot.collect(publisher, out),
-            }
+        // The shard is free again before a set is read, however long it is.
+        let set = self.exact.get(topic).and_then(|slot| slot.collect_one(publisher, out).cloned());
+        if let Some(set) = set {
+            set.collect(publisher, out);
         }
         self.wild.collect(topic, publisher, out);
     }

@@ -154,17 +154,20 @@ impl<S: Subscriber> Slot<S> {
         }
     }
 
-    /// Adds everybody here to `out`.
-    pub(super) fn collect(&self, publisher: u64, out: &mut Matches<S>) {
+    /// Adds who is here to `out`. When there are many, they are given back instead, since the caller may hold a lock that
+    /// is not to be held for long.
+    #[must_use]
+    pub(super) fn collect_one(&self, publisher: u64, out: &mut Matches<S>) -> Option<&Arc<Set<S>>> {
         match self {
-            Self::Empty => {}
+            Self::Empty => None,
             Self::One(entry) => {
                 if entry.hears(publisher) {
                     out.begin_set(1);
                     out.push(entry);
                 }
+                None
             }
-            Self::Many(set) => set.collect(publisher, out),
+            Self::Many(set) => Some(set),
         }
     }
 

@@ -472,9 +472,17 @@ proptest! {
         ops in prop::collection::vec(any_op(), 1..60),
         names in prop::collection::vec("([ab$]|ab|)(/([ab]|cc|)){0,5}", 1..12),
         publisher in 0..6_u64,
+        wide in any::<bool>(),
     ) {
         let index = Index::new();
         let mut oracle = Oracle::default();
+        for n in 0..if wide { 20 } else { 0 } {
+            // The nodes that the others hang on get many children.
+            for text in [format!("w{n}/+"), format!("a/w{n}/+"), format!("+/w{n}/+"), format!("a/+/w{n}/#")] {
+                index.subscribe(session(9), &filter(&text), QOS0);
+                oracle.0.insert((9, filter(&text)), QOS0);
+            }
+        }
         let parse = |text: &String| SubscriptionFilter::parse(Text::try_from(text.as_str()).unwrap());
         for op in &ops {
             match op {

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use super::Subscriber;
 use super::children::Children;
 use super::matches::Matches;
-use super::set::Slot;
+use super::set::{Set, Slot};
 
 pub(super) struct Trie<S> {
     root: ArcSwap<Node<S>>,
@@ -26,18 +27,23 @@ pub(super) struct Trie<S> {
 }
 
 pub(super) struct Node<S> {
+    pub(super) ends: Ends<S>,
+    pub(super) links: Links<S>,
+}
+
+/// What ends at a node. A node with nothing below is nothing but this.
+pub(super) struct Ends<S> {
     /// Literal levels, joined by '/', that follow the level that leads here before anything else of this node counts.
     /// `Some("")` is one empty level. Always `None` in the root.
-    run: Option<Box<str>>,
+    run: Option<SmolStr>,
     /// Subscriptions to the filter that ends here.
     here: Slot<S>,
     /// Subscriptions to the filter that ends with '#' below here; it matches here as well `[MQTT5-4.7.1-2]`.
     hash: Slot<S>,
-    links: Links<S>,
 }
 
 /// What lies below a node: the branch of '+', and the branches of the literal levels.
-struct Links<S> {
+pub(super) struct Links<S> {
     plus: Option<Arc<Node<S>>>,
     children: Children<S>,
 }
@@ -65,24 +71,31 @@ struct Path<'f, S> {
 /// A node on a reader's way: borrowed from the root that it loaded, or owned below a wide node.
 /// Borrowing keeps threads from contending for the reference counts of the topmost nodes.
 pub(super) enum Visit<'r, S> {
-    Borrowed(&'r Node<S>),
+    Borrowed(&'r Arc<Node<S>>),
     Owned(Arc<Node<S>>),
 }
 
 impl<S> Default for Node<S> {
     fn default() -> Self {
-        Self { run: None, here: Slot::Empty, hash: Slot::Empty, links: Links::default() }
+        Self { ends: Ends::default(), links: Links::default() }
     }
 }
 
 impl<S: Clone> Clone for Node<S> {
     fn clone(&self) -> Self {
-        Self {
-            run: self.run.clone(),
-            here: self.here.clone(),
-            hash: self.hash.clone(),
-            links: self.links.clone(),
-        }
+        Self { ends: self.ends.clone(), links: self.links.clone() }
+    }
+}
+
+impl<S> Default for Ends<S> {
+    fn default() -> Self {
+        Self { run: None, here: Slot::Empty, hash: Slot::Empty }
+    }
+}
+
+impl<S: Clone> Clone for Ends<S> {
+    fn clone(&self) -> Self {
+        Self { run: self.run.clone(), here: self.here.clone(), hash: self.hash.clone() }
     }
 }
 
@@ -133,27 +146,29 @@ impl<S: Subscriber> Trie<S> {
         if topic.starts_with('$') {
             // [MQTT5-4.7.2-1]: neither '#' nor '+' matches a first level that begins with '$'.
             let (level, rest) = first_level(topic);
-            waiting.extend(root.links.children.visit(level).map(|child| (child, rest)));
+            waiting.extend(root.links.children.enter(level, rest, publisher, out).map(|child| (child, rest)));
         } else {
             waiting.push((Visit::Borrowed(&root), Some(topic)));
         }
         while let Some((visit, rest)) = waiting.pop() {
             let node = visit.node();
-            let Some(rest) = node.behind_run(rest) else { continue };
-            node.hash.collect(publisher, out);
-            let Some(rest) = rest else {
-                node.here.collect(publisher, out);
-                continue;
-            };
+            let Some(rest) = node.ends.behind_run(rest) else { continue };
+            for set in node.ends.collect(rest, publisher, out).into_iter().flatten() {
+                set.collect(publisher, out);
+            }
+            let Some(rest) = rest else { continue };
             let (level, rest) = first_level(rest);
             match &visit {
                 Visit::Borrowed(node) => {
-                    waiting.extend(node.links.plus.as_deref().map(|child| (Visit::Borrowed(child), rest)));
-                    waiting.extend(node.links.children.visit(level).map(|child| (child, rest)));
+                    let Links { plus, children } = &node.links;
+                    waiting.extend(plus.as_ref().map(|child| (Visit::Borrowed(child), rest)));
+                    waiting.extend(children.enter(level, rest, publisher, out).map(|child| (child, rest)));
                 }
                 Visit::Owned(node) => {
-                    waiting.extend(node.links.plus.clone().map(|child| (Visit::Owned(child), rest)));
-                    waiting.extend(node.links.children.get(level).map(|child| (Visit::Owned(child), rest)));
+                    let Links { plus, children } = &node.links;
+                    waiting.extend(plus.clone().map(|child| (Visit::Owned(child), rest)));
+                    let child = children.enter(level, rest, publisher, out).map(Visit::into_owned);
+                    waiting.extend(child.map(|child| (Visit::Owned(child), rest)));
                 }
             }
         }
@@ -184,7 +199,7 @@ impl<S: Subscriber> Trie<S> {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let root = self.root.load();
-        root.hash.is_empty() && root.links.plus.is_none() && matches!(root.links.children, Children::Empty)
+        root.ends.hash.is_empty() && root.is_leaf()
     }
 
     /// A copy of what `filter` has now.
@@ -197,7 +212,7 @@ impl<S: Subscriber> Trie<S> {
         let mut above = Vec::new();
         let mut rest = Some(filter);
         loop {
-            rest = node.behind_run(rest)?;
+            rest = node.ends.behind_run(rest)?;
             let (step, behind) = match next_step(rest) {
                 Ok(step) => step,
                 Err(end) => return Some(Path { above, node, end }),
@@ -214,7 +229,7 @@ impl<S: Subscriber> Trie<S> {
         let mut above = Vec::new();
         let mut rest = Some(filter);
         loop {
-            rest = match node.behind_run(rest) {
+            rest = match node.ends.behind_run(rest) {
                 Some(rest) => rest,
                 None => {
                     let (upper, behind) = node.split(rest);
@@ -227,7 +242,8 @@ impl<S: Subscriber> Trie<S> {
                 Err(end) => return Path { above, node, end },
             };
             let child = node.child(&step).unwrap_or_else(|| {
-                Arc::new(Node { run: literal_run(behind).map(Box::from), ..Node::default() })
+                let ends = Ends { run: literal_run(behind).map(SmolStr::new), ..Ends::default() };
+                Arc::new(Node { ends, links: Links::default() })
             });
             above.push((node, step));
             (node, rest) = (child, behind);
@@ -238,71 +254,91 @@ impl<S: Subscriber> Trie<S> {
     fn publish(&self, above: Vec<(Arc<Node<S>>, Step<'_>)>, node: Node<S>) {
         let mut below = node;
         for (parent, step) in above.into_iter().rev() {
-            let child = below.tidied().map(Arc::new);
-            let mut copy = match (&step, &parent.links.children) {
+            let child = below.tidied();
+            below = match (step, &parent.links.children) {
                 // All above is published already: only a node with few children can be the result of a split.
-                (Step::Level(level), Children::Wide(wide)) => match wide.set(level, child.clone()) {
-                    Some(children) => parent.copy_with(children),
+                (Step::Level(level), Children::Wide(wide)) => match wide.set(level, child) {
+                    Some(children) => {
+                        let links = Links { plus: parent.links.plus.clone(), children };
+                        Node { ends: parent.ends.clone(), links }
+                    }
                     None => return,
                 },
-                _ => (*parent).clone(),
+                (Step::Level(level), _) => {
+                    let mut copy = (*parent).clone();
+                    copy.links.children.set(level, child);
+                    copy
+                }
+                (Step::Plus, _) => {
+                    let mut copy = (*parent).clone();
+                    copy.links.plus = child.map(Arc::new);
+                    copy
+                }
             };
-            match step {
-                Step::Plus => copy.links.plus = child,
-                Step::Level(level) => copy.links.children.set(level, child),
-            }
-            below = copy;
         }
         self.root.store(Arc::new(below));
     }
 }
 
-impl<S> Node<S> {
-    /// What of `rest` is left behind this node's run; `None` if it is not there.
-    fn behind_run<'t>(&self, rest: Option<&'t str>) -> Option<Option<&'t str>> {
+impl<S> Ends<S> {
+    /// What of `rest` is left behind the run; `None` if the run is not there.
+    pub(super) fn behind_run<'t>(&self, rest: Option<&'t str>) -> Option<Option<&'t str>> {
         let Some(run) = &self.run else { return Some(rest) };
-        match rest?.strip_prefix(&**run)? {
+        match rest?.strip_prefix(run.as_str())? {
             "" => Some(None),
             behind => behind.strip_prefix('/').map(Some),
         }
     }
+}
 
+impl<S: Subscriber> Ends<S> {
+    /// Adds the subscribers of filters that end here, of a topic of which `rest` is left behind the run, but for large sets,
+    /// which are given back.
+    pub(super) fn collect(
+        &self,
+        rest: Option<&str>,
+        publisher: u64,
+        out: &mut Matches<S>,
+    ) -> [Option<&Arc<Set<S>>>; 2] {
+        let hash = self.hash.collect_one(publisher, out);
+        let here = if rest.is_none() { self.here.collect_one(publisher, out) } else { None };
+        [hash, here]
+    }
+}
+
+impl<S> Node<S> {
     fn slot(&self, end: End) -> &Slot<S> {
         match end {
-            End::Here => &self.here,
-            End::Hash => &self.hash,
+            End::Here => &self.ends.here,
+            End::Hash => &self.ends.hash,
         }
     }
 
     fn slot_mut(&mut self, end: End) -> &mut Slot<S> {
         match end {
-            End::Here => &mut self.here,
-            End::Hash => &mut self.hash,
+            End::Here => &mut self.ends.here,
+            End::Hash => &mut self.ends.hash,
         }
     }
 
+    /// Whether filters go on below.
+    pub(super) fn is_leaf(&self) -> bool {
+        self.links.plus.is_none() && matches!(self.links.children, Children::Empty)
+    }
+}
+
+impl<S: Clone> Node<S> {
     fn child(&self, step: &Step<'_>) -> Option<Arc<Node<S>>> {
         match step {
             Step::Plus => self.links.plus.clone(),
             Step::Level(level) => self.links.children.get(level),
         }
     }
-}
-
-impl<S: Clone> Node<S> {
-    fn copy_with(&self, children: Children<S>) -> Self {
-        Self {
-            run: self.run.clone(),
-            here: self.here.clone(),
-            hash: self.hash.clone(),
-            links: Links { plus: self.links.plus.clone(), children },
-        }
-    }
 
     /// Cuts the run where `rest` leaves it: a node with what both have in common, whose only child has the remainder;
     /// and what of `rest` lies behind the common part. Only for a `rest` that does leave the run.
     fn split<'f>(&self, mut rest: Option<&'f str>) -> (Self, Option<&'f str>) {
-        let run = self.run.as_deref().unwrap_or_default();
+        let run = self.ends.run.as_deref().unwrap_or_default();
         let (mut left, mut common) = (run, 0);
         while let Some((wanted, behind_wanted)) = rest.map(first_level) {
             match first_level(left) {
@@ -313,23 +349,26 @@ impl<S: Clone> Node<S> {
             }
         }
         let (label, lower_run) = first_level(left);
-        let mut children = Children::Empty;
-        children.set(label, Some(Arc::new(Self { run: lower_run.map(Box::from), ..self.clone() })));
-        let run = common.checked_sub(1).map(|end| Box::from(&run[..end]));
-        (Self { run, links: Links { plus: None, children }, ..Self::default() }, rest)
+        let mut lower = self.clone();
+        lower.ends.run = lower_run.map(SmolStr::new);
+        let mut upper = Self::default();
+        upper.ends.run = common.checked_sub(1).map(|end| SmolStr::new(&run[..end]));
+        upper.links.children.set(label, Some(lower));
+        (upper, rest)
     }
 
     /// Nothing if the node holds nothing; joined with its only child if it has nothing else.
     fn tidied(self) -> Option<Self> {
-        if !self.here.is_empty() || !self.hash.is_empty() || self.links.plus.is_some() {
+        if !self.ends.here.is_empty() || !self.ends.hash.is_empty() || self.links.plus.is_some() {
             return Some(self);
         }
         match &self.links.children {
             Children::Empty => None,
             Children::Few(few) if few.len() == 1 => few.first().map(|(label, child)| {
-                let levels = [self.run.as_deref(), Some(label), child.run.as_deref()];
-                let run = levels.into_iter().flatten().collect::<Vec<_>>().join("/");
-                Self { run: Some(run.into()), ..(**child).clone() }
+                let levels = [self.ends.run.as_deref(), Some(label), child.ends.run.as_deref()];
+                let mut joined = (**child).clone();
+                joined.ends.run = Some(levels.into_iter().flatten().collect::<Vec<_>>().join("/").into());
+                joined
             }),
             Children::Few(_) | Children::Wide(_) => Some(self),
         }
@@ -340,6 +379,13 @@ impl<S> Visit<'_, S> {
     fn node(&self) -> &Node<S> {
         match self {
             Self::Borrowed(node) => node,
+            Self::Owned(node) => node,
+        }
+    }
+
+    fn into_owned(self) -> Arc<Node<S>> {
+        match self {
+            Self::Borrowed(node) => Arc::clone(node),
             Self::Owned(node) => node,
         }
     }
