@@ -158,7 +158,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Why a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The client's DISCONNECT with reason 0x00: the one end that discards the will (`[MQTT5-3.14.4-3]`).
     Disconnected,
@@ -205,7 +205,7 @@ pub enum CloseReason {
 impl CloseReason {
     /// The reason code of the DISCONNECT, or before an accepted CONNECT of the CONNACK, that a 5.0 client gets; `None` when nothing may be sent.
     #[must_use]
-    pub fn v5_code(&self) -> Option<ReasonCode> {
+    pub const fn v5_code(self) -> Option<ReasonCode> {
         Some(match self {
             Self::Disconnected
             | Self::DisconnectedWithWill(_)
@@ -231,13 +231,13 @@ impl CloseReason {
 
     /// Whether the will is to be sent (`[MQTT5-3.1.2-8]`). A revoked certificate's will is not: nobody trusts its author any more.
     #[must_use]
-    pub const fn sends_will(&self) -> bool {
+    pub const fn sends_will(self) -> bool {
         !matches!(self, Self::Disconnected | Self::CertificateRevoked)
     }
 
     /// A bounded label for metrics.
     #[must_use]
-    pub fn metric_label(&self) -> &'static str {
+    pub const fn metric_label(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
             Self::DisconnectedWithWill(_) => "disconnected_with_will",

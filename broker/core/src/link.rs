@@ -83,6 +83,6 @@ impl Link {
 
     /// Why somebody asked to close.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
-        self.close.lock().clone()
+        *self.close.lock()
     }
 }

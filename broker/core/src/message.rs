@@ -85,7 +85,6 @@ const MESSAGE_OVERHEAD_BYTES: usize = 128;
 impl Message {
     /// Makes a message. `properties` lose what belongs to the publisher's connection: topic alias and subscription identifiers.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a PUBLISH, each of its own type")]
     pub fn new(
         topic: TopicName,
         payload: Bytes,

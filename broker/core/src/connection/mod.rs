@@ -219,8 +219,8 @@ impl Connection {
     fn close(&mut self, reason: CloseReason, now: Now, out: &mut Actions) {
         let version = self.version();
         if let Phase::Open(open) = std::mem::replace(&mut self.phase, Phase::Closed { version }) {
-            open.say_goodbye(&self.hub, &reason, out);
-            self.hub.release(&self.link, &open.cell, &reason, now);
+            open.say_goodbye(&self.hub, reason, out);
+            self.hub.release(&self.link, &open.cell, reason, now);
         }
         self.hub.unregister(&self.link);
         out.push(Action::Close(reason));
@@ -372,7 +372,7 @@ impl Open {
     }
 
     /// DISCONNECT with the reason, to 5.0 clients (MQTT5 §3.14, §4.13).
-    fn say_goodbye(&self, hub: &Hub, reason: &CloseReason, out: &mut Actions) {
+    fn say_goodbye(&self, hub: &Hub, reason: CloseReason, out: &mut Actions) {
         let (Version::V5, Some(code)) = (self.version, reason.v5_code()) else { return };
         let properties = Text::try_from(reason.to_string()).ok().map(|text| {
             Box::new(DisconnectProperties { reason_string: Some(text), ..DisconnectProperties::default() })
@@ -394,7 +394,7 @@ fn strip(packet: &mut Packet) {
             ack.properties.user_properties.clear();
         }
         Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
-            ack.properties = None
+            ack.properties = None;
         }
         Packet::SubAck(ack) => ack.properties = None,
         Packet::UnsubAck(ack) => ack.properties = None,

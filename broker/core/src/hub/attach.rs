@@ -178,7 +178,7 @@ impl Hub {
     }
 
     /// The connection `link` is over. Nothing happens when it no longer owns the session.
-    pub(crate) fn release(&self, link: &Link, cell: &SessionRef, reason: &CloseReason, now: Now) {
+    pub(crate) fn release(&self, link: &Link, cell: &SessionRef, reason: CloseReason, now: Now) {
         let mut state = cell.state.lock();
         if state.owner != Some(link.number) {
             return;

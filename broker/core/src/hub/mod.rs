@@ -72,7 +72,7 @@ impl Hub {
         Arc::new(Self {
             retained: RetainedStore::new(retained_bounds(&limits)),
             limits: ArcSwap::from_pointee(limits),
-            policy: ArcSwap::from_pointee(PolicySlot { policy, generation: 1 }),
+            policy: ArcSwap::from_pointee(PolicySlot { policy, generation: 0 }),
             index: Index::new(),
             counters: Counters::default(),
             sessions: DashMap::default(),

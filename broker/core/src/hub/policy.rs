@@ -9,7 +9,7 @@ use crate::hub::{Hub, NOBODY};
 use crate::mailbox::Entry;
 use crate::session::{Session, SessionRef};
 
-/// A policy and its place in the row of policies.
+/// A policy and a number that no other policy had.
 #[derive(Debug)]
 pub(crate) struct PolicySlot {
     pub(crate) policy: Arc<Policy>,
@@ -31,7 +31,7 @@ impl Hub {
     /// Subscriptions that it refuses are removed: from stored sessions before this returns, from connected ones when their connection is
     /// woken, which then closes with 0x87. Wills and retained messages are judged when they are sent.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        self.policy.rcu(|old| PolicySlot { policy: Arc::clone(&policy), generation: old.generation + 1 });
+        self.policy.store(Arc::new(PolicySlot { policy, generation: self.next_number() }));
         let cells: Vec<SessionRef> = self.sessions.iter().map(|cell| Arc::clone(&cell)).collect();
         for cell in cells {
             let mut state = cell.state.lock();

@@ -99,7 +99,7 @@ impl Hub {
             own_payload(&draft.payload, &limits),
             draft.qos,
             draft.retain,
-            draft.properties.take().map(own_properties),
+            draft.properties.as_deref().map(|properties| Box::new(properties.detached())),
             Publisher::Client(Arc::clone(author)),
             now.mono,
         ));
@@ -298,8 +298,4 @@ fn own_payload(payload: &Bytes, limits: &Limits) -> Bytes {
     } else {
         payload.clone()
     }
-}
-
-fn own_properties(properties: Box<PublishProperties>) -> Box<PublishProperties> {
-    Box::new(properties.detached())
 }

@@ -9,8 +9,11 @@ use crate::counters::Counts;
 use crate::hub::{Hub, own_topic};
 use crate::time::{Mono, Now};
 
+/// One count of all.
+type Count = fn(&Counts) -> u64;
+
 /// What the load averages are taken of: the topic between `load/` and the interval, and the count.
-const LOADS: [(&str, fn(&Counts) -> u64); 9] = [
+const LOADS: [(&str, Count); 9] = [
     ("messages/received", |counts| counts.packets_received),
     ("messages/sent", |counts| counts.packets_sent),
     ("publish/received", |counts| counts.publish_received),

@@ -108,20 +108,20 @@ impl Hub {
                 });
                 link.principal.key() == principal && same_client
             },
-            &reason,
+            reason,
         )
     }
 
     /// Closes every connection, as when the broker stops.
     pub fn kick_all(&self, reason: CloseReason) -> usize {
-        self.kick_where(|_| true, &reason)
+        self.kick_where(|_| true, reason)
     }
 
-    fn kick_where(&self, wanted: impl Fn(&Link) -> bool, reason: &CloseReason) -> usize {
+    fn kick_where(&self, wanted: impl Fn(&Link) -> bool, reason: CloseReason) -> usize {
         let links: Vec<Arc<Link>> =
             self.links.iter().filter(|link| wanted(link)).map(|link| Arc::clone(&link)).collect();
         for link in &links {
-            link.close(reason.clone());
+            link.close(reason);
         }
         links.len()
     }
