@@ -104,9 +104,9 @@ impl Mailbox {
         self.link.as_ref()
     }
 
-    /// Puts another owner in place and returns the one that was there. The new owner is expected to come by itself.
+    /// Puts another owner in place and returns the one that was there. The new owner comes by itself for what waits.
     pub(crate) fn attach(&mut self, link: Arc<Link>) -> Option<Arc<Link>> {
-        self.woken = true;
+        self.woken = !self.at_most_once.is_empty() || !self.acknowledged.is_empty();
         self.stalled = false;
         self.link.replace(link)
     }
