@@ -153,7 +153,7 @@ fn aliases_to_a_client_stay_within_its_maximum_and_stand_for_the_right_topic() {
     let mut known = std::collections::HashMap::new();
     let mut used = false;
     for n in 0..60 {
-        let topic = format!("c/{}", [1, 1, 2, 3, 2, 4][n % 6]);
+        let topic = format!("c/topic/{}", [1, 1, 2, 3, 2, 4][n % 6]);
         client.send(publish(V5, &topic, "x").bytes());
         let got = subscriber.next_publish();
         let alias = got.props.number(id::TOPIC_ALIAS);

@@ -115,3 +115,15 @@ fn session_expiry_above_the_limit_is_cut_and_returned() {
     let (_, accepted) = broker.connected(&connect(V5, "b").expiry(50), V5);
     assert!(accepted.props.number(id::SESSION_EXPIRY).is_none_or(|secs| secs == 50));
 }
+
+/// [MQTT5-3.2.2-19]
+#[test]
+fn reason_string_is_left_out_of_a_connack_that_has_no_room_for_it() {
+    let refused = connect(V5, "a").with(|p| p.text(id::AUTH_METHOD, "m"));
+    let client = VirtualBroker::new().open(V5);
+    client.send(refused.clone().maximum_packet_size(5).bytes());
+    client.expect_refused(0x8C);
+    let client = VirtualBroker::new().open(V5);
+    client.send(refused.maximum_packet_size(4).bytes());
+    client.expect_closed();
+}

@@ -141,3 +141,14 @@ fn client_that_does_not_read_is_cut_off_and_slows_no_other() {
         assert!(slow.is_closed());
     });
 }
+
+/// [MQTT5-3.14.2-3]
+#[test]
+fn reason_string_is_left_out_of_a_disconnect_that_has_no_room_for_it() {
+    let broker = VirtualBroker::new();
+    let (client, _) = broker.connected(&connect(V5, "a").maximum_packet_size(40), V5);
+    client.send(publish(V5, "c/a", "x").with(|p| p.varint(id::SUBSCRIPTION_ID, 1)).bytes());
+    let sent = client.take_bytes();
+    assert!(sent.len() <= 40 && sent[0] == 0xE0 && sent[2] == 0x82, "{sent:02x?}");
+    assert!(client.is_closed());
+}

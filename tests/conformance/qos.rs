@@ -277,18 +277,6 @@ fn negative_pubrec_ends_the_delivery_without_pubrel() {
     }
 }
 
-/// [MQTT5-4.3.3-4]
-#[test]
-fn pubrec_no_matching_subscribers_goes_on_with_pubrel() {
-    let broker = VirtualBroker::new();
-    let subscriber = broker.client(V5, "sub");
-    subscriber.subscribe("c/a", 2);
-    broker.client(V5, "a").send(publish(V5, "c/a", "1").qos2(1).bytes());
-    let got = subscriber.expect_publish("c/a", "1");
-    subscriber.send(ack_with_code(0x50, got.packet_id, 0x10));
-    subscriber.expect_pubrel(got.packet_id, 0);
-}
-
 /// [MQTT5-3.6.2-1]
 #[test]
 fn pubrec_for_an_unknown_identifier_is_answered_with_pubrel_not_found() {

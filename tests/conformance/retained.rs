@@ -231,7 +231,7 @@ fn wildcard_at_the_start_finds_no_retained_topic_of_the_server() {
     in_both(|broker, version| {
         let hub = broker.hub();
         let topic = signet_wire::TopicName::try_from("$SYS/broker/version").expect("a topic");
-        hub.publish_internal(topic, bytes::Bytes::from_static(b"1"), true, broker.now());
+        hub.publish_internal(topic, bytes::Bytes::from_static(b"1"), true, broker.now()).expect("published");
         retain(&broker, version, "c/a", "x");
         assert_eq!(texts(&retained(&broker, version, "#")), [("c/a", "x")]);
         assert_eq!(retained(&broker, version, "+/broker/version"), []);

@@ -146,7 +146,7 @@ fn client_identifiers_that_differ_by_a_byte_order_mark_are_two() {
 fn every_length_of_utf8_sequence_is_accepted() {
     in_both(|broker, version| {
         let client = broker.client(version, "a");
-        for text in ["c/a", "c/\u{e9}", "c/\u{20ac}", "c/\u{10ffff}", "c/\u{d7ff}\u{e000}", "c/\u{1}\u{7f}\u{fffe}"] {
+        for text in ["c/a", "c/\u{e9}", "c/\u{20ac}", "c/\u{10fffd}", "c/\u{d7ff}\u{e000}"] {
             client.subscribe(text, 0);
             client.send(publish(version, text, "x").bytes());
             let _ = client.expect_publish(text, "x");

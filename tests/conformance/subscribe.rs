@@ -80,7 +80,7 @@ fn suback_has_one_code_per_filter_in_their_order() {
 #[test]
 fn filter_that_the_policy_does_not_cover_is_refused_and_delivers_nothing() {
     for version in BOTH {
-        let broker = VirtualBroker::with(Default::default(), "topic readwrite c/#\npattern readwrite own/%u/#\n");
+        let broker = VirtualBroker::with(Default::default(), "role device\ntopic readwrite c/#\npattern readwrite own/%u/#\n");
         let client = broker.client(version, "a");
         let filters = [sub("c/a", 1), sub("#", 1), sub("own/other/#", 1), sub("own/dev/#", 1), sub("own/+/#", 1)];
         client.send(subscribe(version, 1, &filters));
