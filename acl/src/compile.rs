@@ -210,9 +210,6 @@ impl<'a> Compiler<'a> {
         if rule.topic_is_access_word {
             self.warn(at, filter, WarningKind::AccessWordIsTopic { word: filter.to_owned() });
         }
-        if let Some(found) = filter.chars().find(|c| c.is_control()) {
-            self.warn(at, filter, WarningKind::ControlCharacter { found });
-        }
         if filter.starts_with("$share") {
             self.warn(at, filter, WarningKind::Share);
         }

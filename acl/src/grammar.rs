@@ -137,10 +137,8 @@ fn rule<'a>(pattern: bool, rest: &'a str, text: &'a str) -> Result<RuleLine<'a>,
             None => return Err((first, AclErrorKind::Access { word: shortened(first) })),
         }
     };
-    Text::try_from(filter)
-        .map_err(Into::into)
-        .and_then(TopicFilter::try_from)
-        .map_err(|why| (filter, AclErrorKind::Filter { why }))?;
+    let topic = Text::try_from(filter).map_err(|why| (filter, AclErrorKind::Text { why }))?;
+    TopicFilter::try_from(topic).map_err(|why| (filter, AclErrorKind::Filter { why }))?;
     let levels = filter.split('/').count();
     if levels > LEVELS_MAX {
         return Err((filter, AclErrorKind::Levels { levels }));
@@ -150,6 +148,8 @@ fn rule<'a>(pattern: bool, rest: &'a str, text: &'a str) -> Result<RuleLine<'a>,
 
 #[cfg(test)]
 mod tests {
+    use signet_wire::TextError;
+
     use super::*;
 
     fn rule_of(text: &str) -> (bool, AccessWord, &str) {
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_tab_does_not_separate_words() {
         assert_eq!(fault("topic\tread a"), AclErrorKind::Tab);
-        assert_eq!(rule_of("topic read\ta"), (false, AccessWord::ReadWrite, "read\ta"));
+        assert_eq!(fault("topic read\ta"), AclErrorKind::Text { why: TextError::Control });
     }
 
     #[test]
@@ -232,7 +232,8 @@ mod tests {
         let deep = "a/".repeat(200);
         assert_eq!(rule_of(&format!("topic read {deep}")).2, deep);
         assert_eq!(fault(&format!("topic read {deep}/")), AclErrorKind::Levels { levels: 202 });
-        assert!(matches!(fault(&format!("topic read {}", "a".repeat(65536))), AclErrorKind::Filter { .. }));
+        let why = TextError::TooLong;
+        assert_eq!(fault(&format!("topic read {}", "a".repeat(65536))), AclErrorKind::Text { why });
         assert_eq!(fault("topic"), AclErrorKind::TopicMissing);
         assert_eq!(fault("topic read a\0b"), AclErrorKind::Nul);
     }

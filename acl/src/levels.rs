@@ -10,6 +10,11 @@ pub(crate) fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether the first `depth` levels of `asked` are not a topic by themselves: there are none, or there is one without a character.
+pub(crate) fn is_no_topic(asked: &str, depth: u32) -> bool {
+    depth == 0 || (depth == 1 && asked.starts_with('/'))
+}
+
 /// A whole level that stands for something else in a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Variable {
@@ -83,20 +88,19 @@ impl<'a> Shape<'a> {
     /// made with it, and tests hold the two against each other.
     pub(crate) fn covers(self, asked: &str, values: &Values<'_>) -> bool {
         let (mut rule, mut rest) = (Some(self.filter), Some(asked));
-        let mut first = true;
+        let mut depth = 0;
         loop {
             let Some(rule_text) = rule else { return rest.is_none() };
             let (wanted, rule_rest) = split(rule_text);
-            let reserved = first && rest.is_some_and(|text| text.starts_with('$'));
+            let reserved = depth == 0 && rest.is_some_and(|text| text.starts_with('$'));
             if wanted == "#" {
                 return !reserved;
             }
             let Some(asked_text) = rest else { return false };
             let (level, asked_rest) = split(asked_text);
             if level == "#" {
-                // `#` is not covered by anything but `#`; only as the whole filter it is the same as `+/#`, since no topic is
-                // without a first level.
-                return first && wanted == "+" && rule_rest == Some("#");
+                // `#` also stands for what is before it, so only `#` covers it; unless that is no topic, where `+/#` is the same.
+                return is_no_topic(asked, depth) && wanted == "+" && rule_rest == Some("#");
             }
             let matches = match self.variable(wanted) {
                 Some(variable) => !reserved && variable.is(level, values),
@@ -106,7 +110,7 @@ impl<'a> Shape<'a> {
             if !matches {
                 return false;
             }
-            (rule, rest, first) = (rule_rest, asked_rest, false);
+            (rule, rest, depth) = (rule_rest, asked_rest, depth + 1);
         }
     }
 }
@@ -141,7 +145,8 @@ pub(crate) fn intersection(a: &str, b: &str) -> Option<String> {
         });
         (left, right) = (x_rest, y_rest);
     }
-    Some(common.join("/"))
+    // `/#` and `+` have but the empty string in common, which is no topic.
+    Some(common.join("/")).filter(|common| !common.is_empty())
 }
 
 /// Whether one begins with a wildcard and the other with `$`.

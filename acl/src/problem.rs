@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use signet_identity::NameError;
-use signet_wire::FilterError;
+use signet_wire::{FilterError, TextError};
 
 /// The most errors, and the most warnings, that are reported for one policy; one more says how many were left out.
 pub const PROBLEMS_MAX: usize = 1000;
@@ -88,6 +88,12 @@ pub enum AclErrorKind {
         /// Why.
         why: FilterError,
     },
+    /// The topic is longer than MQTT's strings, or contains a character that no topic contains, such as a tab.
+    #[error("no topic of a message looks like this: {why}")]
+    Text {
+        /// Why.
+        why: TextError,
+    },
     /// The filter has more than [`LEVELS_MAX`](crate::LEVELS_MAX) levels.
     #[error("the filter has {levels} levels, at most {} are allowed", crate::LEVELS_MAX)]
     Levels {
@@ -141,6 +147,9 @@ impl AclErrorKind {
             Self::Filter { .. } => {
                 "+ stands for one whole level, # for all further levels and only at the end"
             }
+            Self::Text { .. } => {
+                "remove control characters (a tab, most often) from the topic, and keep it below 65536 bytes"
+            }
             Self::Levels { .. } => "use fewer levels, or # in their place",
             Self::PatternWithoutVariable => {
                 "use a whole level %u, %c or %t, write a role section, or allow such patterns in the configuration"
@@ -182,12 +191,6 @@ pub enum WarningKind {
     AccessWordIsTopic {
         /// The topic.
         word: String,
-    },
-    /// A control character, often a tab, in a topic.
-    #[error("the topic contains the control character {found:?}")]
-    ControlCharacter {
-        /// The character.
-        found: char,
     },
     /// A `topic` rule before the first section.
     #[error(

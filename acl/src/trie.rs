@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::decision::Values;
-use crate::levels::{Shape, Variable, split};
+use crate::levels::{Shape, Variable, is_no_topic, split};
 
 /// No node, no rule.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -105,6 +105,7 @@ pub(crate) struct Trie {
 struct Walk<'a> {
     trie: &'a Trie,
     source: &'a str,
+    asked: &'a str,
     values: &'a Values<'a>,
     write: bool,
     hits: Hits,
@@ -121,9 +122,8 @@ impl Trie {
         write: bool,
         values: &Values<'_>,
     ) -> Hits {
-        let mut walk = Walk { trie: self, source, values, write, hits: Hits::NONE };
-        let reserved = asked.starts_with('$');
-        walk.descend(root, Some(asked), true, reserved);
+        let mut walk = Walk { trie: self, source, asked, values, write, hits: Hits::NONE };
+        walk.descend(root, Some(asked), 0);
         walk.hits
     }
 
@@ -180,13 +180,14 @@ impl Trie {
 }
 
 impl Walk<'_> {
-    /// Visits `node` with the levels that are left. The recursion is as deep as the deepest rule at most
+    /// Visits `node`, `depth` levels below the root, with the levels that are left. The recursion is as deep as the deepest rule at most
     /// ([`LEVELS_MAX`](crate::LEVELS_MAX)), however deep the topic is.
-    fn descend(&mut self, node: u32, rest: Option<&str>, first: bool, reserved: bool) {
+    fn descend(&mut self, node: u32, rest: Option<&str>, depth: u32) {
         let Some(&Node { edges, edges_len, branches, here, below }) = self.trie.nodes.get(node as usize)
         else {
             return;
         };
+        let reserved = depth == 0 && self.asked.starts_with('$');
         if !reserved {
             self.hit(below);
         }
@@ -197,8 +198,8 @@ impl Walk<'_> {
         let (level, rest) = split(text);
         let branches = self.trie.branches.get(branches as usize);
         if level == "#" {
-            // Covered by `#` alone, which was seen above; as the whole filter also by `+/#`.
-            if let (true, Some(branches)) = (first, branches)
+            // Covered by `#` alone, which was seen above, or by `+/#` where the levels before are no topic.
+            if let (true, Some(branches)) = (is_no_topic(self.asked, depth), branches)
                 && let Some(plus) = self.trie.nodes.get(branches.plus as usize)
             {
                 self.hit(plus.below);
@@ -208,16 +209,16 @@ impl Walk<'_> {
         if level != "+"
             && let Some(child) = self.edge(edges, edges_len, level)
         {
-            self.descend(child, rest, false, false);
+            self.descend(child, rest, depth + 1);
         }
         let Some(branches) = branches else { return };
         if reserved {
             return;
         }
-        self.descend(branches.plus, rest, false, false);
+        self.descend(branches.plus, rest, depth + 1);
         for (variable, child) in VARIABLES.into_iter().zip(branches.variables) {
             if child != NONE && variable.is(level, self.values) {
-                self.descend(child, rest, false, false);
+                self.descend(child, rest, depth + 1);
             }
         }
     }
