@@ -15,6 +15,7 @@ use crate::link::Link;
 use crate::message::Message;
 use crate::router::SharedGroup;
 use crate::session::SessionRef;
+use crate::time::Mono;
 
 /// The group of a shared subscription.
 pub(crate) type Group = Arc<SharedGroup<SessionRef>>;
@@ -97,6 +98,8 @@ pub(crate) struct Mailbox {
     /// Of the entries in `acknowledged` that are not replayed; those that are share their bytes with the retained store.
     acknowledged_live: Fill,
     replayed: usize,
+    /// Nothing in `acknowledged` expires before; `None`: nothing expires.
+    expires_first: Option<Mono>,
 }
 
 impl Mailbox {
@@ -156,6 +159,19 @@ impl Mailbox {
         }
     }
 
+    /// Where `entry` finds no room, removes what has expired by the time it was accepted. Returns how many.
+    pub(crate) fn make_room(&mut self, entry: &Entry, limits: &Limits) -> usize {
+        let now = entry.message.accepted;
+        let bytes_max = if self.link.is_some() { limits.outbox_bytes_max } else { limits.queued_bytes_max };
+        let some_expired = self.expires_first.is_some_and(|at| at <= now);
+        if !some_expired || self.fits(entry.qos, entry.message.bytes, bytes_max, limits) {
+            return 0;
+        }
+        let removed = self.remove(|entry| !entry.message.is_expired(now)).len();
+        self.expires_first = self.acknowledged.iter().filter_map(|(_, entry)| entry.message.expires).min();
+        removed
+    }
+
     /// Appends a live message, within the bounds.
     pub(crate) fn push(&mut self, entry: Entry, limits: &Limits) -> Pushed {
         let qos = entry.qos;
@@ -210,6 +226,7 @@ impl Mailbox {
                     self.acknowledged_live.messages += 1;
                     self.acknowledged_live.bytes += bytes;
                 }
+                self.expires_first = self.expires_first.into_iter().chain(entry.message.expires).min();
                 self.acknowledged.push_back(numbered);
             }
         }

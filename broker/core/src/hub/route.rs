@@ -262,7 +262,13 @@ fn check_response_topic(policy: &Policy, author: &Author, draft: &Draft) -> Resu
 /// Puts an entry into a session's mailbox. False: the session will never take it.
 fn push(session: &SessionCell, entry: Entry, limits: &Limits, counters: &Shard) -> bool {
     // The guard is gone before anybody is woken.
-    let pushed = session.mailbox.lock().push(entry, limits);
+    let pushed = {
+        let mut mailbox = session.mailbox.lock();
+        for _ in 0..mailbox.make_room(&entry, limits) {
+            count(&counters.dropped_expired);
+        }
+        mailbox.push(entry, limits)
+    };
     match pushed {
         Pushed::Queued(None) => {}
         Pushed::Queued(Some(link)) => link.mail(),
