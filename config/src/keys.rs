@@ -238,7 +238,7 @@ pub const KEYS: &[Key] = &[
         Kind::Names,
         "[]",
         Reload,
-        "Names whose bearers are operators: the role that may read the $SYS tree, where the policy grants it. Everybody else is a device.",
+        "Names whose bearers have the role operator, to which a policy grants rights with `role operator`. Everybody else is a device.",
     ),
     key(
         Identity,

@@ -33,7 +33,11 @@ fn every_table_of_keys_stands_in_the_page_as_the_code_has_it() {
     let page = page();
     for section in Section::ALL {
         let expected = table(section);
-        assert!(page.contains(&expected), "broker/docs/configuration.md: {} should be\n\n{expected}", section.header());
+        assert!(
+            page.contains(&expected),
+            "broker/docs/configuration.md: {} should be\n\n{expected}",
+            section.header()
+        );
         assert!(page.contains(&format!("## `{}`", section.header())), "no heading for {}", section.header());
     }
 }

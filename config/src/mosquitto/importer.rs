@@ -184,8 +184,6 @@ impl Importer<'_> {
             );
         }
         remarks.push("names must be A-Z a-z 0-9 . _ : - @ and begin with a letter or a digit: a certificate with another common name, or with two, is refused".to_owned());
-        remarks
-            .push("$SYS topics are for operators: name them in [identity] operators of our TOML".to_owned());
         remarks.push("an acl_file with %c needs client-id = \"identity\" or \"identity-prefix\" in our TOML, since any client may otherwise choose any client id".to_owned());
 
         remarks.push(
