@@ -1,0 +1,6 @@
+//! A stream of bytes taken for MQTT 5.0.
+#![no_main]
+
+use signet_wire::Version;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| signet_fuzz::stream(data, Version::V5));

@@ -1,0 +1,152 @@
+//! What must hold for any bytes, whoever sends them.
+
+use bytes::{Bytes, BytesMut};
+use signet_wire::{
+    EncodeError, Frame, Packet, PacketType, Version, decode_connect, decode_from_client, decode_from_server,
+    encode, encoded_len, frame,
+};
+
+/// The packet size limit of the targets, in bytes; small enough that inputs reach it.
+const PACKET_BYTES_MAX: u32 = 2048;
+
+/// Takes `data` for a stream of one connection: splits it into frames and decodes each as either side would.
+///
+/// # Panics
+/// When something does not hold that must hold.
+pub fn stream(data: &[u8], version: Version) {
+    let frames = frames_at_once(data);
+    assert_eq!(frames, frames_in_pieces(data), "the frames depend on how the bytes arrive");
+    for frame in frames {
+        packet(frame, version);
+    }
+}
+
+/// Frames are exactly the bytes of the stream, in order, each within the limit.
+fn frames_at_once(data: &[u8]) -> Vec<Frame> {
+    let mut buf = BytesMut::from(data);
+    let mut frames = Vec::new();
+    let mut at = 0;
+    while let Ok(Some(frame)) = frame(&mut buf, PACKET_BYTES_MAX) {
+        let end = at + frame.wire_len();
+        assert!(frame.wire_len() <= PACKET_BYTES_MAX as usize);
+        assert_eq!(data[at], frame.first_byte());
+        assert_eq!(&data[end - frame.body().len()..end], frame.body());
+        at = end;
+        frames.push(frame);
+    }
+    assert_eq!(buf, &data[at..], "the rest is untouched");
+    frames
+}
+
+/// The same bytes in pieces of one to seven.
+fn frames_in_pieces(data: &[u8]) -> Vec<Frame> {
+    let mut buf = BytesMut::new();
+    let mut frames = Vec::new();
+    for piece in data.chunks(1 + data.len() % 7) {
+        buf.extend_from_slice(piece);
+        loop {
+            match frame(&mut buf, PACKET_BYTES_MAX) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => return frames,
+            }
+        }
+    }
+    frames
+}
+
+fn packet(frame: Frame, version: Version) {
+    let packet_type = frame.packet_type();
+    if packet_type == Some(PacketType::Connect) {
+        if let Ok(connect) = decode_connect(frame.clone()) {
+            let version = connect.version;
+            let packet = Packet::Connect(Box::new(connect));
+            round_trip(&packet, version, |frame| {
+                decode_connect(frame).map(|connect| Packet::Connect(Box::new(connect))).ok()
+            });
+        }
+        assert!(decode_from_client(frame.clone(), version).is_err(), "a second CONNECT");
+    }
+    let from_client = decode_from_client(frame.clone(), version);
+    if let Ok(packet) = &from_client {
+        assert_eq!(Some(packet.packet_type()), packet_type);
+        round_trip(packet, version, |frame| decode_from_client(frame, version).ok());
+    }
+    if let Ok(packet) = decode_from_server(frame, version) {
+        assert_eq!(Some(packet.packet_type()), packet_type);
+        round_trip(&packet, version, |frame| decode_from_server(frame, version).ok());
+    }
+}
+
+/// What was accepted can be written, has the length that was foretold, and is read as the same packet.
+fn round_trip(packet: &Packet, version: Version, decode: impl Fn(Frame) -> Option<Packet>) {
+    let mut out = BytesMut::new();
+    match encode(packet, version, &mut out) {
+        Ok(()) => {}
+        Err(error) => {
+            assert!(has_filter_that_is_none(packet), "{error}: {packet:?}");
+            assert_eq!(error, EncodeError::Contradiction("a filter that is none"));
+            assert!(out.is_empty());
+            return;
+        }
+    }
+    assert_eq!(out.len(), encoded_len(packet, version));
+    let frame = frame(&mut out, u32::MAX).expect("our own frame").expect("our own frame is whole");
+    assert!(out.is_empty());
+    assert_eq!(decode(frame).as_ref(), Some(packet));
+}
+
+/// The text of an impossible filter is not kept.
+fn has_filter_that_is_none(packet: &Packet) -> bool {
+    match packet {
+        Packet::Subscribe(subscribe) => subscribe.filters.iter().any(|requested| requested.filter.is_err()),
+        Packet::Unsubscribe(unsubscribe) => unsubscribe.filters.iter().any(Result::is_err),
+        _ => false,
+    }
+}
+
+/// Takes `data` for a filter and, behind the first line break, a topic.
+///
+/// # Panics
+/// When something does not hold that must hold.
+pub fn filter_and_topic(data: &[u8]) {
+    use signet_wire::{SubscriptionFilter, Text, TopicFilter, TopicName};
+
+    let mut parts = data.splitn(2, |&byte| byte == b'\n');
+    let mut part = || Bytes::copy_from_slice(parts.next().unwrap_or_default());
+    let (filter, topic) = (part(), part());
+    if let Ok(text) = Text::try_from(filter)
+        && let Ok(filter) = SubscriptionFilter::parse(text.clone())
+    {
+        assert_eq!(filter.to_string(), text.as_str());
+        assert_eq!(filter.group().is_some(), text.starts_with("$share/"));
+        let plain = filter.filter();
+        assert!(plain.has_wildcard() || TopicName::try_from(plain.as_text().clone()).is_ok());
+        if let Ok(topic) = TopicName::try_from(topic) {
+            assert_eq!(plain.matches(&topic), matches_by_the_book(plain, &topic), "{plain} {topic}");
+        }
+        // A filter is matched by the topic that it spells, unless a wildcard meets the dollar.
+        if !plain.has_wildcard() {
+            let same = TopicName::try_from(plain.as_text().clone()).expect("no wildcard");
+            assert!(TopicFilter::try_from(plain.as_text().clone()).expect("a filter").matches(&same));
+        }
+    }
+}
+
+/// MQTT5 §4.7 by recursion over the levels.
+fn matches_by_the_book(filter: &str, topic: &str) -> bool {
+    fn levels(filter: &[&str], topic: &[&str]) -> bool {
+        match (filter, topic) {
+            (["#"], _) | ([], []) => true,
+            (["+", filter @ ..], [_, topic @ ..]) => levels(filter, topic),
+            ([wanted, filter @ ..], [level, topic @ ..]) => wanted == level && levels(filter, topic),
+            _ => false,
+        }
+    }
+    let hidden = topic.starts_with('$') && (filter.starts_with('#') || filter.starts_with('+'));
+    let split = |name: &str| -> Vec<String> { name.split('/').map(str::to_owned).collect() };
+    let (filter, topic) = (split(filter), split(topic));
+    let filter: Vec<&str> = filter.iter().map(String::as_str).collect();
+    let topic: Vec<&str> = topic.iter().map(String::as_str).collect();
+    !hidden && levels(&filter, &topic)
+}
