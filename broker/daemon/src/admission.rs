@@ -102,7 +102,8 @@ impl Drop for AddressSlot {
         let mut table = self.admission.table.lock();
         let table = &mut *table;
         // An entry with connections is never forgotten, so a slot always finds the entry that counted it.
-        let source = self.source.and_then(|address| table.sources.get_mut(&address)).unwrap_or(&mut table.overflow);
+        let source =
+            self.source.and_then(|address| table.sources.get_mut(&address)).unwrap_or(&mut table.overflow);
         source.connections = source.connections.saturating_sub(1);
     }
 }

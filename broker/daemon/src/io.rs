@@ -47,7 +47,11 @@ fn not_attached() -> io::Error {
 }
 
 impl AsyncRead for PeerIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.replay.is_empty() {
             let count = self.replay.len().min(buf.remaining());
             buf.put_slice(&self.replay[..count]);

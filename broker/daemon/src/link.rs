@@ -37,7 +37,13 @@ const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES_MAX: usize = 16 * 1024;
 
 /// Runs one authenticated connection to its end.
-pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, peer: Peer, registration: Registration, ends: Mono) {
+pub(crate) async fn run(
+    broker: Arc<Broker>,
+    stream: TlsStream<PeerIo>,
+    peer: Peer,
+    registration: Registration,
+    ends: Mono,
+) {
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let now = broker.clock.now();
     let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
@@ -99,7 +105,10 @@ impl Link {
                     self.connection.handle(Input::PeerClosed, now, &mut self.actions);
                 }));
                 if detached.is_err() {
-                    tracing::error!(id = self.registration.handle().id, "the session could not be released after a panic");
+                    tracing::error!(
+                        id = self.registration.handle().id,
+                        "the session could not be released after a panic"
+                    );
                 }
                 Poll::Ready(())
             }
@@ -209,7 +218,8 @@ impl Link {
                 }
                 Action::Close(reason) => {
                     self.broker.closed(self.registration.handle(), &self.connection, &reason);
-                    self.phase = Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
+                    self.phase =
+                        Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
                 }
             }
         }

@@ -132,7 +132,8 @@ pub(crate) async fn accept(
             Ok((socket, address)) => admit(&broker, &listening, socket, address, &traffic),
             Err(error) => {
                 // The peer's haste is none of our trouble; a lack of descriptors is, and trying at once would only spin.
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+                {
                     broker.metrics.not_admitted.with_label_values(&["accept_failed"]).inc();
                     broker.complain(listening.index, "accept_failed", || {
                         format!("a connection could not be accepted: {error}; is LimitNOFILE high enough?")
@@ -199,7 +200,13 @@ struct Arriving {
 }
 
 impl Arriving {
-    async fn shake_hands(mut self, socket: TcpStream, ticket: Ticket, places: Places, traffic: tokio::runtime::Handle) {
+    async fn shake_hands(
+        mut self,
+        socket: TcpStream,
+        ticket: Ticket,
+        places: Places,
+        traffic: tokio::runtime::Handle,
+    ) {
         let within = self.listening.settings.load().handshake_timeout;
         let outcome = tokio::select! {
             biased;
@@ -223,7 +230,8 @@ impl Arriving {
         let first = self.read_hello(&mut socket).await?;
         let tls = self.listening.tls.load_full();
         let config = tls.server_config(self.tap.hello());
-        let record = config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);
+        let record =
+            config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);
         self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
         self.flight_sent = true;
         let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
@@ -298,7 +306,8 @@ impl Arriving {
             },
             ..ListenerRules::default()
         };
-        let registration = broker.directory.register(self.listening.index, self.address, principal.clone(), judged);
+        let registration =
+            broker.directory.register(self.listening.index, self.address, principal.clone(), judged);
         // A reload may have judged the live connections between our judgement and the registration.
         rejudge(&broker, registration.handle());
         let socket = match stream.get_mut().0.detach() {
@@ -418,8 +427,7 @@ impl Failed {
 fn principal(broker: &Broker, identified: &Identified) -> Principal {
     let config = broker.config.load();
     let name: ThingName = identified.name.clone();
-    let groups: Vec<GroupName> =
-        config.identity.groups_of(&name).cloned().collect();
+    let groups: Vec<GroupName> = config.identity.groups_of(&name).cloned().collect();
     if config.identity.operators.contains(&name) {
         Principal::operator(name, identified.certificate, groups)
     } else {

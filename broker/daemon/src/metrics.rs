@@ -1,7 +1,8 @@
 //! What `/metrics` shows. Labels are bounded: a listener, a reason out of a closed set, never a device.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use signet_core::Counts;
 
@@ -50,7 +51,8 @@ impl Metrics {
     /// Registers everything.
     pub fn new(version: &str) -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("signet".to_owned()), None)?;
-        let build = IntGaugeVec::new(Opts::new("build_info", "The version that runs; always 1."), &["version"])?;
+        let build =
+            IntGaugeVec::new(Opts::new("build_info", "The version that runs; always 1."), &["version"])?;
         build.with_label_values(&[version]).set(1);
         registry.register(Box::new(build))?;
         let counters = |name: &str, help: &str, label: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
@@ -58,10 +60,16 @@ impl Metrics {
             registry.register(Box::new(made.clone()))?;
             Ok(made)
         };
-        let handshakes = counters("tls_handshakes_total", "TLS handshakes that ended well.", &["version", "kind"])?;
+        let handshakes =
+            counters("tls_handshakes_total", "TLS handshakes that ended well.", &["version", "kind"])?;
         let tls_failures = counters("tls_failures_total", "TLS handshakes that failed.", &["cause"])?;
-        let not_admitted = counters("not_admitted_total", "Connections turned away before TLS.", &["reason"])?;
-        let closed = counters("connections_closed_total", "Connections that ended after their handshake.", &["reason"])?;
+        let not_admitted =
+            counters("not_admitted_total", "Connections turned away before TLS.", &["reason"])?;
+        let closed = counters(
+            "connections_closed_total",
+            "Connections that ended after their handshake.",
+            &["reason"],
+        )?;
         let reloads = counters("reloads_total", "Reloads of configuration, trust and policy.", &["outcome"])?;
         let events = counters("events_total", "What the core counts; names as in the manual.", &["event"])?;
         let levels = |name: &str, help: &str, label: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
@@ -71,8 +79,10 @@ impl Metrics {
         };
         let gauges = levels("level", "What there is now.", &["of"])?;
         let connections = levels("connections", "Connections open now.", &["listener"])?;
-        let panics = IntCounter::new("panics_total", "Panics in the work of one connection; each is a defect.")?;
-        let log_suppressed = IntCounter::new("log_suppressed_total", "Log records left out by a rate limit.")?;
+        let panics =
+            IntCounter::new("panics_total", "Panics in the work of one connection; each is a defect.")?;
+        let log_suppressed =
+            IntCounter::new("log_suppressed_total", "Log records left out by a rate limit.")?;
         let uptime = IntGauge::new("uptime_seconds", "Since the start.")?;
         let buckets = prometheus::exponential_buckets(0.000_5, 2.0, 16)?;
         let handshake_seconds = Histogram::with_opts(

@@ -161,7 +161,9 @@ impl Broker {
                 Event::Denied { access, cause } => tracing::warn!(
                     id = handle.id, %name, client_id, %access, cause = cause.metric_label(), suppressed, "access denied"
                 ),
-                other => tracing::warn!(id = handle.id, %name, client_id, event = ?other, suppressed, "limit reached"),
+                other => {
+                    tracing::warn!(id = handle.id, %name, client_id, event = ?other, suppressed, "limit reached")
+                }
             },
         }
     }
@@ -188,7 +190,13 @@ impl Broker {
                 .map(|listening| ListenerStatus {
                     address: listening.address.to_string(),
                     connections: listening.connections() as u64,
-                    revoked_certificates: listening.tls.load().trust().crls().map(|crl| crl.entries as u64).sum(),
+                    revoked_certificates: listening
+                        .tls
+                        .load()
+                        .trust()
+                        .crls()
+                        .map(|crl| crl.entries as u64)
+                        .sum(),
                 })
                 .collect(),
             connections: self.hub.connected_count() as u64,
@@ -234,9 +242,12 @@ impl Broker {
 
     /// Closes the connections of `name`; how many.
     pub fn kick(&self, name: &str, client_id: Option<&str>) -> Result<u64, String> {
-        let name = ThingName::try_from(name).map_err(|error| format!("{name:?} cannot be a name: {error}"))?;
+        let name =
+            ThingName::try_from(name).map_err(|error| format!("{name:?} cannot be a name: {error}"))?;
         let client_id = client_id
-            .map(|id| ClientId::try_from(id).map_err(|error| format!("{id:?} cannot be a client id: {error}")))
+            .map(|id| {
+                ClientId::try_from(id).map_err(|error| format!("{id:?} cannot be a client id: {error}"))
+            })
             .transpose()?;
         let mut closed = 0;
         for role in signet_identity::Role::ALL {
@@ -244,7 +255,9 @@ impl Broker {
             closed += self.hub.kick(&key, client_id.as_ref(), CloseReason::Administrative) as u64;
         }
         if closed == 0 {
-            return Err(format!("no connection of {name} is open; `signet sessions list` shows who is connected"));
+            return Err(format!(
+                "no connection of {name} is open; `signet sessions list` shows who is connected"
+            ));
         }
         let client_id = client_id.as_deref();
         tracing::info!(%name, client_id, closed, "an operator closed connections");

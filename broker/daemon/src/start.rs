@@ -128,7 +128,8 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     let metrics = config.admin.metrics_address.map(bind).transpose()?;
     let runtimes = Runtimes::new(&config, admin_socket.take())?;
     let broker = Arc::new(
-        Broker::new(source, config, built, listeners).map_err(|error| StartError::Threads(error.to_string()))?,
+        Broker::new(source, config, built, listeners)
+            .map_err(|error| StartError::Threads(error.to_string()))?,
     );
     let runtimes = runtimes.serve(&broker, sockets, metrics)?;
     broker.set_ready(true);
@@ -172,7 +173,8 @@ impl Runtimes {
         let threads = |error: std::io::Error| StartError::Threads(error.to_string());
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let traffic_threads = config.system.traffic_threads.map_or(cores, |n| usize::from(n.get()));
-        let handshake_threads = config.system.handshake_threads.map_or(cores.div_ceil(2), |n| usize::from(n.get()));
+        let handshake_threads =
+            config.system.handshake_threads.map_or(cores.div_ceil(2), |n| usize::from(n.get()));
         let traffic = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(traffic_threads)
             .thread_name("signet-traffic")
@@ -219,6 +221,7 @@ impl Runtimes {
             self.admin.spawn(async move { axum::serve(socket, routes).await });
         }
         if let Some(socket) = self.admin_socket.as_mut().and_then(AdminSocket::take_listener) {
+            let socket = tokio::net::UnixListener::from_std(socket).map_err(threads)?;
             let routes = admin_routes(Arc::clone(broker));
             self.admin.spawn(async move { axum::serve(socket, routes).await });
         }
@@ -260,11 +263,13 @@ fn lower_priority() {
 pub(crate) fn wait_for_stop(broker: &Arc<Broker>, runtimes: &Runtimes) {
     use tokio::signal::unix::{SignalKind, signal};
     runtimes.admin.block_on(async {
-        let signals = (|| Ok::<_, std::io::Error>([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))();
+        let signals = (|| {
+            Ok::<_, std::io::Error>([
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::hangup())?,
+            ])
+        })();
         let [mut interrupt, mut terminate, mut hangup] = match signals {
             Ok(signals) => signals,
             Err(error) => {
@@ -294,7 +299,9 @@ pub(crate) fn admission_limits(config: &Checked) -> AdmissionLimits {
     AdmissionLimits {
         half_open_max: limits.handshakes_in_flight_max.get() as usize,
         connections_per_address_max: limits.connections_per_address_max.map(|n| n.get() as usize),
-        connects_per_address_per_second: limits.handshakes_per_address_per_second.map_or(0, std::num::NonZero::get),
+        connects_per_address_per_second: limits
+            .handshakes_per_address_per_second
+            .map_or(0, std::num::NonZero::get),
     }
 }
 

@@ -130,11 +130,16 @@ fn tls(
     previous: Option<&TlsListener>,
 ) -> Result<(TlsListener, Vec<String>), Vec<String>> {
     let sentences = |errors: Vec<SourceError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let sources =
-        ListenerSources::read(&listener.certificate, &listener.private_key, &listener.client_ca, &listener.crl)
-            .map_err(sentences)?;
+    let sources = ListenerSources::read(
+        &listener.certificate,
+        &listener.private_key,
+        &listener.client_ca,
+        &listener.crl,
+    )
+    .map_err(sentences)?;
     let (built, warnings) =
-        TlsListener::build(&sources, &tls_options(listener), previous, clock::unix_time()).map_err(sentences)?;
+        TlsListener::build(&sources, &tls_options(listener), previous, clock::unix_time())
+            .map_err(sentences)?;
     Ok((built, warnings.iter().map(ToString::to_string).collect()))
 }
 

@@ -41,7 +41,10 @@ async fn reload(State(broker): State<Arc<Broker>>) -> Result<Json<Reloaded>, Res
     match outcome {
         Ok(Ok(reloaded)) => Ok(Json(reloaded)),
         Ok(Err(refused)) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, refused.problems())),
-        Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, vec![format!("the reload did not finish: {error}")])),
+        Err(error) => Err(refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            vec![format!("the reload did not finish: {error}")],
+        )),
     }
 }
 
@@ -67,8 +70,11 @@ async fn failures(State(broker): State<Arc<Broker>>) -> Json<FailureReport> {
 
 async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
     match broker.metrics_text() {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be written: {error}\n")).into_response(),
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be written: {error}\n"))
+            .into_response(),
     }
 }
 

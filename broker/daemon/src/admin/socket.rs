@@ -1,9 +1,8 @@
 //! The admin socket: HTTP over a Unix socket that only the broker's own user may open.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-
-use tokio::net::UnixListener;
 
 /// Why the admin socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -64,12 +63,13 @@ impl AdminSocket {
         std::fs::set_permissions(private, std::fs::Permissions::from_mode(0o700))?;
         let inside = private.join("s");
         let listener = UnixListener::bind(&inside)?;
+        listener.set_nonblocking(true)?;
         std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0o600))?;
         std::fs::rename(&inside, path)?;
         Ok(listener)
     }
 
-    /// The listener, once.
+    /// The listener, once; for a runtime to adopt.
     pub fn take_listener(&mut self) -> Option<UnixListener> {
         self.listener.take()
     }

@@ -119,7 +119,13 @@ impl RuleReport {
     }
 }
 
-fn why(asker: &Asker, access: AccessArg, topic: &str, args: &PolicyArgs, json: bool) -> Result<Outcome, Failure> {
+fn why(
+    asker: &Asker,
+    access: AccessArg,
+    topic: &str,
+    args: &PolicyArgs,
+    json: bool,
+) -> Result<Outcome, Failure> {
     let access = match access {
         AccessArg::Read => Access::Read,
         AccessArg::Write => Access::Write,
@@ -127,9 +133,10 @@ fn why(asker: &Asker, access: AccessArg, topic: &str, args: &PolicyArgs, json: b
     };
     let (policy, principal) = match (&args.config, &args.file) {
         (Some(path), _) => {
-            let config =
-                signet_config::load(path).map_err(|problems| Failure::found(signet_config::render(&problems)))?;
-            let (policy, _) = state::policy(&config).map_err(|problems| Failure::found(problems.join("\n")))?;
+            let config = signet_config::load(path)
+                .map_err(|problems| Failure::found(signet_config::render(&problems)))?;
+            let (policy, _) =
+                state::policy(&config).map_err(|problems| Failure::found(problems.join("\n")))?;
             let groups = config.identity.groups_of(&asker.name).cloned().collect();
             let operator = config.identity.operators.contains(&asker.name);
             (policy, asker.principal(operator, groups))

@@ -155,6 +155,7 @@ pub enum AclCommand {
         access: AccessArg,
         /// The topic; for `subscribe` a topic filter.
         topic: String,
+        /// Which policy.
         #[command(flatten)]
         policy: PolicyArgs,
         /// The role that the name has.
@@ -256,6 +257,7 @@ pub enum SessionsCommand {
         /// Only this client id.
         #[arg(long, value_name = "ID")]
         client_id: Option<String>,
+        /// Which broker.
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -269,6 +271,7 @@ pub enum TlsCommand {
         /// Each failure by itself, oldest first.
         #[arg(long)]
         each: bool,
+        /// Which broker.
         #[command(flatten)]
         admin: AdminArgs,
     },

@@ -79,7 +79,8 @@ struct ImportedOption {
 
 /// How each option of a mosquitto.conf is understood, and the same as TOML.
 pub fn import_mosquitto(file: &Path, output: Option<&Path>, json: bool) -> Result<Outcome, Failure> {
-    let import = mosquitto::load(file, &working_directory()?).map_err(|problem| Failure::usage(problem.to_string()))?;
+    let import = mosquitto::load(file, &working_directory()?)
+        .map_err(|problem| Failure::usage(problem.to_string()))?;
     let report = ImportReport {
         options: import
             .lines
@@ -127,5 +128,6 @@ pub fn import_mosquitto(file: &Path, output: Option<&Path>, json: bool) -> Resul
 
 /// The folder that relative paths in a mosquitto.conf are relative to.
 pub(crate) fn working_directory() -> Result<PathBuf, Failure> {
-    std::env::current_dir().map_err(|error| Failure::usage(format!("the working directory is unknown: {error}")))
+    std::env::current_dir()
+        .map_err(|error| Failure::usage(format!("the working directory is unknown: {error}")))
 }

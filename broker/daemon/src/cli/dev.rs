@@ -44,7 +44,8 @@ struct DevFiles {
 
 impl DevFiles {
     fn write(pki: &DevPki, args: &DevArgs) -> Result<Self, Failure> {
-        let files = Self { config: pki.directory().join("signet.toml"), policy: pki.directory().join("acl.conf") };
+        let files =
+            Self { config: pki.directory().join("signet.toml"), policy: pki.directory().join("acl.conf") };
         let put = |path: &Path, text: &str| {
             std::fs::write(path, text)
                 .map_err(|error| Failure::usage(format!("{} cannot be written: {error}", path.display())))
@@ -73,7 +74,8 @@ fn configuration(args: &DevArgs) -> String {
          certificate = \"server-chain.crt\"\n\
          private-key = \"server.key\"\n\
          client-ca = [\"root-ca.crt\", \"issuing-ca.crt\"]\n\
-         crl = [\"issuing.crl\"]\n\n\
+         crl = [\"issuing.crl\"]\n\
+         max-connections = 1000\n\n\
          [acl]\n\
          file = \"acl.conf\"\n\n\
          [identity]\n\
@@ -91,7 +93,9 @@ fn configuration(args: &DevArgs) -> String {
 fn introduction(pki: &DevPki, files: &DevFiles, port: u16) -> String {
     let dir = pki.directory().display();
     let with = |who: &str| {
-        format!("-h localhost -p {port} --cafile {dir}/root-ca.crt --cert {dir}/{who}-chain.crt --key {dir}/{who}.key")
+        format!(
+            "-h localhost -p {port} --cafile {dir}/root-ca.crt --cert {dir}/{who}-chain.crt --key {dir}/{who}.key"
+        )
     };
     let mut text = String::new();
     let made = if pki.made { "made just now" } else { "as they were" };

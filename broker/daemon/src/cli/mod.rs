@@ -43,8 +43,8 @@ pub(crate) fn config_source(source: &Source) -> Result<ConfigSource, Failure> {
 }
 
 fn run_broker(args: &RunArgs) -> Result<Outcome, Failure> {
-    let server =
-        Server::start_from(config_source(&args.source)?).map_err(|error| Failure::found(error.to_string()))?;
+    let server = Server::start_from(config_source(&args.source)?)
+        .map_err(|error| Failure::found(error.to_string()))?;
     if let Some(path) = &args.ready_file {
         let lines: String = server.addresses().iter().map(|address| format!("{address}\n")).collect();
         // Beside and renamed, so that whoever waits for the file never reads half of it.

@@ -15,12 +15,13 @@ use crate::admin::client::{self, AdminError};
 
 fn socket(args: &AdminArgs) -> Result<PathBuf, Failure> {
     if let Some(path) = &args.config {
-        let config = signet_config::load(path).map_err(|problems| Failure::found(signet_config::render(&problems)))?;
+        let config =
+            signet_config::load(path).map_err(|problems| Failure::found(signet_config::render(&problems)))?;
         return Ok(config.admin.socket);
     }
-    args.socket
-        .clone()
-        .ok_or_else(|| Failure::usage("which broker? give --config FILE, --socket FILE, or set SIGNET_SOCKET"))
+    args.socket.clone().ok_or_else(|| {
+        Failure::usage("which broker? give --config FILE, --socket FILE, or set SIGNET_SOCKET")
+    })
 }
 
 fn call<Q: Serialize, A: DeserializeOwned>(
@@ -193,7 +194,12 @@ pub fn tls_failures(args: &AdminArgs, each: bool) -> Result<Outcome, Failure> {
             );
         }
     }
-    let _ = writeln!(text, "{} failures since the start; the last {} are kept", report.total, report.records.len());
+    let _ = writeln!(
+        text,
+        "{} failures since the start; the last {} are kept",
+        report.total,
+        report.records.len()
+    );
     say(&text);
     Ok(Outcome::Done)
 }
