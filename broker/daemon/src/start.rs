@@ -98,7 +98,19 @@ pub(crate) fn read(source: &ConfigSource) -> Result<Checked, Vec<Problem>> {
         ConfigSource::Mosquitto(path) => {
             let here = std::env::current_dir().unwrap_or_default();
             let import = signet_config::mosquitto::load(path, &here).map_err(|problem| vec![problem])?;
-            import.config
+            let doubts: Vec<Problem> = import
+                .warnings()
+                .map(|line| Problem {
+                    file: line.file.clone(),
+                    line: line.line,
+                    column: 0,
+                    message: format!("{} ({}): {}", line.option, line.verdict.as_str(), line.note),
+                    hint: None,
+                })
+                .collect();
+            let mut checked = import.config?;
+            checked.warnings.extend(doubts);
+            Ok(checked)
         }
         ConfigSource::Fixed(checked) => Ok((**checked).clone()),
     }
@@ -326,10 +338,6 @@ pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
         queued_messages_max: limits.queued_messages_max,
         queued_bytes_max: limits.queued_bytes_max,
         outbox_bytes_max: limits.outbox_bytes_max,
-        slow_consumer: match limits.slow_consumer {
-            signet_config::SlowConsumer::Close => signet_core::SlowConsumer::Close,
-            signet_config::SlowConsumer::DropNewest => signet_core::SlowConsumer::DropNewest,
-        },
         drain_bytes_max: limits.drain_bytes_max,
         retained_replay_max: limits.retained_replay_max,
         topic_alias_in_max: limits.topic_alias_in_max,
@@ -338,6 +346,10 @@ pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
         retained_bytes_max: limits.retained_bytes_max,
         retained_messages_per_principal_max: limits.retained_messages_per_principal_max,
         retained_bytes_per_principal_max: limits.retained_bytes_per_principal_max,
+        slow_consumer: match limits.slow_consumer {
+            signet_config::SlowConsumer::Close => signet_core::SlowConsumer::Close,
+            signet_config::SlowConsumer::DropNewest => signet_core::SlowConsumer::DropNewest,
+        },
         ..signet_core::Limits::default()
     }
 }

@@ -1,1 +1,13 @@
-//! Certificates good and bad through real handshakes in memory.
+//! Certificates good and bad through real handshakes in memory, on a clock that stands still.
+
+mod anchors_and_chains;
+mod cached;
+mod failures;
+mod hellos;
+mod keys;
+mod listeners;
+mod refusals;
+mod resumption;
+mod revocation;
+mod sources;
+mod support;
