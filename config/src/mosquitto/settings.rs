@@ -134,7 +134,7 @@ impl Importer<'_> {
             }
             _ => {
                 door.table.set("private-key", path, at);
-                changed(
+                mapped(
                     "private-key: a key that the group or others can read stops the start, so give it mode 0600 and the broker's user",
                 )
             }
@@ -267,7 +267,7 @@ impl Importer<'_> {
         };
         let level = order.get(rank.max(so_far)).copied().unwrap_or("info");
         self.log.set("level", Value::Text(level.to_owned()), at);
-        changed("log level: the most talkative of the named types and everything graver")
+        mapped("log level: the most talkative of the named types and everything graver")
     }
 
     fn limit(&mut self, what: Sets, value: &str, at: &At) -> Outcome {
