@@ -5,10 +5,10 @@ pub(crate) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     let length = value.len();
     if length < 128 {
-        out.push(u8::try_from(length).unwrap());
+        out.push(u8::try_from(length).expect("checked above"));
     } else {
         let bytes: Vec<u8> = length.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
-        out.push(0x80 | u8::try_from(bytes.len()).unwrap());
+        out.push(0x80 | u8::try_from(bytes.len()).expect("a length has eight bytes at most"));
         out.extend(bytes);
     }
     out.extend(value);
