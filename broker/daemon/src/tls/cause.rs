@@ -141,8 +141,11 @@ impl FailureCause {
                  handshake-timeout, use P-256 instead of RSA, and hand out short chains."
             }
             Self::RecordTooLarge => {
-                "A record was larger than its reader's buffer. Set max-fragment-size for this listener to the device's \
-                 buffer (512 or 1024 for small clients), or enlarge the device's TLS input buffer."
+                "A record was larger than its reader's buffer, or split where its reader cannot join: set \
+                 max-fragment-size for this listener to what the device takes (512 or 1024 for BearSSL; Mbed TLS 2 wants \
+                 our part of the handshake in one record, 2048), or enlarge the device's TLS input buffer. A client that \
+                 hung up without an alert may also have refused our certificate silently, as BearSSL and Node.js do: \
+                 look at its root, its clock and the name it connects to."
             }
             Self::NoCertificate => {
                 "The client sent no certificate. Configure its certificate and key; some clients send none when the \
@@ -202,7 +205,7 @@ impl FailureCause {
             }
             Self::PeerClosed => {
                 "The client went away in the middle without an alert: it lost power or the network, ran out of memory, or \
-                 refused us silently. Its own log knows more."
+                 refused us silently, for its root, its clock or the name it connects to. Its own log knows more."
             }
             Self::Network => "The network failed: see the reason.",
             Self::Internal => "The fault is the broker's: see the reason, and report it.",
