@@ -12,8 +12,9 @@ CODES = {
     "denied publish, 5.0": {"signet": 0x87, "mosquitto": 0x87},
 }
 
-# protocol_version (70). Debian's OpenSSL has no usable signature for TLS 1.1 and calls that internal_error (80).
-OLD_TLS_ALERTS = {"signet": {70}, "mosquitto": {70, 80}}
+# What a client that offers TLS 1.1 at most is told: protocol_version (70), or that nothing fits (40), since its hello
+# names no signatures. Debian's OpenSSL calls that internal_error (80).
+OLD_TLS_ALERTS = {"signet": {40, 70}, "mosquitto": {70, 80}}
 
 ABSENT = {
     "mosquitto": {

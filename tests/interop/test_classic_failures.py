@@ -56,10 +56,18 @@ def test_bearssl_without_a_clock_hangs_up_without_a_word(own_broker, connect):
 # 2. The device trusts the wrong root.
 
 
-@pytest.mark.parametrize("kind", ["mbedtls", "mosquitto-5", "paho-5", "mqttjs-5", "rumqttc-5", "awsiotsdk-5"])
+# The AWS SDK is not here: s2n keeps silent for up to 30 seconds, and the broker's deadline passes before that.
+@pytest.mark.parametrize("kind", ["mbedtls", "mosquitto-5", "paho-5", "rumqttc-5"])
 def test_a_device_with_the_wrong_root_rejects_our_certificate(kind, own_broker, connect, pki):
     record = record_of_a_refusal(own_broker, connect, kind, "wrong_root", ca=pki.foreign_root)
     assert "root" in record["hint"]
+
+
+@pytest.mark.parametrize("kind", ["bearssl", "mqttjs-5"])
+def test_a_client_that_hangs_up_without_an_alert_may_have_the_wrong_root(kind, own_broker, connect, pki):
+    record = record_of_a_refusal(own_broker, connect, kind, "record_too_large", ca=pki.foreign_root)
+    assert "root" in record["hint"]
+    assert "without an alert" in record["reason"]
 
 
 # 3. The broker does not know who signed the device's certificate.
@@ -91,10 +99,11 @@ def test_a_handshake_that_stalls(kind, budget, own_broker_with, connect):
 # 5. The record is too large for the device.
 
 
-def test_a_device_with_a_small_buffer_that_it_does_not_announce(own_broker, connect):
-    settings = {"buffer": 512, "announce": "no"}
-    record = record_of_a_refusal(own_broker, connect, "bearssl", "record_too_large", tls_settings=settings)
+def test_mbedtls_hangs_up_when_the_broker_splits_its_handshake(own_broker, connect):
+    settings = {"fragment": 1024}
+    record = record_of_a_refusal(own_broker, connect, "mbedtls", "record_too_large", tls_settings=settings)
     assert "max-fragment-size" in record["hint"]
+    assert "1024 bytes" in record["reason"]
 
 
 # What the operator sees.

@@ -28,6 +28,8 @@ class Profile:
     handshake_seconds: int | None = None
     require_eku: bool = True
     crl: bool = True
+    # The server sends its own certificate without the issuing CA's.
+    server_leaf_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Broker:
     def anchors(self):
         return [{"root": self.pki.root, "issuing": self.pki.issuing}[name] for name in self.profile.anchors]
 
+    def server_certificate(self):
+        return self.pki.leaf("server") if self.profile.server_leaf_only else self.pki.chain("server")
+
     def mark(self):
         """The position in the log from which a test looks for what it provokes."""
         return self.log.mark()
@@ -80,7 +85,7 @@ class Mosquitto(Broker):
         lines = [
             f"listener {self.port} 127.0.0.1",
             f"cafile {self.pki.bundle(*self.anchors())}",
-            f"certfile {self.pki.chain('server')}",
+            f"certfile {self.server_certificate()}",
             f"keyfile {self.pki.key('server')}",
             "require_certificate true",
             "use_identity_as_username true",
@@ -125,10 +130,11 @@ class Signet(Broker):
         anchors = ", ".join(f'"{path}"' for path in self.anchors())
         listener = [
             'address = "127.0.0.1:0"',
-            f'certificate = "{self.pki.chain("server")}"',
+            f'certificate = "{self.server_certificate()}"',
             f'private-key = "{self.pki.key("server")}"',
             f"client-ca = [{anchors}]",
             f"require-client-auth-eku = {str(profile.require_eku).lower()}",
+            "max-connections = 200",
         ]
         if profile.crl:
             listener.append(f'crl = ["{self.pki.crl}"]')
@@ -145,12 +151,13 @@ class Signet(Broker):
             f'[admin]\nsocket = "{self.directory / "signet.sock"}"\n\n'
             '[log]\nformat = "json"\nlevel = "debug"\n'
         )
-        ready = self.directory / "ready"
-        argv = [self.binary, "run", "--config", self.config, "--ready-file", ready]
+        argv = [self.binary, "run", "--config", self.config]
         self.process = programs.start(argv, stderr=subprocess.PIPE)
         self.log = Lines(self.process.stderr)
-        self.log.wait_for(lambda line: True if ready.exists() else None, what="Signet's start")
-        self.port = int(ready.read_text().split()[0].rsplit(":", 1)[1])
+        listening = self._record(
+            0, "Signet's start", lambda record: record.get("message", "").startswith("listening")
+        )
+        self.port = int(listening["address"].rsplit(":", 1)[1])
         return self
 
     def _record(self, since, what, matching):
@@ -177,7 +184,7 @@ class Signet(Broker):
         """The record of the handshake that failed for `cause`, as `signet tls failures` shows it."""
 
         def matching(record):
-            return record.get("message", "").startswith("TLS handshake failed") and record["cause"] == cause
+            return record.get("message") == "tls handshake failed" and record["cause"] == cause
 
         return self._record(0, f"a failure record: {cause}", matching)
 
