@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = &[
         "private-key",
         Kind::File,
         Reload,
-        "PEM file with the private key of the leaf, mode 0600: one that the group or others can read is refused.",
+        "PEM file with the private key of the leaf, mode 0600 or 0640: one that everybody can read, or its group can change, is refused.",
     ),
     required(
         Listener,

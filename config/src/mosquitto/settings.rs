@@ -135,7 +135,7 @@ impl Importer<'_> {
             _ => {
                 door.table.set("private-key", path, at);
                 mapped(
-                    "private-key: a key that the group or others can read stops the start, so give it mode 0600 and the broker's user",
+                    "private-key: a key that everybody can read, or its group can change, stops the start: give it mode 0600 or 0640",
                 )
             }
         }

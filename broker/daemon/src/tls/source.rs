@@ -46,16 +46,17 @@ impl Source {
         Ok(Self::new(file, bytes))
     }
 
-    /// Reads a private key file, which nobody but its owner may be able to read.
+    /// Reads a private key file. Its owner may read and write it and its group may read it (0640 is how Debian
+    /// hands a key to a service); everybody else may do nothing.
     ///
     /// # Errors
-    /// As [`Self::read`], and when the file's mode lets the group or others at it.
+    /// As [`Self::read`], and when the file's mode lets the group change it or others at it.
     pub fn read_private(path: &Path) -> Result<Self, SourceError> {
         let source = Self::read(path)?;
         let fail = |problem| SourceError { file: source.file.clone(), problem };
         let metadata = std::fs::metadata(path).map_err(|e| fail(SourceProblem::unreadable(&e)))?;
         let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 == 0 { Ok(source) } else { Err(fail(SourceProblem::KeyReadable { mode })) }
+        if mode & 0o037 == 0 { Ok(source) } else { Err(fail(SourceProblem::KeyReadable { mode })) }
     }
 
     pub(super) fn error(&self, problem: SourceProblem) -> SourceError {
@@ -250,7 +251,7 @@ pub enum SourceProblem {
         in_force: String,
     },
     /// A private key that others can read.
-    #[error("is a private key that others can read (mode {mode:04o}): chmod 600 it")]
+    #[error("is a private key that others can read or its group can change (mode {mode:04o}): chmod 600 it, or 640")]
     KeyReadable {
         /// The permission bits.
         mode: u32,
