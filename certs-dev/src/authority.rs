@@ -4,7 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
     CrlIssuingDistributionPoint, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519,
-    PKCS_RSA_SHA256, RevokedCertParams, RsaKeySize, SanType, SerialNumber, SigningKey,
+    PKCS_RSA_SHA256, RevokedCertParams, RsaKeySize, SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 
 use crate::Error;
@@ -83,6 +83,18 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer)?.der().to_vec();
         let intermediates = self.chain.clone();
         Ok(Leaf { certificate, serial, key: key.serialize_der(), intermediates })
+    }
+
+    /// Issues a leaf for a public key whose private key is elsewhere, or nowhere; [`Leaf::key`] is empty.
+    ///
+    /// # Errors
+    /// When `spki` is not the DER of a SubjectPublicKeyInfo of a known algorithm.
+    pub fn issue_for_public_key(&self, profile: &LeafProfile, spki: &[u8]) -> Result<Leaf, Error> {
+        let public_key = SubjectPublicKeyInfo::from_der(spki)?;
+        let serial = profile.serial.clone().map_or_else(Serial::random, Ok)?;
+        let params = leaf_params(profile, &serial)?;
+        let certificate = params.signed_by(&public_key, &self.issuer)?.der().to_vec();
+        Ok(Leaf { certificate, serial, key: Vec::new(), intermediates: self.chain.clone() })
     }
 
     /// Issues a leaf that carries one more extension than a profile can say.
@@ -175,6 +187,21 @@ impl Authority {
 }
 
 impl Leaf {
+    /// Lets the leaf sign certificates as if it were an authority, which everybody must refuse.
+    ///
+    /// # Errors
+    /// When the leaf was issued for a key that is elsewhere.
+    pub fn misused_as_authority(&self) -> Result<Authority, Error> {
+        let key = KeyPair::try_from(self.key.as_slice())?;
+        let issuer = Issuer::from_ca_cert_der(&self.certificate.as_slice().into(), key)?;
+        Ok(Authority {
+            certificate: self.certificate.clone(),
+            serial: self.serial.clone(),
+            issuer,
+            chain: self.chain(),
+        })
+    }
+
     /// The leaf certificate, DER.
     #[must_use]
     pub fn certificate(&self) -> &[u8] {

@@ -251,41 +251,44 @@ fn is_grease(value: u16) -> bool {
 }
 
 struct Fingerprint {
-    parts: Vec<u8>,
+    version_and_suites: Vec<u8>,
+    groups: Vec<u8>,
+    signatures: Vec<u8>,
     kinds: Vec<u16>,
 }
 
 impl Fingerprint {
     fn new(version: u16, suites: &[u8]) -> Self {
-        let mut fingerprint = Self { parts: version.to_be_bytes().to_vec(), kinds: Vec::new() };
-        fingerprint.add_pairs(suites);
-        fingerprint
-    }
-
-    fn add_pairs(&mut self, pairs: &[u8]) {
-        let (pairs, _odd) = pairs.as_chunks::<2>();
-        let kept = pairs.iter().filter(|pair| !is_grease(u16::from_be_bytes(**pair)));
-        self.parts.extend(kept.flatten());
-        self.parts.push(0xff);
+        let version_and_suites = [&version.to_be_bytes()[..], &without_grease(suites)].concat();
+        Self { version_and_suites, groups: Vec::new(), signatures: Vec::new(), kinds: Vec::new() }
     }
 
     fn add(&mut self, kind: u16, value: &[u8]) {
-        // Browsers shuffle their extensions, and add padding and a resumed session's key as needed.
+        // Some programs shuffle their extensions, and add padding and a resumed session's key as needed.
         if !is_grease(kind) && !matches!(kind, 21 | 41) {
             self.kinds.push(kind);
         }
-        // supported_groups and signature_algorithms.
-        if matches!(kind, 10 | 13) {
-            self.add_pairs(value);
+        let list = value.get(2..).unwrap_or_default();
+        match kind {
+            10 => self.groups = without_grease(list),
+            13 => self.signatures = without_grease(list),
+            _ => {}
         }
     }
 
     fn finish(mut self) -> [u8; 8] {
         self.kinds.sort_unstable();
         let kinds: Vec<u8> = self.kinds.iter().flat_map(|kind| kind.to_be_bytes()).collect();
-        let hash = sha256(&[&self.parts, &kinds]);
-        *hash.first_chunk().unwrap_or(&[0; 8])
+        let parts = [&self.version_and_suites, &self.groups, &self.signatures, &kinds];
+        let hashes = parts.map(|part| sha256(&[part]));
+        *sha256(&[hashes.as_flattened()]).first_chunk().unwrap_or(&[0; 8])
     }
+}
+
+/// The values of a list of two-byte values that say something.
+fn without_grease(list: &[u8]) -> Vec<u8> {
+    let (values, _odd) = list.as_chunks::<2>();
+    values.iter().filter(|value| !is_grease(u16::from_be_bytes(**value))).flatten().copied().collect()
 }
 
 /// Takes from the front; `None` when there is not enough.

@@ -2,7 +2,9 @@
 
 use signet_certs_dev::{Authority, KeyKind, LeafProfile};
 
-use super::support::{BOTH, NOW, World, build, days, ders, handshake, judge, load, long, options, root, unix};
+use super::support::{
+    BOTH, NOW, World, build, days, ders, handshake, judge, load, long, options, root, unix,
+};
 use crate::tls::{SourceProblem, TrustOptions, TrustWarning, VerifyFailure};
 
 #[test]
@@ -12,7 +14,8 @@ fn leaf_only_is_admitted_when_the_issuing_authority_is_an_anchor() {
     let leaf_only = || ders(&device.chain()[..1]);
     let listener = build(&world.sources_with(&[]), &options());
     for version in BOTH {
-        handshake(&listener, &world.client_with(version, Some((leaf_only(), device.key()))).into()).succeeded();
+        handshake(&listener, &world.client_with(version, Some((leaf_only(), device.key()))).into())
+            .succeeded();
     }
     let failure = world.listener().judge(&leaf_only(), unix(NOW)).unwrap_err();
     assert_eq!(failure, VerifyFailure::UnknownIssuer { missing: "CN=Issuing".into() });
@@ -143,6 +146,7 @@ fn the_generation_changes_with_the_anchors_and_not_with_the_lists() {
 fn many_long_authority_names_are_not_sent_to_clients() {
     let few: Vec<_> = (0..3).map(|n| root(&format!("Authority {n}")).certificate_pem()).collect();
     let many: Vec<_> = (0..30).map(|n| root(&format!("Authority {n}")).certificate_pem()).collect();
-    let hints = |anchors: &[String]| load(anchors, &[], TrustOptions::default(), None).unwrap().0.hints().len();
+    let hints =
+        |anchors: &[String]| load(anchors, &[], TrustOptions::default(), None).unwrap().0.hints().len();
     assert_eq!((hints(&few), hints(&many)), (3, 0));
 }

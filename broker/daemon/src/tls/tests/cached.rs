@@ -114,7 +114,10 @@ fn the_window_of_an_entry_is_the_narrowest_of_its_path() {
     assert_eq!(judged.not_after(), days(10).not_after.unix_timestamp());
     let later = unix(NOW + time::Duration::days(11));
     let failure = listener.judge(&ders(&leaf.chain()), later).unwrap_err();
-    assert!(matches!(failure, VerifyFailure::Expired { which: crate::tls::Which::Authority, .. }), "{failure}");
+    assert!(
+        matches!(failure, VerifyFailure::Expired { which: crate::tls::Which::Authority, .. }),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -129,7 +132,8 @@ fn with_and_without_the_cache_every_judgement_is_the_same() {
         world.issuing.issue(&LeafProfile::atecc608("sn01", days(90))).unwrap(),
     ];
     let anchors = [world.root.certificate_pem()];
-    let cached = DeviceVerifier::new(trust(&anchors, TrustOptions::default()), Arc::new(ChainCache::default()));
+    let cached =
+        DeviceVerifier::new(trust(&anchors, TrustOptions::default()), Arc::new(ChainCache::default()));
     let plain = DeviceVerifier::new(trust(&anchors, TrustOptions::default()), Arc::new(ChainCache::new(0)));
     for offset in [0, 0, 20, 40, 100, 0] {
         let at = unix(NOW + time::Duration::days(offset));

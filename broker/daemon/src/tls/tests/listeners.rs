@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, NamedGroup};
-use signet_certs_dev::{KeyKind, LeafProfile, Purpose, Validity};
+use signet_certs_dev::{LeafProfile, Purpose, Validity};
 use time::Duration;
 
 use super::support::{BOTH, NOW, TLS12, TLS13, World, build, days, handshake, options, unix};
@@ -195,7 +195,8 @@ fn broken_server_certificates_are_refused_each_with_its_reason() {
     assert_eq!(client_only, SourceProblem::ServerNotForServers);
     let mut sources = world.sources();
     sources.certificate = Source::new("server.crt", world.issuing.certificate_pem());
-    sources.private_key = Source::new("server.key", crate::tls::Source::new("", world.issuing.key()).bytes.to_vec());
+    sources.private_key =
+        Source::new("server.key", crate::tls::Source::new("", world.issuing.key()).bytes.to_vec());
     assert_eq!(problem(&sources), SourceProblem::ServerIsAuthority);
     sources.certificate = Source::new("server.crt", "no certificate");
     assert_eq!(problem(&sources), SourceProblem::Nothing { expected: "certificate" });
@@ -218,7 +219,8 @@ fn an_expired_server_certificate_in_force_does_not_keep_a_revocation_out() {
     let device = world.device("d");
     let before = build(&world.sources_with(&[]), &options());
     let later = NOW + Duration::days(100);
-    let crl = world.issuing.crl(&signet_certs_dev::CrlProfile::new(1, later, 30, &[device.serial()])).unwrap();
+    let crl =
+        world.issuing.crl(&signet_certs_dev::CrlProfile::new(1, later, 30, &[device.serial()])).unwrap();
     let sources = world.sources_with(&[&crl]);
     let (after, warnings) = TlsListener::build(&sources, &options(), Some(&before), unix(later)).unwrap();
     assert!(
@@ -238,11 +240,26 @@ fn a_server_certificate_that_ends_soon_is_warned_of() {
 }
 
 #[test]
-fn a_key_that_fits_no_spoken_version_fails_the_trial() {
-    // Ed25519 would do in principle; it is P-521 that TLS 1.2 clients may lack. Both pass or fail here, not later.
-    let mut world = World::new();
-    world.server = world.issuing.issue(&LeafProfile::localhost(days(90)).with_key(KeyKind::Ed25519)).unwrap();
-    build(&world.sources(), &options());
+fn a_key_that_does_not_fit_fails_the_trial_in_both_versions() {
+    let world = World::new();
+    let listener = world.listener();
+    let config = listener.server_config(None);
+    let certified = |leaf: &signet_certs_dev::Leaf, key: &[u8]| {
+        let key = rustls_pki_types::PrivateKeyDer::try_from(key.to_vec()).unwrap();
+        let key = config.crypto_provider().key_provider.load_private_key(key).unwrap();
+        rustls::sign::CertifiedKey::new(super::support::ders(&leaf.chain()), key)
+    };
+    let tried = |key: rustls::sign::CertifiedKey, versions| {
+        let mut config = rustls::ServerConfig::clone(&config);
+        config.cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key.clone()));
+        crate::tls::selftest::self_test(&config, versions, &key)
+    };
+    let other = world.device("other");
+    for versions in [TlsVersions::V12, TlsVersions::V13] {
+        tried(certified(&world.server, world.server.key()), versions).unwrap();
+        let problem = tried(certified(&world.server, other.key()), versions).unwrap_err();
+        assert!(matches!(problem, SourceProblem::SelfTest { .. }), "{problem}");
+    }
 }
 
 #[test]

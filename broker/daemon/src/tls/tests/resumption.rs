@@ -87,7 +87,8 @@ fn sessions_do_not_outlive_the_authorities_that_they_began_under() {
 fn one_listeners_session_is_not_resumed_at_another() {
     let world = World::new();
     for version in BOTH {
-        let (one, other) = (build(&world.sources(), &with_tickets()), build(&world.sources(), &with_tickets()));
+        let (one, other) =
+            (build(&world.sources(), &with_tickets()), build(&world.sources(), &with_tickets()));
         let client = world.client(version, &world.device("d"));
         handshake(&one, &client).succeeded();
         assert_eq!(handshake(&other, &client).kind, Some(Full), "{version:?}");

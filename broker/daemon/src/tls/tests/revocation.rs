@@ -116,7 +116,10 @@ fn a_list_that_goes_back_is_refused_and_the_same_or_a_newer_one_is_not() {
     let older = CrlProfile::new(5, NOW - Duration::hours(1), 30, &[]);
     let older = world.issuing.crl(&older).unwrap();
     let errors = trust_with(&world, &[older.pem()], Some(&five)).unwrap_err();
-    assert!(matches!(errors[0].problem, SourceProblem::CrlWentBack { .. }), "an equal number of an earlier time");
+    assert!(
+        matches!(errors[0].problem, SourceProblem::CrlWentBack { .. }),
+        "an equal number of an earlier time"
+    );
     // Another issuer's numbers are its own.
     let roots = world.root.crl(&CrlProfile::new(1, NOW, 30, &[])).unwrap();
     trust_with(&world, &[world.crl(5, &[]).pem(), roots.pem()], Some(&five)).unwrap();
@@ -157,7 +160,9 @@ fn an_anchor_that_a_list_revokes_is_no_anchor() {
     let trust = TrustOptions { coverage: CrlCoverage::IfPresent, ..TrustOptions::default() };
     let options = TlsOptions { trust, ..options() };
     let (listener, warnings) = TlsListener::build(&sources, &options, None, unix(NOW)).unwrap();
-    assert!(matches!(&warnings[..], [TrustWarning::AnchorRevoked { subject, .. }] if subject == "CN=Issuing"));
+    assert!(
+        matches!(&warnings[..], [TrustWarning::AnchorRevoked { subject, .. }] if subject == "CN=Issuing")
+    );
     assert_eq!(judge(&listener, &device).unwrap_err().metric_label(), "revoked");
     let leaf_only = ders(&device.chain()[..1]);
     assert_eq!(listener.judge(&leaf_only, unix(NOW)).unwrap_err().metric_label(), "unknown_issuer");
@@ -256,7 +261,8 @@ fn an_issuer_without_a_list_is_unknown_standing_unless_the_coverage_says_otherwi
         sources.client_ca.push(Source::new("other.crt", other.certificate_pem()));
         let trust = TrustOptions { coverage, ..TrustOptions::default() };
         let listener = build(&sources, &TlsOptions { trust, ..options() });
-        [&leaf, &device].map(|leaf| judge(&listener, leaf).map(drop).map_err(|failure| failure.metric_label()))
+        [&leaf, &device]
+            .map(|leaf| judge(&listener, leaf).map(drop).map_err(|failure| failure.metric_label()))
     };
     assert_eq!(judged(CrlCoverage::IfPresent), [Ok(()), Ok(())]);
     assert_eq!(judged(CrlCoverage::Leaf), [Err("crl_missing"), Ok(())]);
@@ -282,10 +288,11 @@ fn a_list_of_authorities_only_says_nothing_of_devices() {
 }
 
 #[test]
-fn an_authority_that_may_not_sign_lists_is_refused() {
+fn a_list_of_an_authority_that_only_the_clients_send_is_refused() {
     let world = World::new();
     let crl = world.crl(1, &[]);
-    let errors = load(&[world.root.certificate_pem()], &[crl.pem()], TrustOptions::default(), None).unwrap_err();
+    let errors =
+        load(&[world.root.certificate_pem()], &[crl.pem()], TrustOptions::default(), None).unwrap_err();
     let unknown = SourceProblem::CrlIssuerUnknown { issuer: "CN=Issuing".into() };
     assert_eq!(errors[0].problem, unknown, "known to clients only, so its list cannot be verified");
 }

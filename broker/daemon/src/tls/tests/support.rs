@@ -17,8 +17,8 @@ use time::macros::datetime;
 
 use crate::tls::hello::{ClientHello, Progress, parse};
 use crate::tls::{
-    ListenerSources, Refusal, Source, SourceError, TlsListener, TlsOptions, Trust, TrustOptions, TrustWarning,
-    VerifyFailure, observed_sync,
+    ListenerSources, Refusal, Source, SourceError, TlsListener, TlsOptions, Trust, TrustOptions,
+    TrustWarning, VerifyFailure, observed_sync,
 };
 
 pub(super) const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
@@ -70,7 +70,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let root = root("Root");
+        Self::under("Root")
+    }
+
+    pub(super) fn under(name: &str) -> Self {
+        let root = root(name);
         let issuing = root.intermediate("Issuing", KeyKind::P256, long(), 0).unwrap();
         let server = issuing.issue(&LeafProfile::localhost(days(90))).unwrap();
         Self { root, issuing, server }
@@ -109,7 +113,11 @@ impl World {
     }
 
     /// A client that trusts the root, speaks one version and presents this leaf with its chain.
-    pub(super) fn client(&self, version: &'static SupportedProtocolVersion, leaf: &Leaf) -> Arc<ClientConfig> {
+    pub(super) fn client(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        leaf: &Leaf,
+    ) -> Arc<ClientConfig> {
         Arc::new(self.client_with(version, Some((ders(&leaf.chain()), leaf.key()))))
     }
 
@@ -157,9 +165,18 @@ pub(super) fn build(sources: &ListenerSources, options: &TlsOptions) -> TlsListe
 pub(super) type Loaded = Result<(Trust, Vec<TrustWarning>), Vec<SourceError>>;
 
 /// Loads a trust from PEM texts.
-pub(super) fn load(client_ca: &[String], crls: &[String], options: TrustOptions, previous: Option<&Trust>) -> Loaded {
+pub(super) fn load(
+    client_ca: &[String],
+    crls: &[String],
+    options: TrustOptions,
+    previous: Option<&Trust>,
+) -> Loaded {
     let sources = |name: &str, texts: &[String]| -> Vec<Source> {
-        texts.iter().zip(1..).map(|(text, n): (_, u32)| Source::new(format!("{name}-{n}"), text.as_str())).collect()
+        texts
+            .iter()
+            .zip(1..)
+            .map(|(text, n): (_, u32)| Source::new(format!("{name}-{n}"), text.as_str()))
+            .collect()
     };
     Trust::load(&sources("ca", client_ca), &sources("crl", crls), options, previous, unix(NOW))
 }
@@ -210,7 +227,7 @@ pub(super) fn handshake(listener: &TlsListener, client: &Arc<ClientConfig>) -> O
     outcome
 }
 
-fn shake_hands(listener: &TlsListener, client: &Arc<ClientConfig>) -> Outcome {
+pub(super) fn shake_hands(listener: &TlsListener, client: &Arc<ClientConfig>) -> Outcome {
     let name = ServerName::try_from("localhost").unwrap();
     let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
     let mut first = Vec::new();
@@ -259,7 +276,8 @@ fn shake_hands(listener: &TlsListener, client: &Arc<ClientConfig>) -> Outcome {
     }
     if outcome.server.is_ok() && !server.is_handshaking() && !client.is_handshaking() {
         outcome.kind = server.handshake_kind();
-        outcome.chain = server.peer_certificates().unwrap().iter().map(|der| der.clone().into_owned()).collect();
+        outcome.chain =
+            server.peer_certificates().unwrap().iter().map(|der| der.clone().into_owned()).collect();
         outcome.alpn = server.alpn_protocol().map(<[u8]>::to_vec);
     }
     outcome
