@@ -1,0 +1,693 @@
+//! A broker and its clients in one place, on virtual time.
+//!
+//! Everything a client says and hears is encoded and decoded, so that a test sees what a real client would see. [`World::drive`] lets every
+//! connection that was woken act until all is quiet; each test helper does so by itself.
+
+use std::collections::VecDeque;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use signet_acl::{ParseOptions, Policy};
+use signet_core::{
+    Action, Actions, CloseReason, Connection, Counts, Event, Hub, Input, Limits, ListenerRules, Mono, Now,
+    Peer, Wall,
+};
+use signet_identity::{CertificateId, GroupName, Principal, ThingName};
+use signet_wire::{
+    Ack, AckProperties, ClientId, ConnAck, Connect, ConnectProperties, Disconnect, EncodeError, Packet,
+    PacketId, Publish, PublishProperties, QoS, QosId, ReasonCode, Requested, SubAck, Subscribe,
+    SubscribeOptions, SubscriptionFilter, Text, TopicName, UnsubAck, Unsubscribe, Version, Will,
+    decode_connect, decode_from_client, decode_from_server, encode, encoded_len, frame,
+};
+
+/// A policy under which devices and operators may do everything.
+pub(crate) const EVERYTHING: &str = "\
+role device
+topic readwrite #
+topic readwrite $a/#
+topic read $SYS/#
+role operator
+topic readwrite #
+topic read $SYS/#
+";
+
+pub(crate) struct World {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) now: Now,
+    clients: Vec<Client>,
+    next_packet_id: u16,
+}
+
+/// A client of the world, by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Who(usize);
+
+struct Client {
+    connection: Option<Connection>,
+    flag: Arc<Flag>,
+    version: Version,
+    actions: Actions,
+    heard: VecDeque<Packet>,
+    notes: Vec<Event>,
+    closed: Option<CloseReason>,
+    /// The output has no room: only summons are heeded.
+    stalled: bool,
+}
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// How a client connects.
+#[derive(Clone)]
+pub(crate) struct Dial {
+    pub(crate) principal: Principal,
+    pub(crate) rules: ListenerRules,
+    pub(crate) connect: Connect,
+}
+
+/// A 5.0 client of the device `name`, with its name as client identifier, Clean Start and no session expiry.
+pub(crate) fn v5(name: &str) -> Dial {
+    Dial {
+        principal: device(name),
+        rules: ListenerRules::default(),
+        connect: Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive_secs: 0,
+            client_id: Some(ClientId::try_from(name).unwrap()),
+            will: None,
+            username: None,
+            password: None,
+            properties: ConnectProperties::default(),
+        },
+    }
+}
+
+/// A 3.1.1 client of the device `name`, with its name as client identifier and Clean Session 1.
+pub(crate) fn v3(name: &str) -> Dial {
+    let mut dial = v5(name);
+    dial.connect.version = Version::V311;
+    dial
+}
+
+pub(crate) fn device(name: &str) -> Principal {
+    Principal::device(ThingName::try_from(name).unwrap(), CertificateId::of(name.as_bytes()), Vec::new())
+}
+
+pub(crate) fn operator(name: &str) -> Principal {
+    Principal::operator(ThingName::try_from(name).unwrap(), CertificateId::of(name.as_bytes()), Vec::new())
+}
+
+pub(crate) fn member(name: &str, group: &str) -> Principal {
+    let groups = vec![GroupName::try_from(group).unwrap()];
+    Principal::device(ThingName::try_from(name).unwrap(), CertificateId::of(name.as_bytes()), groups)
+}
+
+impl Dial {
+    pub(crate) fn principal(mut self, principal: Principal) -> Self {
+        self.principal = principal;
+        self
+    }
+
+    pub(crate) fn client_id(mut self, client_id: &str) -> Self {
+        self.connect.client_id = Some(ClientId::try_from(client_id).unwrap());
+        self
+    }
+
+    pub(crate) fn no_client_id(mut self) -> Self {
+        self.connect.client_id = None;
+        self
+    }
+
+    /// Clean Start or Clean Session 0.
+    pub(crate) fn resume(mut self) -> Self {
+        self.connect.clean_start = false;
+        self
+    }
+
+    pub(crate) fn expiry(mut self, secs: u32) -> Self {
+        self.connect.properties.session_expiry_secs = Some(secs);
+        self
+    }
+
+    /// A session that outlives its connection and is resumed when there is one.
+    pub(crate) fn lasting(self) -> Self {
+        match self.connect.version {
+            Version::V5 => self.resume().expiry(u32::MAX),
+            Version::V311 => self.resume(),
+        }
+    }
+
+    pub(crate) fn keep_alive(mut self, secs: u16) -> Self {
+        self.connect.keep_alive_secs = secs;
+        self
+    }
+
+    pub(crate) fn receive_max(mut self, max: u16) -> Self {
+        self.connect.properties.receive_max = NonZeroU16::new(max);
+        self
+    }
+
+    pub(crate) fn packet_max(mut self, bytes: u32) -> Self {
+        self.connect.properties.packet_bytes_max = NonZeroU32::new(bytes);
+        self
+    }
+
+    pub(crate) fn alias_max(mut self, max: u16) -> Self {
+        self.connect.properties.topic_alias_max = max;
+        self
+    }
+
+    pub(crate) fn no_problem_info(mut self) -> Self {
+        self.connect.properties.request_problem_info = false;
+        self
+    }
+
+    pub(crate) fn will(mut self, will: Will) -> Self {
+        self.connect.will = Some(Box::new(will));
+        self
+    }
+}
+
+/// A will on `topic` with QoS 1.
+pub(crate) fn will(topic: &str, payload: &'static str) -> Will {
+    Will {
+        topic: self::topic(topic),
+        payload: Bytes::from_static(payload.as_bytes()),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        delay_secs: 0,
+        properties: None,
+    }
+}
+
+pub(crate) fn delayed(mut will: Will, secs: u32) -> Will {
+    will.delay_secs = secs;
+    will
+}
+
+pub(crate) fn topic(text: &str) -> TopicName {
+    TopicName::try_from(text).unwrap()
+}
+
+pub(crate) fn id(value: u16) -> PacketId {
+    PacketId::new(value).unwrap()
+}
+
+/// A message to publish.
+#[derive(Clone)]
+pub(crate) struct Say {
+    pub(crate) topic: Option<TopicName>,
+    pub(crate) payload: Bytes,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) properties: PublishProperties,
+}
+
+pub(crate) fn say(topic: &str, payload: &str) -> Say {
+    Say {
+        topic: Some(self::topic(topic)),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: PublishProperties::default(),
+    }
+}
+
+impl Say {
+    pub(crate) fn qos(mut self, qos: u8) -> Self {
+        self.qos = QoS::try_from(qos).unwrap();
+        self
+    }
+
+    pub(crate) fn retain(mut self) -> Self {
+        self.retain = true;
+        self
+    }
+
+    pub(crate) fn expiry(mut self, secs: u32) -> Self {
+        self.properties.message_expiry_secs = Some(secs);
+        self
+    }
+
+    pub(crate) fn response_topic(mut self, topic: &str) -> Self {
+        self.properties.response_topic = Some(self::topic(topic));
+        self
+    }
+
+    pub(crate) fn alias(mut self, alias: u16) -> Self {
+        self.properties.topic_alias = NonZeroU16::new(alias);
+        self
+    }
+
+    pub(crate) fn without_topic(mut self) -> Self {
+        self.topic = None;
+        self
+    }
+
+    pub(crate) fn packet(self, packet_id: u16) -> Publish {
+        let qos = match self.qos {
+            QoS::AtMostOnce => QosId::AtMostOnce,
+            QoS::AtLeastOnce => QosId::AtLeastOnce(id(packet_id)),
+            QoS::ExactlyOnce => QosId::ExactlyOnce(id(packet_id)),
+        };
+        let properties = Some(Box::new(self.properties)).filter(|it| **it != PublishProperties::default());
+        Publish { dup: false, retain: self.retain, qos, topic: self.topic, properties, payload: self.payload }
+    }
+}
+
+/// A filter with options, for SUBSCRIBE.
+pub(crate) fn filter(text: &str, qos: u8) -> Requested {
+    Requested {
+        filter: SubscriptionFilter::parse(Text::try_from(text).unwrap()),
+        options: SubscribeOptions { qos: QoS::try_from(qos).unwrap(), ..SubscribeOptions::default() },
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(Limits::default(), EVERYTHING)
+    }
+
+    pub(crate) fn limited(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Self::with(limits, EVERYTHING)
+    }
+
+    pub(crate) fn under(policy: &str) -> Self {
+        Self::with(Limits::default(), policy)
+    }
+
+    pub(crate) fn with(limits: Limits, policy: &str) -> Self {
+        Self {
+            hub: Hub::new(limits, compile(policy)),
+            now: Now { mono: Mono::START, wall: Wall(1_800_000_000_000) },
+            clients: Vec::new(),
+            next_packet_id: 0,
+        }
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: &str) {
+        self.hub.set_policy(compile(policy));
+        self.drive();
+    }
+
+    /// A connection that has not sent CONNECT.
+    pub(crate) fn open(&mut self, principal: Principal, rules: ListenerRules) -> Who {
+        let flag = Arc::new(Flag::default());
+        let address = "192.0.2.1:40000".parse().unwrap();
+        let peer = Peer { principal, address, rules };
+        let waker = Waker::from(Arc::clone(&flag));
+        self.clients.push(Client {
+            connection: Some(Connection::new(Arc::clone(&self.hub), peer, waker, self.now)),
+            flag,
+            version: Version::V5,
+            actions: Actions::new(),
+            heard: VecDeque::new(),
+            notes: Vec::new(),
+            closed: None,
+            stalled: false,
+        });
+        Who(self.clients.len() - 1)
+    }
+
+    /// Sends CONNECT and gives the CONNACK, or `None` when the connection was closed without.
+    pub(crate) fn dial(&mut self, dial: Dial) -> (Who, Option<ConnAck>) {
+        let who = self.open(dial.principal, dial.rules);
+        self.client(who).version = dial.connect.version;
+        let mut bytes = BytesMut::new();
+        encode(&Packet::Connect(Box::new(dial.connect.clone())), dial.connect.version, &mut bytes).unwrap();
+        self.send_bytes(who, &bytes);
+        let connack = match self.client(who).heard.pop_front() {
+            Some(Packet::ConnAck(connack)) => Some(*connack),
+            Some(other) => panic!("{other:?} instead of CONNACK"),
+            None => None,
+        };
+        (who, connack)
+    }
+
+    /// Connects, expecting success.
+    pub(crate) fn connect(&mut self, dial: Dial) -> Who {
+        let (who, connack) = self.dial(dial);
+        assert_eq!(connack.expect("a CONNACK").reason, ReasonCode::Success);
+        who
+    }
+
+    /// Connects, expecting success, and says whether a session was present.
+    pub(crate) fn reconnect(&mut self, dial: Dial) -> (Who, bool) {
+        let (who, connack) = self.dial(dial);
+        let connack = connack.expect("a CONNACK");
+        assert_eq!(connack.reason, ReasonCode::Success);
+        (who, connack.session_present)
+    }
+
+    /// Raw bytes from the client, as many packets as they are.
+    pub(crate) fn send_bytes(&mut self, who: Who, bytes: &[u8]) {
+        let now = self.now;
+        let client = self.client(who);
+        let mut inbound = BytesMut::from(bytes);
+        while client.closed.is_none() {
+            let Some(connection) = &mut client.connection else { break };
+            let input = match frame(&mut inbound, connection.packet_bytes_max()) {
+                Ok(None) => break,
+                Ok(Some(frame)) => match connection.version() {
+                    None => Input::Connect(decode_connect(frame)),
+                    Some(version) => match decode_from_client(frame, version) {
+                        Ok(packet) => Input::Packet(packet),
+                        Err(error) => Input::Undecodable(error),
+                    },
+                },
+                Err(error) => Input::Unframable(error),
+            };
+            client.input(input, now);
+        }
+        self.drive();
+    }
+
+    pub(crate) fn send(&mut self, who: Who, packet: Packet) {
+        let mut bytes = BytesMut::new();
+        match encode(&packet, self.client(who).version, &mut bytes) {
+            Ok(()) => self.send_bytes(who, &bytes),
+            // A filter that is none can be decoded, to be refused alone, but not encoded.
+            Err(EncodeError::Contradiction(_)) => self.input(who, Input::Packet(packet)),
+            Err(error) => panic!("{packet:?}: {error}"),
+        }
+    }
+
+    /// Any input that is not a packet.
+    pub(crate) fn input(&mut self, who: Who, input: Input) {
+        let now = self.now;
+        self.client(who).input(input, now);
+        self.drive();
+    }
+
+    /// The network connection breaks.
+    pub(crate) fn drop_connection(&mut self, who: Who) {
+        self.input(who, Input::PeerClosed);
+    }
+
+    /// The connection's task fails: the connection is dropped without a word.
+    pub(crate) fn lose(&mut self, who: Who) {
+        self.client(who).connection = None;
+        self.drive();
+    }
+
+    pub(crate) fn disconnect(&mut self, who: Who) {
+        self.send(who, Packet::Disconnect(Disconnect::default()));
+    }
+
+    /// From now on the client's socket takes nothing, or something again.
+    pub(crate) fn stall(&mut self, who: Who, stalled: bool) {
+        self.client(who).stalled = stalled;
+        self.drive();
+    }
+
+    /// Lets everybody who was woken act, until nobody is.
+    pub(crate) fn drive(&mut self) {
+        let now = self.now;
+        for _ in 0..100_000 {
+            let mut quiet = true;
+            for client in &mut self.clients {
+                let called = client.flag.0.swap(false, Ordering::SeqCst);
+                let Some(connection) = &client.connection else { continue };
+                let drains = connection.is_summoned() || (connection.wants_drain() && !client.stalled);
+                assert!(!called || connection.wants_drain() || connection.is_closed(), "woken for nothing");
+                if drains {
+                    client.input(Input::Wake, now);
+                    quiet = false;
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    /// Time passes; everything that is due in between happens at its moment.
+    pub(crate) fn advance(&mut self, by: Duration) {
+        let end = self.now.mono.after(by);
+        loop {
+            let connections =
+                self.clients.iter().filter_map(|client| client.connection.as_ref()?.next_deadline());
+            let next = connections.chain(self.hub.next_deadline()).min().filter(|at| *at <= end);
+            let at = next.unwrap_or(end).max(self.now.mono);
+            let step = at.since(self.now.mono);
+            self.now = Now { mono: at, wall: self.now.wall.after(step) };
+            let now = self.now;
+            self.hub.tick(now);
+            for client in &mut self.clients {
+                let due = client.connection.as_ref().and_then(Connection::next_deadline);
+                if due.is_some_and(|due| due <= now.mono) {
+                    client.input(Input::Deadline, now);
+                }
+            }
+            self.drive();
+            if next.is_none() {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn advance_secs(&mut self, secs: u64) {
+        self.advance(Duration::from_secs(secs));
+    }
+
+    /// A packet identifier that no other packet of the world has.
+    pub(crate) fn packet_id(&mut self) -> u16 {
+        self.next_packet_id = self.next_packet_id % u16::MAX + 1;
+        self.next_packet_id
+    }
+
+    /// Subscribes to one filter, expecting that it is granted as asked.
+    pub(crate) fn subscribe(&mut self, who: Who, text: &str, qos: u8) {
+        let suback = self.subscribe_to(who, vec![filter(text, qos)], None);
+        assert_eq!(suback.reasons.iter().map(|reason| *reason as u8).collect::<Vec<_>>(), [qos], "{text}");
+    }
+
+    /// Sends SUBSCRIBE and gives its SUBACK. What else arrived stays.
+    pub(crate) fn subscribe_to(
+        &mut self,
+        who: Who,
+        filters: Vec<Requested>,
+        subscription_id: Option<u32>,
+    ) -> SubAck {
+        let packet_id = id(self.packet_id());
+        let subscribe = Subscribe { packet_id, subscription_id, user_properties: Vec::new(), filters };
+        self.send(who, Packet::Subscribe(Box::new(subscribe)));
+        let heard = &mut self.client(who).heard;
+        let place = heard.iter().position(|packet| matches!(packet, Packet::SubAck(_))).expect("a SUBACK");
+        match heard.remove(place) {
+            Some(Packet::SubAck(suback)) if suback.packet_id == packet_id => *suback,
+            other => panic!("{other:?} instead of SUBACK {packet_id}"),
+        }
+    }
+
+    pub(crate) fn unsubscribe(&mut self, who: Who, text: &str) -> UnsubAck {
+        let packet_id = id(self.packet_id());
+        let filters = vec![SubscriptionFilter::parse(Text::try_from(text).unwrap())];
+        self.send(
+            who,
+            Packet::Unsubscribe(Box::new(Unsubscribe { packet_id, user_properties: Vec::new(), filters })),
+        );
+        let heard = &mut self.client(who).heard;
+        let place =
+            heard.iter().position(|packet| matches!(packet, Packet::UnsubAck(_))).expect("an UNSUBACK");
+        match heard.remove(place) {
+            Some(Packet::UnsubAck(unsuback)) if unsuback.packet_id == packet_id => *unsuback,
+            other => panic!("{other:?} instead of UNSUBACK {packet_id}"),
+        }
+    }
+
+    /// Publishes and completes the exchange; gives the reason code of PUBACK or PUBREC, success at QoS 0.
+    pub(crate) fn publish(&mut self, who: Who, say: Say) -> ReasonCode {
+        self.publish_ack(who, say).map_or(ReasonCode::Success, |ack| ack.reason)
+    }
+
+    /// Publishes and completes the exchange; gives PUBACK or PUBREC.
+    pub(crate) fn publish_ack(&mut self, who: Who, say: Say) -> Option<Ack> {
+        let packet_id = self.packet_id();
+        let qos = say.qos;
+        self.send(who, Packet::Publish(say.packet(packet_id)));
+        match qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => Some(self.expect_ack(who, packet_id, |packet| match packet {
+                Packet::PubAck(ack) => Some(ack),
+                _ => None,
+            })),
+            QoS::ExactlyOnce => {
+                let pubrec = self.expect_ack(who, packet_id, |packet| match packet {
+                    Packet::PubRec(ack) => Some(ack),
+                    _ => None,
+                });
+                if !pubrec.reason.is_failure() {
+                    self.send(who, Packet::PubRel(Ack::success(id(packet_id))));
+                    let pubcomp = self.expect_ack(who, packet_id, |packet| match packet {
+                        Packet::PubComp(ack) => Some(ack),
+                        _ => None,
+                    });
+                    assert_eq!(pubcomp.reason, ReasonCode::Success);
+                }
+                Some(pubrec)
+            }
+        }
+    }
+
+    fn expect_ack(&mut self, who: Who, packet_id: u16, of: impl Fn(&Packet) -> Option<&Ack>) -> Ack {
+        let heard = &mut self.client(who).heard;
+        let wanted = |packet: &Packet| of(packet).is_some_and(|ack| ack.packet_id == id(packet_id));
+        let place = heard.iter().position(wanted);
+        let place = place.unwrap_or_else(|| panic!("no acknowledgement of {packet_id} in {heard:?}"));
+        of(&heard.remove(place).unwrap()).unwrap().clone()
+    }
+
+    /// Everything that the client heard since it was last asked.
+    pub(crate) fn heard(&mut self, who: Who) -> Vec<Packet> {
+        self.client(who).heard.drain(..).collect()
+    }
+
+    /// The messages that the client heard; nothing else may have come.
+    pub(crate) fn messages(&mut self, who: Who) -> Vec<Publish> {
+        self.heard(who)
+            .into_iter()
+            .map(|packet| match packet {
+                Packet::Publish(publish) => publish,
+                other => panic!("{other:?} among the messages"),
+            })
+            .collect()
+    }
+
+    /// The payloads of the messages that the client heard, which it acknowledges to the end.
+    pub(crate) fn payloads(&mut self, who: Who) -> Vec<String> {
+        let mut payloads = Vec::new();
+        loop {
+            let messages = self.messages(who);
+            if messages.is_empty() {
+                return payloads;
+            }
+            for message in messages {
+                payloads.push(text(&message));
+                self.acknowledge(who, &message);
+            }
+        }
+    }
+
+    /// Acknowledges a message to the end. Other messages that come meanwhile stay.
+    pub(crate) fn acknowledge(&mut self, who: Who, message: &Publish) {
+        match message.qos {
+            QosId::AtMostOnce => {}
+            QosId::AtLeastOnce(id) => self.send(who, Packet::PubAck(Ack::success(id))),
+            QosId::ExactlyOnce(id) => {
+                self.send(who, Packet::PubRec(Ack::success(id)));
+                let pubrel = self.expect_ack(who, id.get(), |packet| match packet {
+                    Packet::PubRel(ack) => Some(ack),
+                    _ => None,
+                });
+                assert_eq!(pubrel.reason, ReasonCode::Success);
+                self.send(who, Packet::PubComp(Ack::success(id)));
+            }
+        }
+    }
+
+    /// Why the connection was closed, if it was.
+    pub(crate) fn closed(&mut self, who: Who) -> Option<CloseReason> {
+        self.client(who).closed
+    }
+
+    /// The last thing the client heard is DISCONNECT with `reason`, and it was closed. Takes all it heard.
+    #[track_caller]
+    pub(crate) fn assert_disconnected(&mut self, who: Who, reason: ReasonCode) {
+        assert!(self.closed(who).is_some(), "the connection is open");
+        match self.heard(who).pop() {
+            Some(Packet::Disconnect(disconnect)) => assert_eq!(disconnect.reason, reason),
+            other => panic!("{other:?} instead of DISCONNECT {reason}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_open(&mut self, who: Who) {
+        assert_eq!(self.closed(who), None);
+    }
+
+    pub(crate) fn notes(&mut self, who: Who) -> Vec<Event> {
+        std::mem::take(&mut self.client(who).notes)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.hub.counters().snapshot()
+    }
+
+    pub(crate) fn connection(&self, who: Who) -> &Connection {
+        self.clients[who.0].connection.as_ref().unwrap()
+    }
+
+    fn client(&mut self, who: Who) -> &mut Client {
+        &mut self.clients[who.0]
+    }
+}
+
+impl Client {
+    /// One input, and its actions carried out through the codec.
+    fn input(&mut self, input: Input, now: Now) {
+        let Some(connection) = &mut self.connection else { return };
+        connection.handle(input, now, &mut self.actions);
+        let version = connection.version().unwrap_or(self.version);
+        let mut outbound = BytesMut::new();
+        for action in self.actions.drain() {
+            assert_eq!(self.closed, None, "{action:?} behind Close");
+            match action {
+                Action::Send(packet) => {
+                    let before = outbound.len();
+                    encode(&packet, version, &mut outbound).expect("a packet that can be encoded");
+                    assert_eq!(outbound.len() - before, encoded_len(&packet, version));
+                }
+                Action::Deliver(delivery) => {
+                    let before = outbound.len();
+                    delivery.write(version, &mut outbound);
+                    assert_eq!(outbound.len() - before, delivery.encoded_len(version));
+                }
+                Action::Note(event) => self.notes.push(event),
+                Action::Close(reason) => self.closed = Some(reason),
+            }
+        }
+        while let Some(frame) = frame(&mut outbound, u32::MAX).expect("whole packets") {
+            self.heard
+                .push_back(decode_from_server(frame, version).expect("a packet that a client understands"));
+        }
+        assert!(outbound.is_empty());
+    }
+}
+
+pub(crate) fn compile(policy: &str) -> Arc<Policy> {
+    let (policy, _) =
+        Policy::parse(policy, "acl.conf", &ParseOptions::default()).expect("a policy without errors");
+    Arc::new(policy)
+}
+
+pub(crate) fn text(message: &Publish) -> String {
+    String::from_utf8(message.payload.to_vec()).unwrap()
+}
+
+pub(crate) fn texts(messages: &[Publish]) -> Vec<String> {
+    messages.iter().map(text).collect()
+}
+
+/// The packet identifiers of messages with QoS 1 or 2.
+pub(crate) fn ids(messages: &[Publish]) -> Vec<u16> {
+    messages.iter().map(|message| message.qos.packet_id().expect("an identifier").get()).collect()
+}
+
+pub(crate) fn reason_string(properties: Option<&AckProperties>) -> Option<&str> {
+    properties?.reason_string.as_deref()
+}
