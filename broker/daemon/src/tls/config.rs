@@ -114,7 +114,7 @@ pub struct ListenerSources {
 }
 
 impl ListenerSources {
-    /// Reads the files. The private key must be readable by its owner only.
+    /// Reads the files. The private key must not be readable by everybody.
     ///
     /// # Errors
     /// One for every file that cannot be read.
