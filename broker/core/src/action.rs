@@ -26,7 +26,7 @@ pub enum Input {
     /// The stream cannot be cut into packets any more.
     Unframable(FrameError),
     /// The waker was called, or [`crate::Connection::wants_drain`] and the output has room. The only input that hands out
-    /// [`Action::Deliver`].
+    /// [`Action::Deliver`], but for the last batch before a stop.
     Wake,
     /// [`crate::Connection::next_deadline`] has passed. Harmless when early.
     Deadline,

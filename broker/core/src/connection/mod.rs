@@ -258,7 +258,13 @@ impl Open {
             Input::Undecodable(error) => Err(CloseReason::Undecodable(error)),
             Input::Unframable(error) => Err(CloseReason::Unframable(error)),
             Input::PeerClosed => Err(CloseReason::PeerClosed),
-            Input::Close(reason) => Err(reason),
+            Input::Close(reason) => {
+                if reason == CloseReason::ServerShuttingDown {
+                    // What its publisher was acknowledged leaves first: the mailbox does not outlive the process.
+                    self.drain(hub, now, out)?;
+                }
+                Err(reason)
+            }
             Input::Connect(_) => Err(CloseReason::Violation(Violation::UnexpectedPacket)),
         }
     }

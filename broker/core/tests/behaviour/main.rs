@@ -1,23 +1,49 @@
 //! The server behaviour of MQTT 3.1.1 and 5.0, on virtual time: clients speak bytes, nothing sleeps, nothing listens.
+// The modules are `cfg(test)` for clippy, which lets only test code unwrap.
 
+#[cfg(test)]
 mod access;
+#[cfg(test)]
 mod alias;
+#[cfg(test)]
 mod connect;
+#[cfg(test)]
+mod dial;
+#[cfg(test)]
 mod expiry;
+#[cfg(test)]
 mod keep_alive;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod outgoing;
+#[cfg(test)]
 mod packet_size;
+#[cfg(test)]
 mod policy_change;
+#[cfg(test)]
 mod qos1;
+#[cfg(test)]
 mod qos2;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod resume;
+#[cfg(test)]
 mod retained;
+#[cfg(test)]
 mod shared;
+#[cfg(test)]
 mod subscribe;
+#[cfg(test)]
 mod sys;
+#[cfg(test)]
 mod takeover;
+#[cfg(test)]
+mod threads;
+#[cfg(test)]
 mod violations;
+#[cfg(test)]
 mod will;
+#[cfg(test)]
 mod world;

@@ -139,7 +139,8 @@ fn a_second_pubrec_is_answered_again() {
 
 #[test]
 fn acknowledgements_of_the_wrong_kind_close_the_connection() {
-    let wrong: [(u8, fn(Ack) -> Packet); 4] =
+    type Answer = fn(Ack) -> Packet;
+    let wrong: [(u8, Answer); 4] =
         [(1, Packet::PubRec), (1, Packet::PubComp), (2, Packet::PubAck), (2, Packet::PubComp)];
     for (qos, packet) in wrong {
         let (mut w, reader, writer) = pair();

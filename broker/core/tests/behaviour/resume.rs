@@ -85,7 +85,7 @@ fn after_pubrec_only_pubrel_is_sent_again() {
         let (reader, _) = w.reconnect(dial);
         let mut heard = w.heard(reader);
         let Some(Packet::Publish(again)) = heard.pop() else { panic!("no PUBLISH") };
-        assert_eq!((ids(&[again.clone()]), again.dup), (vec![sent[1]], true));
+        assert_eq!((ids(std::slice::from_ref(&again)), again.dup), (vec![sent[1]], true));
         assert_eq!(heard, [sent[0], sent[2]].map(|n| Packet::PubRel(Ack::success(id(n)))));
         for packet_id in [sent[0], sent[2]] {
             w.send(reader, Packet::PubComp(Ack::success(id(packet_id))));
