@@ -73,10 +73,10 @@ fn without_problem_information_refusals_carry_no_reason_string() {
     client.send(publish(V5, "d/a", "x").qos2(2).bytes());
     assert!(client.expect_pubrec(2, 0x87).props.is_empty());
     client.send(subscribe(V5, 3, &[sub("own/other/#", 0), sub("c/#/a", 0)]));
-    let Received::SubAck { props, .. } = client.next() else { panic!("expected SUBACK") };
+    let Received::SubAck { props, .. } = client.receive() else { panic!("expected SUBACK") };
     assert!(props.is_empty());
     client.send(unsubscribe(V5, 4, &["c/nothing"]));
-    let Received::UnsubAck { props, .. } = client.next() else { panic!("expected UNSUBACK") };
+    let Received::UnsubAck { props, .. } = client.receive() else { panic!("expected UNSUBACK") };
     assert!(props.is_empty());
     client.send(pubrel(9));
     assert!(client.expect_pubcomp(9, 0x92).props.is_empty());
@@ -101,10 +101,10 @@ fn refusals_fit_into_the_smallest_maximum_packet_size() {
     let client = broker.open(V5);
     client.send(connect(V5, "a").maximum_packet_size(64).bytes());
     let _ = client.expect_accepted();
-    client.send(publish(V5, &format!("d/{}", "x".repeat(200)), "x").qos1(1).bytes());
+    client.send(publish(V5, format!("d/{}", "x".repeat(200)), "x").qos1(1).bytes());
     let bytes = client.take_bytes();
     assert!(bytes.len() <= 64 && bytes[0] == 0x40, "{bytes:02x?}");
-    client.send(publish(V5, &format!("d/{}", "x".repeat(200)), "x").qos2(2).bytes());
+    client.send(publish(V5, format!("d/{}", "x".repeat(200)), "x").qos2(2).bytes());
     let bytes = client.take_bytes();
     assert!(bytes.len() <= 64 && bytes[0] == 0x50, "{bytes:02x?}");
 }

@@ -147,7 +147,8 @@ fn no_alias_is_sent_to_a_client_that_takes_none() {
 fn aliases_to_a_client_stay_within_its_maximum_and_stand_for_the_right_topic() {
     let broker = VirtualBroker::new();
     let maximum = 2;
-    let (subscriber, _) = broker.connected(&connect(V5, "sub").with(|p| p.u16(id::TOPIC_ALIAS_MAXIMUM, maximum)), V5);
+    let (subscriber, _) =
+        broker.connected(&connect(V5, "sub").with(|p| p.u16(id::TOPIC_ALIAS_MAXIMUM, maximum)), V5);
     subscriber.subscribe("c/#", 0);
     let client = broker.client(V5, "a");
     let mut known = std::collections::HashMap::new();

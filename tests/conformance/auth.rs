@@ -7,7 +7,9 @@ use signet_tests::prelude::*;
 fn any_authentication_method_is_refused() {
     for method in ["SCRAM-SHA-1", "", "GS2-KRB5"] {
         let client = VirtualBroker::new().open(V5);
-        client.send(connect(V5, "a").with(|p| p.text(id::AUTH_METHOD, method).text(id::AUTH_DATA, "x")).bytes());
+        client.send(
+            connect(V5, "a").with(|p| p.text(id::AUTH_METHOD, method).text(id::AUTH_DATA, "x")).bytes(),
+        );
         client.expect_refused(0x8C);
     }
 }

@@ -73,7 +73,8 @@ fn connack_announces_the_limits_that_are_enforced() {
     assert_eq!(accepted.props.number(id::RECEIVE_MAXIMUM), Some(7));
     assert_eq!(accepted.props.number(id::MAXIMUM_PACKET_SIZE), Some(1000));
     assert_eq!(accepted.props.number(id::TOPIC_ALIAS_MAXIMUM), Some(3));
-    for all_available in [id::MAXIMUM_QOS, id::RETAIN_AVAILABLE, id::WILDCARD_AVAILABLE, id::SHARED_AVAILABLE] {
+    for all_available in [id::MAXIMUM_QOS, id::RETAIN_AVAILABLE, id::WILDCARD_AVAILABLE, id::SHARED_AVAILABLE]
+    {
         assert!(accepted.props.number(all_available).is_none_or(|v| v == 1), "everything is available");
     }
 }

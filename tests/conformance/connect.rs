@@ -157,7 +157,11 @@ fn will_flag_without_the_will_in_the_payload_is_not_accepted() {
         let properties: &[u8] = if version == V5 { &[0] } else { &[] };
         expect_malformed(version, 0x06, &prefixed("a"));
         expect_malformed(version, 0x06, &join(&[&prefixed("a"), properties, &prefixed("c/w")]));
-        expect_malformed(version, 0x06, &join(&[&prefixed("a"), properties, &prefixed("c/w"), &[0, 9, b'x']]));
+        expect_malformed(
+            version,
+            0x06,
+            &join(&[&prefixed("a"), properties, &prefixed("c/w"), &[0, 9, b'x']]),
+        );
     }
 }
 
@@ -271,7 +275,8 @@ fn empty_client_identifier_gets_one_that_is_returned_and_unique_in_5_0() {
     for clean in [true, false] {
         for _ in 0..20 {
             let (_, accepted) = broker.connected(&connect(V5, "").clean(clean), V5);
-            let assigned = accepted.props.text(id::ASSIGNED_CLIENT_ID).expect("an assigned identifier").to_owned();
+            let assigned =
+                accepted.props.text(id::ASSIGNED_CLIENT_ID).expect("an assigned identifier").to_owned();
             assert!(!assigned.is_empty() && !accepted.session_present);
             assert!(seen.insert(assigned), "every client has an identifier of its own");
         }
@@ -287,7 +292,10 @@ fn assigned_client_identifier_resumes_its_session() {
     client.drop_connection();
     let (_, again) = broker.connected(&connect(V5, &assigned).clean(false), V5);
     assert!(again.session_present);
-    assert!(!again.props.has(id::ASSIGNED_CLIENT_ID), "nothing is assigned to a client that has an identifier");
+    assert!(
+        !again.props.has(id::ASSIGNED_CLIENT_ID),
+        "nothing is assigned to a client that has an identifier"
+    );
 }
 
 /// [MQTT3-3.1.3-9] [MQTT3-3.2.2-4] [MQTT3-3.2.2-5] [MQTT5-3.1.3-8] [MQTT5-3.1.4-2] [MQTT5-3.2.2-6] [MQTT5-3.2.2-7]
@@ -339,7 +347,7 @@ fn packets_sent_behind_connect_are_answered_behind_connack() {
         let _ = client.expect_accepted();
         client.expect_puback(1, 0);
         client.expect_suback(2, &[0]);
-        assert_eq!(client.next(), Received::PingResp);
+        assert_eq!(client.receive(), Received::PingResp);
         client.expect_nothing();
     });
 }

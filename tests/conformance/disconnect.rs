@@ -17,7 +17,9 @@ fn disconnect_is_answered_with_the_close_alone() {
 #[test]
 fn disconnect_is_read_in_each_of_its_lengths() {
     let props = Props::new().text(id::REASON_STRING, "done").user("a", "b");
-    for bytes in [disconnect(), packet(0xE0, &[0]), disconnect_with(0, &Props::new()), disconnect_with(0, &props)] {
+    for bytes in
+        [disconnect(), packet(0xE0, &[0]), disconnect_with(0, &Props::new()), disconnect_with(0, &props)]
+    {
         let broker = VirtualBroker::new();
         let watcher = broker.client(V5, "watcher");
         watcher.subscribe("c/w", 0);
@@ -64,7 +66,7 @@ fn server_says_why_it_closes_and_nothing_more() {
         in_both(|broker, version| {
             let (client, _) = broker.connected(&connect(version, "a").persistent(), version);
             client.subscribe("c/a", 0);
-            client.close_from_daemon(reason.clone());
+            client.close_from_daemon(reason);
             client.expect_closed_with(code);
             broker.client(version, "sender").send(publish(version, "c/a", "x").bytes());
             client.expect_closed();

@@ -70,10 +70,10 @@ fn other_packets_pass_while_the_quota_is_used_up() {
     let _ = subscriber.expect_publish("c/a", "1");
     subscriber.expect_alive();
     subscriber.send(publish(V5, "own/dev/x", "x").qos1(5).bytes());
-    let Received::PubAck(acked) = subscriber.next() else { panic!("expected PUBACK") };
+    let Received::PubAck(acked) = subscriber.receive() else { panic!("expected PUBACK") };
     assert_eq!(acked.packet_id, 5);
     subscriber.send(publish(V5, "own/dev/x", "x").qos2(6).bytes());
-    let Received::PubRec(acked) = subscriber.next() else { panic!("expected PUBREC") };
+    let Received::PubRec(acked) = subscriber.receive() else { panic!("expected PUBREC") };
     assert_eq!(acked.packet_id, 6);
     subscriber.send(subscribe(V5, 7, &[sub("c/other", 0)]));
     subscriber.expect_suback(7, &[0]);
@@ -115,7 +115,7 @@ fn new_receive_maximum_counts_after_a_resume() {
         assert_eq!(got.payload, [expected.next().expect("five messages")]);
         assert!(got.dup);
         again.send(puback(got.packet_id));
-        if let Some(Received::Publish(next)) = again.try_next() {
+        if let Some(Received::Publish(next)) = again.try_receive() {
             under_way.push(next);
         }
     }

@@ -110,7 +110,11 @@ fn surplus_bytes_in_a_packet_close() {
                 packet(0xE0, &[0]),
             ]);
         } else {
-            cases.extend([packet(0x40, &[0, 1, 0, 0, 0]), packet(0xE0, &[0, 0, 0]), packet(0xF0, &[0, 0, 0])]);
+            cases.extend([
+                packet(0x40, &[0, 1, 0, 0, 0]),
+                packet(0xE0, &[0, 0, 0]),
+                packet(0xF0, &[0, 0, 0]),
+            ]);
         }
         for (index, bytes) in cases.into_iter().enumerate() {
             let client = broker.client(version, &format!("a{index}"));
@@ -225,14 +229,14 @@ fn packets_are_found_in_the_stream_however_it_is_cut() {
             client.expect_suback(1, &[1]);
             let (mut published, mut acked) = (false, false);
             for _ in 0..2 {
-                match client.next() {
+                match client.receive() {
                     Received::Publish(p) => published = p.payload.len() == 300,
                     Received::PubAck(a) => acked = a.packet_id == 2,
                     other => panic!("unexpected {other:?}"),
                 }
             }
             assert!(published && acked, "pieces of {piece} bytes");
-            assert_eq!(client.next(), Received::PingResp);
+            assert_eq!(client.receive(), Received::PingResp);
             client.expect_nothing();
         }
     });

@@ -85,15 +85,21 @@ fn each_test_that_the_list_names_exists_and_names_the_statement() {
     let tests = tests();
     for statement in list().statement {
         for name in &statement.tests {
-            let named = tests.get(name).unwrap_or_else(|| panic!("{}: there is no test {name}", statement.id));
-            assert!(named.contains(&statement.id), "{name} does not name {} in its doc comment", statement.id);
+            let named =
+                tests.get(name).unwrap_or_else(|| panic!("{}: there is no test {name}", statement.id));
+            assert!(
+                named.contains(&statement.id),
+                "{name} does not name {} in its doc comment",
+                statement.id
+            );
         }
     }
 }
 
 #[test]
 fn each_conformance_test_is_named_by_the_statements_it_names() {
-    let listed: BTreeMap<String, Vec<String>> = list().statement.into_iter().map(|s| (s.id, s.tests)).collect();
+    let listed: BTreeMap<String, Vec<String>> =
+        list().statement.into_iter().map(|s| (s.id, s.tests)).collect();
     for (name, named) in tests() {
         assert!(!named.is_empty(), "{name} names no statement");
         for id in named {
@@ -106,6 +112,7 @@ fn each_conformance_test_is_named_by_the_statements_it_names() {
 #[test]
 fn gaps_only_become_fewer() {
     let list = list();
-    let gaps = list.statement.iter().filter(|s| s.reason.as_ref().is_some_and(|r| r.starts_with("gap:"))).count();
+    let gaps =
+        list.statement.iter().filter(|s| s.reason.as_ref().is_some_and(|r| r.starts_with("gap:"))).count();
     assert_eq!(gaps, list.gaps_max, "gaps-max is the number of gaps: lower it with them, never raise it");
 }

@@ -122,7 +122,8 @@ fn will_follows_a_keep_alive_that_ran_out() {
     in_both(|broker, version| {
         let watcher = broker.client(version, "watcher");
         watcher.subscribe("c/w", 0);
-        let (_, _) = broker.connected(&connect(version, "a").keep_alive(10).will(will("c/w", "gone")), version);
+        let (_, _) =
+            broker.connected(&connect(version, "a").keep_alive(10).will(will("c/w", "gone")), version);
         broker.advance_secs(14);
         watcher.expect_nothing();
         broker.advance_secs(2);

@@ -16,7 +16,7 @@ fn messages_of_one_topic_and_qos_arrive_in_their_order() {
                 if qos == 2 {
                     client.send(pubrel(n % 50 + 1));
                 }
-                while let Some(packet) = subscriber.try_next() {
+                while let Some(packet) = subscriber.try_receive() {
                     let Received::Publish(p) = packet else { continue };
                     assert_eq!(p.payload, expected.to_be_bytes(), "qos {qos}");
                     expected += 1;
@@ -83,11 +83,13 @@ fn acknowledgements_come_in_the_order_of_the_publishes() {
         let client = broker.client(version, "a");
         let identifiers = [9, 3, 7, 1, 8];
         for (qos, first_byte) in [(1, 0x40), (2, 0x50)] {
-            let all: Vec<u8> =
-                identifiers.iter().flat_map(|id| publish(version, "c/a", "x").qos(qos, *id).bytes()).collect();
+            let all: Vec<u8> = identifiers
+                .iter()
+                .flat_map(|id| publish(version, "c/a", "x").qos(qos, *id).bytes())
+                .collect();
             client.send(all);
             for expected in identifiers {
-                match client.next() {
+                match client.receive() {
                     Received::PubAck(a) if first_byte == 0x40 => assert_eq!(a.packet_id, expected),
                     Received::PubRec(a) if first_byte == 0x50 => assert_eq!(a.packet_id, expected),
                     other => panic!("unexpected {other:?}"),

@@ -91,7 +91,8 @@ fn maximum_packet_size_of_0_is_refused() {
 #[test]
 fn packet_above_the_servers_maximum_closes_before_it_is_there() {
     in_both(|_, version| {
-        let broker = VirtualBroker::with_limits(|limits| limits.packet_bytes_max = 1000.try_into().expect("not 0"));
+        let broker =
+            VirtualBroker::with_limits(|limits| limits.packet_bytes_max = 1000.try_into().expect("not 0"));
         let client = broker.client(version, "a");
         let largest = {
             let empty = publish(version, "c/a", "").bytes().len() + 1;

@@ -68,11 +68,7 @@ const PLACES: [Place; 8] = [
         packet(0x82, &join(&[&[0, 1], block, &prefixed("c/a"), &[0]]))
     }),
     ("UNSUBSCRIBE", &[id::USER_PROPERTY], |block| packet(0xA2, &join(&[&[0, 1], block, &prefixed("c/a")]))),
-    (
-        "DISCONNECT",
-        &[id::REASON_STRING, id::USER_PROPERTY],
-        |block| packet(0xE0, &join(&[&[0x00], block])),
-    ),
+    ("DISCONNECT", &[id::REASON_STRING, id::USER_PROPERTY], |block| packet(0xE0, &join(&[&[0x00], block]))),
 ];
 
 const IN_CONNECT: &[u8] = &[

@@ -14,7 +14,7 @@ fn retain(broker: &VirtualBroker, version: Version, topic: &str, payload: &str) 
 fn retained(broker: &VirtualBroker, version: Version, filter: &str) -> Vec<Published> {
     let reader = broker.client(version, "reader");
     reader.subscribe(filter, 2);
-    let mut all: Vec<Published> = std::iter::from_fn(|| match reader.try_next() {
+    let mut all: Vec<Published> = std::iter::from_fn(|| match reader.try_receive() {
         Some(Received::Publish(p)) => {
             assert!(p.retain, "a message sent for a new subscription has RETAIN 1: {p:?}");
             Some(p)
@@ -220,7 +220,12 @@ fn retained_message_carries_the_subscription_identifier() {
     let broker = VirtualBroker::new();
     retain(&broker, V5, "c/a", "x");
     let reader = broker.client(V5, "reader");
-    reader.send(subscribe_with(V5, 1, &Props::new().varint(id::SUBSCRIPTION_ID, 268_435_455), &[sub("c/#", 0)]));
+    reader.send(subscribe_with(
+        V5,
+        1,
+        &Props::new().varint(id::SUBSCRIPTION_ID, 268_435_455),
+        &[sub("c/#", 0)],
+    ));
     reader.expect_suback(1, &[0]);
     assert_eq!(reader.expect_publish("c/a", "x").props.numbers(id::SUBSCRIPTION_ID), [268_435_455]);
 }

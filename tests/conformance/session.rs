@@ -51,7 +51,11 @@ fn clean_session_ends_with_its_connection() {
         let broker = VirtualBroker::new();
         let client = broker.client(V311, "a");
         client.subscribe("c/a", 1);
-        if drop { client.drop_connection() } else { client.disconnect() }
+        if drop {
+            client.drop_connection();
+        } else {
+            client.disconnect();
+        }
         broker.client(V311, "sender").send(publish(V311, "c/a", "x").qos1(1).bytes());
         let (again, accepted) = broker.connected(&connect(V311, "a").clean(false), V311);
         assert!(!accepted.session_present);
@@ -133,7 +137,9 @@ fn new_expiry_of_a_resuming_connect_counts() {
 #[test]
 fn session_lives_as_long_as_its_connection_whatever_its_expiry() {
     let broker = VirtualBroker::new();
-    for (name, open) in [("a", connect(V5, "a").expiry(1)), ("b", connect(V5, "b")), ("c", connect(V311, "c"))] {
+    for (name, open) in
+        [("a", connect(V5, "a").expiry(1)), ("b", connect(V5, "b")), ("c", connect(V311, "c"))]
+    {
         let version = if name == "c" { V311 } else { V5 };
         let (client, _) = broker.connected(&open, version);
         client.subscribe("c/a", 1);
@@ -232,7 +238,7 @@ fn qos0_messages_of_the_absence_are_not_made_qos1() {
         sender.send(publish(version, "c/a", "1").qos1(1).bytes());
         let again = broker.persistent(version, "a");
         let mut stored = Vec::new();
-        while let Some(Received::Publish(p)) = again.try_next() {
+        while let Some(Received::Publish(p)) = again.try_receive() {
             stored.push((p.payload, p.qos));
         }
         // Whether QoS 0 is stored is the server's choice, its QoS is not.

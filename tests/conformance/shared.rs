@@ -19,7 +19,7 @@ fn collect(clients: &[Client]) -> Vec<Vec<Published>> {
         .iter()
         .map(|client| {
             let mut got = Vec::new();
-            while let Some(packet) = client.try_next() {
+            while let Some(packet) = client.try_receive() {
                 if let Received::Publish(p) = packet {
                     if p.qos == 1 {
                         client.send(puback(p.packet_id));
@@ -57,7 +57,7 @@ fn malformed_shared_filters_are_not_granted() {
             if client.is_closed() {
                 client.expect_closed_with_any(&[0x81, 0x82, 0x8F]);
             } else {
-                match client.next() {
+                match client.receive() {
                     Received::SubAck { codes, .. } => assert!(codes[0] >= 0x80, "{filter} was granted"),
                     other => panic!("{filter}: {other:?}"),
                 }
@@ -133,11 +133,11 @@ fn qos_is_that_granted_to_the_member_chosen() {
         let (mut to_low, mut to_high) = (0, 0);
         for n in 1..=20 {
             sender.send(publish(version, "c/a", "x").qos1(n).bytes());
-            if let Some(Received::Publish(p)) = low.try_next() {
+            if let Some(Received::Publish(p)) = low.try_receive() {
                 assert_eq!(p.qos, 0);
                 to_low += 1;
             }
-            if let Some(Received::Publish(p)) = high.try_next() {
+            if let Some(Received::Publish(p)) = high.try_receive() {
                 assert_eq!(p.qos, 1);
                 to_high += 1;
             }
@@ -156,7 +156,7 @@ fn sharing_again_replaces_the_members_own_subscription() {
         client.subscribe("$share/g/c/a", 1);
         client.send(publish(version, "c/a", "x").qos1(1).bytes());
         let mut got = Vec::new();
-        while let Some(packet) = client.try_next() {
+        while let Some(packet) = client.try_receive() {
             if let Received::Publish(p) = packet {
                 got.push(p.qos);
             }
@@ -208,7 +208,7 @@ fn qos2_begun_with_a_member_is_completed_when_it_comes_back() {
 
 /// The one member that was sent a message, and the message.
 fn taken(members: &[Client]) -> (usize, Published) {
-    let mut got = members.iter().enumerate().filter_map(|(index, member)| match member.try_next() {
+    let mut got = members.iter().enumerate().filter_map(|(index, member)| match member.try_receive() {
         Some(Received::Publish(p)) => Some((index, p)),
         _ => None,
     });

@@ -26,7 +26,8 @@ fn requested_qos_3_closes() {
 #[test]
 fn reserved_bits_of_the_options_close() {
     in_both(|broker, version| {
-        let reserved: &[u8] = if version == V5 { &[0x40, 0x80, 0xC0] } else { &[0x04, 0x08, 0x10, 0x20, 0x40, 0x80] };
+        let reserved: &[u8] =
+            if version == V5 { &[0x40, 0x80, 0xC0] } else { &[0x04, 0x08, 0x10, 0x20, 0x40, 0x80] };
         for (index, bits) in reserved.iter().enumerate() {
             let client = broker.client(version, &format!("a{index}"));
             client.send(subscribe(version, 1, &[sub("c/a", 1).bits(*bits)]));
@@ -61,8 +62,14 @@ fn suback_repeats_the_packet_identifier() {
 fn suback_has_one_code_per_filter_in_their_order() {
     in_both(|broker, version| {
         let client = broker.client(version, "a");
-        let filters =
-            [sub("c/a", 2), sub("own/other/#", 1), sub("c/b", 0), sub("c/#/bad", 0), sub("c/c", 1), sub("c/a", 0)];
+        let filters = [
+            sub("c/a", 2),
+            sub("own/other/#", 1),
+            sub("c/b", 0),
+            sub("c/#/bad", 0),
+            sub("c/c", 1),
+            sub("c/a", 0),
+        ];
         client.send(subscribe(version, 1, &filters));
         let failed = |code| if version == V5 { code } else { 0x80 };
         // "topic read #" of the test policy covers every filter, own/other/# included.
@@ -80,9 +87,13 @@ fn suback_has_one_code_per_filter_in_their_order() {
 #[test]
 fn filter_that_the_policy_does_not_cover_is_refused_and_delivers_nothing() {
     for version in BOTH {
-        let broker = VirtualBroker::with(Default::default(), "role device\ntopic readwrite c/#\npattern readwrite own/%u/#\n");
+        let broker = VirtualBroker::with(
+            Default::default(),
+            "role device\ntopic readwrite c/#\npattern readwrite own/%u/#\n",
+        );
         let client = broker.client(version, "a");
-        let filters = [sub("c/a", 1), sub("#", 1), sub("own/other/#", 1), sub("own/dev/#", 1), sub("own/+/#", 1)];
+        let filters =
+            [sub("c/a", 1), sub("#", 1), sub("own/other/#", 1), sub("own/dev/#", 1), sub("own/+/#", 1)];
         client.send(subscribe(version, 1, &filters));
         let denied = if version == V5 { 0x87 } else { 0x80 };
         client.expect_suback(1, &[1, denied, denied, 1, denied]);
@@ -165,7 +176,7 @@ fn replacing_a_subscription_loses_no_message() {
             sender.send(publish(version, "c/a", [n]).qos1(u16::from(n)).bytes());
         }
         let mut payloads = Vec::new();
-        while let Some(packet) = subscriber.try_next() {
+        while let Some(packet) = subscriber.try_receive() {
             if let Received::Publish(p) = packet {
                 payloads.push(p.payload[0]);
             }
@@ -185,7 +196,7 @@ fn overlapping_subscriptions_deliver_at_the_highest_qos() {
             }
             broker.client(version, "sender").send(publish(version, "c/a", "x").qos2(1).bytes());
             let mut highest = 0;
-            while let Some(Received::Publish(p)) = subscriber.try_next() {
+            while let Some(Received::Publish(p)) = subscriber.try_receive() {
                 highest = highest.max(p.qos);
             }
             assert_eq!(highest, 2);
@@ -206,7 +217,7 @@ fn overlapping_subscriptions_send_all_their_identifiers() {
     subscriber.subscribe("#", 1);
     broker.client(V5, "sender").send(publish(V5, "c/a", "x").qos1(1).bytes());
     let mut identifiers = Vec::new();
-    while let Some(Received::Publish(p)) = subscriber.try_next() {
+    while let Some(Received::Publish(p)) = subscriber.try_receive() {
         identifiers.extend(p.props.numbers(id::SUBSCRIPTION_ID));
     }
     identifiers.sort_unstable();

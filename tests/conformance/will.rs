@@ -56,7 +56,8 @@ fn protocol_error_sends_the_will() {
     in_both(|broker, version| {
         let errors = [packet(0xE1, &[]), publish(version, "c/#", "x").bytes(), connect(version, "a").bytes()];
         for bytes in errors {
-            let (watcher, client) = watched(&broker, version, &connect(version, "a").will(will("c/w", "gone")));
+            let (watcher, client) =
+                watched(&broker, version, &connect(version, "a").will(will("c/w", "gone")));
             client.send(bytes);
             assert!(client.is_closed());
             let _ = watcher.expect_publish("c/w", "gone");
@@ -67,10 +68,13 @@ fn protocol_error_sends_the_will() {
 /// [MQTT3-3.1.2-8] [MQTT5-3.1.2-8]
 #[test]
 fn connection_that_the_server_ends_sends_the_will() {
-    for reason in [CloseReason::ServerShuttingDown, CloseReason::Administrative, CloseReason::CertificateExpired] {
+    for reason in
+        [CloseReason::ServerShuttingDown, CloseReason::Administrative, CloseReason::CertificateExpired]
+    {
         in_both(|broker, version| {
-            let (watcher, client) = watched(&broker, version, &connect(version, "a").will(will("c/w", "gone")));
-            client.close_from_daemon(reason.clone());
+            let (watcher, client) =
+                watched(&broker, version, &connect(version, "a").will(will("c/w", "gone")));
+            client.close_from_daemon(reason);
             assert!(client.is_closed());
             let _ = watcher.expect_publish("c/w", "gone");
         });
@@ -304,9 +308,11 @@ fn each_connection_has_the_will_of_its_own_connect() {
     in_both(|broker, version| {
         let watcher = broker.client(version, "watcher");
         watcher.subscribe("c/+", 0);
-        let (client, _) = broker.connected(&connect(version, "a").persistent().will(will("c/1", "1")), version);
+        let (client, _) =
+            broker.connected(&connect(version, "a").persistent().will(will("c/1", "1")), version);
         client.disconnect();
-        let (client, _) = broker.connected(&connect(version, "a").persistent().will(will("c/2", "2")), version);
+        let (client, _) =
+            broker.connected(&connect(version, "a").persistent().will(will("c/2", "2")), version);
         client.drop_connection();
         let _ = watcher.expect_publish("c/2", "2");
         watcher.expect_nothing();

@@ -60,7 +60,9 @@ fn crates_need_only_what_stands_below_them() {
 #[test]
 fn nothing_needs_the_daemon_or_the_tests_but_tests_and_benches() {
     let workspace = crate::read("Cargo.toml");
-    for member in workspace["workspace"]["members"].as_array().expect("members").iter().filter_map(Value::as_str) {
+    for member in
+        workspace["workspace"]["members"].as_array().expect("members").iter().filter_map(Value::as_str)
+    {
         if ["tests", "benches"].contains(&member) {
             continue;
         }
@@ -76,8 +78,11 @@ fn nothing_needs_the_daemon_or_the_tests_but_tests_and_benches() {
 #[test]
 fn every_member_is_judged_here() {
     let workspace = crate::read("Cargo.toml");
-    for member in workspace["workspace"]["members"].as_array().expect("members").iter().filter_map(Value::as_str) {
-        let judged = MAY_NEED.iter().any(|(folder, _)| *folder == member) || ["tests", "benches"].contains(&member);
+    for member in
+        workspace["workspace"]["members"].as_array().expect("members").iter().filter_map(Value::as_str)
+    {
+        let judged =
+            MAY_NEED.iter().any(|(folder, _)| *folder == member) || ["tests", "benches"].contains(&member);
         assert!(judged, "{member} is not in MAY_NEED: say what it may need");
     }
 }
@@ -94,7 +99,8 @@ fn pure_crates_need_no_runtime_tls_http_or_socket_crate() {
 #[test]
 fn every_path_that_the_architecture_page_names_exists() {
     let root = crate::root();
-    let page = std::fs::read_to_string(root.join("broker/docs/architecture.md")).expect("the architecture page");
+    let page =
+        std::fs::read_to_string(root.join("broker/docs/architecture.md")).expect("the architecture page");
     let mut paths = 0;
     // Between an odd and an even backtick; fenced blocks have three and keep the count odd.
     for quoted in page.split('`').skip(1).step_by(2) {

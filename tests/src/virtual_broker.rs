@@ -35,6 +35,9 @@ pattern readwrite own/%u/#
 /// The wall clock at the start of every test: 2026-01-01T00:00:00Z, in milliseconds.
 const WALL_START_MS: u64 = 1_767_225_600_000;
 
+/// Work after one input ends sooner than this, or never.
+const ROUNDS_MAX: usize = 100_000;
+
 /// A broker with its network and its clock. Clones are handles to the same broker.
 #[derive(Clone)]
 pub struct VirtualBroker(Rc<RefCell<World>>);
@@ -247,12 +250,16 @@ impl World {
     /// Runs until no connection has input, a wake-up or a drain left.
     fn settle(&mut self) {
         let now = self.now();
-        let mut rounds = 0;
-        while self.links.iter_mut().fold(false, |busy, link| link.step(now) || busy) || self.hub_woken.take()
-        {
-            rounds += 1;
-            assert!(rounds < 100_000, "the broker does not come to rest");
+        for _ in 0..ROUNDS_MAX {
+            let mut busy = self.hub_woken.take();
+            for link in &mut self.links {
+                busy |= link.step(now);
+            }
+            if !busy {
+                return;
+            }
         }
+        panic!("the broker does not come to rest");
     }
 }
 
@@ -357,15 +364,15 @@ impl Client {
 
     /// The next packet, if there is one.
     #[must_use]
-    pub fn try_next(&self) -> Option<Received> {
+    pub fn try_receive(&self) -> Option<Received> {
         received::take(&mut self.broker.0.borrow_mut().links[self.index].to_client, self.version)
     }
 
     /// The next packet.
     #[track_caller]
     #[must_use]
-    pub fn next(&self) -> Received {
-        match self.try_next() {
+    pub fn receive(&self) -> Received {
+        match self.try_receive() {
             Some(packet) => packet,
             None => panic!("{self:?}: no packet came"),
         }
@@ -380,7 +387,7 @@ impl Client {
     /// Nothing was sent, and the connection is open.
     #[track_caller]
     pub fn expect_nothing(&self) {
-        let next = self.try_next();
+        let next = self.try_receive();
         assert!(next.is_none(), "{self:?}: expected nothing, got {next:?}");
         assert!(!self.is_closed(), "{self:?}: expected an open connection");
     }
@@ -388,7 +395,7 @@ impl Client {
     /// The connection was closed and nothing was sent before.
     #[track_caller]
     pub fn expect_closed(&self) {
-        let next = self.try_next();
+        let next = self.try_receive();
         assert!(next.is_none(), "{self:?}: expected a close without a packet, got {next:?}");
         assert!(self.is_closed(), "{self:?}: expected a close");
     }
@@ -397,7 +404,7 @@ impl Client {
     #[track_caller]
     pub fn expect_closed_with(&self, code: u8) {
         if self.version == Version::V5 {
-            match self.next() {
+            match self.receive() {
                 Received::Disconnect { code: sent, .. } => {
                     assert_eq!(sent, code, "{self:?}: DISCONNECT {sent:#04x}, expected {code:#04x}");
                 }
@@ -412,7 +419,7 @@ impl Client {
     #[track_caller]
     pub fn expect_closed_with_any(&self, codes: &[u8]) {
         if self.version == Version::V5 {
-            match self.next() {
+            match self.receive() {
                 Received::Disconnect { code, .. } if codes.contains(&code) => {}
                 other => panic!("{self:?}: expected DISCONNECT with one of {codes:02x?}, got {other:?}"),
             }
@@ -424,7 +431,7 @@ impl Client {
     /// 0x80 or more and never behind a DISCONNECT [MQTT5-3.14.0-1].
     #[track_caller]
     pub fn expect_not_accepted(&self) {
-        match self.try_next() {
+        match self.try_receive() {
             None => {}
             Some(Received::ConnAck { session_present: false, code, .. })
                 if code >= 0x80 && self.version == Version::V5 => {}
@@ -443,7 +450,7 @@ impl Client {
     #[track_caller]
     #[must_use]
     pub fn expect_accepted(&self) -> Accepted {
-        match self.next() {
+        match self.receive() {
             Received::ConnAck { session_present, code: 0, props, .. } => {
                 assert!(!self.is_closed(), "{self:?}: closed behind an accepting CONNACK");
                 Accepted { session_present, props }
@@ -455,7 +462,7 @@ impl Client {
     /// CONNACK refused with `code` and Session Present 0, and the connection was closed.
     #[track_caller]
     pub fn expect_refused(&self, code: u8) {
-        match self.next() {
+        match self.receive() {
             Received::ConnAck { session_present: false, code: sent, .. } if sent == code => {}
             other => panic!("{self:?}: expected CONNACK {code:#04x}, got {other:?}"),
         }
@@ -466,7 +473,7 @@ impl Client {
     #[track_caller]
     #[must_use]
     pub fn expect_publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> Published {
-        match self.next() {
+        match self.receive() {
             Received::Publish(p) if p.topic == topic && p.payload == payload.as_ref() => p,
             other => panic!(
                 "{self:?}: expected a PUBLISH on {topic:?} of {:?}, got {other:?}",
@@ -479,7 +486,7 @@ impl Client {
     #[track_caller]
     #[must_use]
     pub fn next_publish(&self) -> Published {
-        match self.next() {
+        match self.receive() {
             Received::Publish(p) => p,
             other => panic!("{self:?}: expected a PUBLISH, got {other:?}"),
         }
@@ -488,7 +495,7 @@ impl Client {
     /// PUBACK for this identifier with this code; 0x10 (no subscribers) counts as 0.
     #[track_caller]
     pub fn expect_puback(&self, packet_id: u16, code: u8) -> Acked {
-        match self.next() {
+        match self.receive() {
             Received::PubAck(a) if (a.packet_id, a.code & !0x10) == (packet_id, code & !0x10) => a,
             other => panic!("{self:?}: expected PUBACK {packet_id} {code:#04x}, got {other:?}"),
         }
@@ -497,7 +504,7 @@ impl Client {
     /// PUBREC for this identifier with this code; 0x10 (no subscribers) counts as 0.
     #[track_caller]
     pub fn expect_pubrec(&self, packet_id: u16, code: u8) -> Acked {
-        match self.next() {
+        match self.receive() {
             Received::PubRec(a) if (a.packet_id, a.code & !0x10) == (packet_id, code & !0x10) => a,
             other => panic!("{self:?}: expected PUBREC {packet_id} {code:#04x}, got {other:?}"),
         }
@@ -506,7 +513,7 @@ impl Client {
     /// PUBREL for this identifier with this code.
     #[track_caller]
     pub fn expect_pubrel(&self, packet_id: u16, code: u8) -> Acked {
-        match self.next() {
+        match self.receive() {
             Received::PubRel(a) if (a.packet_id, a.code) == (packet_id, code) => a,
             other => panic!("{self:?}: expected PUBREL {packet_id} {code:#04x}, got {other:?}"),
         }
@@ -515,7 +522,7 @@ impl Client {
     /// PUBCOMP for this identifier with this code.
     #[track_caller]
     pub fn expect_pubcomp(&self, packet_id: u16, code: u8) -> Acked {
-        match self.next() {
+        match self.receive() {
             Received::PubComp(a) if (a.packet_id, a.code) == (packet_id, code) => a,
             other => panic!("{self:?}: expected PUBCOMP {packet_id} {code:#04x}, got {other:?}"),
         }
@@ -524,7 +531,7 @@ impl Client {
     /// SUBACK for this identifier with these codes.
     #[track_caller]
     pub fn expect_suback(&self, packet_id: u16, codes: &[u8]) {
-        match self.next() {
+        match self.receive() {
             Received::SubAck { packet_id: p, codes: c, .. } if p == packet_id && c == codes => {}
             other => panic!("{self:?}: expected SUBACK {packet_id} {codes:02x?}, got {other:?}"),
         }
@@ -534,7 +541,7 @@ impl Client {
     #[track_caller]
     pub fn expect_unsuback(&self, packet_id: u16, codes: &[u8]) {
         let codes = if self.version == Version::V5 { codes } else { &[] };
-        match self.next() {
+        match self.receive() {
             Received::UnsubAck { packet_id: p, codes: c, .. } if p == packet_id && c == codes => {}
             other => panic!("{self:?}: expected UNSUBACK {packet_id} {codes:02x?}, got {other:?}"),
         }
@@ -551,7 +558,7 @@ impl Client {
     #[track_caller]
     pub fn expect_alive(&self) {
         self.send(build::pingreq());
-        match self.next() {
+        match self.receive() {
             Received::PingResp => self.expect_nothing(),
             other => panic!("{self:?}: expected PINGRESP, got {other:?}"),
         }
