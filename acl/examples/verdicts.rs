@@ -1,8 +1,9 @@
 //! Answers questions about a policy, one JSON object a line, for comparisons with other engines.
 //!
-//! `{"policy": TEXT}` loads a policy, read with Mosquitto's leniency; the answer is `{"errors": [...], "strict": [...]}`: what is wrong with it, and
-//! what is wrong with it under the default options. `{"user": NAME, "client": ID, "access": "read"|"write"|"subscribe", "topic": TOPIC}`
-//! is answered with `{"allowed": BOOL, "because": TEXT}`, or with `{"identity": TEXT}` when no certificate may give that name.
+//! `{"policy": TEXT}` loads a policy, read with Mosquitto's leniency; the answer is `{"errors": [...], "strict":
+//! [...]}`: what is wrong with it, and what is wrong with it under the default options. `{"user": NAME, "client":
+//! ID, "access": "read"|"write"|"subscribe", "topic": TOPIC}` is answered with `{"allowed": BOOL, "because":
+//! TEXT}`, or with `{"identity": TEXT}` when no certificate may give that name.
 
 use std::io::{BufRead as _, Write as _};
 

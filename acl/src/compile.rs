@@ -17,8 +17,8 @@ pub const POLICY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How a text is read, and how the policy behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParseOptions {
-    /// Whether a SUBSCRIBE is refused when its filter is not covered by what the principal may read. Without it every subscription is
-    /// granted, as Mosquitto does, and only delivery is filtered. Default: true.
+    /// Whether a SUBSCRIBE is refused when its filter is not covered by what the principal may read. Without it
+    /// every subscription is granted, as Mosquitto does, and only delivery is filtered. Default: true.
     pub subscribe_check: bool,
     /// Whether a `pattern` without a variable is a warning, as in Mosquitto, and not an error. Default: false.
     pub allow_pattern_without_variable: bool,

@@ -96,8 +96,8 @@ impl fmt::Display for RuleInfo<'_> {
 /// Why something is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DenyCause {
-    /// Nobody publishes there: below `$SYS` (but for `$SYS/broker/connection/+/state`, which the policy decides), `$share` and `$CONTROL`; and
-    /// nobody reads below `$share`.
+    /// Nobody publishes there: below `$SYS` (but for `$SYS/broker/connection/+/state`, which the policy decides),
+    /// `$share` and `$CONTROL`; and nobody reads below `$share`.
     ReservedTopic,
     /// A `deny` rule matches.
     Rule(RuleId),
@@ -161,8 +161,8 @@ impl<T: Topical + ?Sized> Topical for std::sync::Arc<T> {
 
 /// A `T` that its publisher was allowed to publish, at the moment of the check.
 ///
-/// There is no other way to make one than [`Policy::authorize`](crate::Policy::authorize) and [`authorize_broker`], so a function that takes
-/// it cannot be reached by a message that was not checked:
+/// There is no other way to make one than [`Policy::authorize`](crate::Policy::authorize) and [`authorize_broker`],
+/// so a function that takes it cannot be reached by a message that was not checked:
 ///
 /// ```compile_fail
 /// fn route(message: signet_acl::Authorized<signet_wire::TopicName>) {}
@@ -199,7 +199,8 @@ impl<T> Authorized<T> {
 /// Authorizes what the broker itself says, which is below `$` and nowhere else: `$SYS/...`, `$aws/...`.
 ///
 /// # Errors
-/// [`DenyCause::NoRule`] when the topic does not begin with `$`: the broker has no voice in the topics of its clients.
+/// [`DenyCause::NoRule`] when the topic does not begin with `$`: the broker has no voice in the topics of its
+/// clients.
 pub fn authorize_broker<T: Topical>(message: T) -> Result<Authorized<T>, Denied> {
     if message.topic().is_reserved() {
         Ok(Authorized::new(message, RuleId::BROKER))

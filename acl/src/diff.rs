@@ -58,8 +58,8 @@ pub struct Diff {
 
 /// Compares what `old` and `new` allow to each of `subjects`.
 ///
-/// Every topic that one policy allows to a subject and the other refuses is matched by the filter of a [`Change`]. A filter that is lost may still
-/// be allowed in part.
+/// Every topic that one policy allows to a subject and the other refuses is matched by the filter of a [`Change`].
+/// A filter that is lost may still be allowed in part.
 #[must_use]
 pub fn diff<'a>(old: &Policy, new: &Policy, subjects: impl IntoIterator<Item = Subject<'a>>) -> Diff {
     let mut diff = Diff::default();
@@ -148,8 +148,9 @@ impl Filters {
         }
     }
 
-    /// Filters such that every difference between two policies of these rules shows on one of them as a whole: a topic that
-    /// one policy allows by rule A and the other denies by rule D shows on what A and D have in common; one that no rule of the other allows shows on A.
+    /// Filters such that every difference between two policies of these rules shows on one of them as a whole: a
+    /// topic that one policy allows by rule A and the other denies by rule D shows on what A and D have in common;
+    /// one that no rule of the other allows shows on A.
     fn candidates(&self) -> (BTreeSet<String>, bool) {
         let mut candidates: BTreeSet<String> = self.allow.union(&self.deny).cloned().collect();
         let mut complete = true;

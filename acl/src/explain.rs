@@ -255,7 +255,8 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Considers the rules of `sections` as one list: `deny` rules first, then the others, both in the order of the file.
+    /// Considers the rules of `sections` as one list: `deny` rules first, then the others, both in the order of the
+    /// file.
     fn stage(&self, policy: &Policy, name: String, sections: impl IntoIterator<Item = Section>) -> Stage {
         let mut rules: Vec<_> = sections.into_iter().flat_map(|section| policy.rules_of(section)).collect();
         if rules.is_empty() {

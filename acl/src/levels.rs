@@ -10,7 +10,8 @@ pub(crate) fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether the first `depth` levels of `asked` are not a topic by themselves: there are none, or there is one without a character.
+/// Whether the first `depth` levels of `asked` are not a topic by themselves: there are none, or there is one
+/// without a character.
 pub(crate) fn is_no_topic(asked: &str, depth: u32) -> bool {
     depth == 0 || (depth == 1 && asked.starts_with('/'))
 }
@@ -84,8 +85,8 @@ impl<'a> Shape<'a> {
 
     /// Whether every topic that `asked` (a topic, or a filter) stands for is matched by this rule's filter.
     ///
-    /// This is the plain statement of what [`Trie::walk`](crate::trie::Trie::walk) does for many rules at once; explanations are
-    /// made with it, and tests hold the two against each other.
+    /// This is the plain statement of what [`Trie::walk`](crate::trie::Trie::walk) does for many rules at once;
+    /// explanations are made with it, and tests hold the two against each other.
     pub(crate) fn covers(self, asked: &str, values: &Values<'_>) -> bool {
         let (mut rule, mut rest) = (Some(self.filter), Some(asked));
         let mut depth = 0;
@@ -99,7 +100,8 @@ impl<'a> Shape<'a> {
             let Some(asked_text) = rest else { return false };
             let (level, asked_rest) = split(asked_text);
             if level == "#" {
-                // `#` also stands for what is before it, so only `#` covers it; unless that is no topic, where `+/#` is the same.
+                // `#` also stands for what is before it, so only `#` covers it; unless that is no topic, where
+                // `+/#` is the same.
                 return is_no_topic(asked, depth) && wanted == "+" && rule_rest == Some("#");
             }
             let matches = match self.variable(wanted) {
@@ -155,8 +157,8 @@ fn excludes_reserved(a: &str, b: &str) -> bool {
     (wild(a) && b.starts_with('$')) || (wild(b) && a.starts_with('$'))
 }
 
-/// A pattern's filter with the variables replaced by their values, for showing and comparing; `None` when one has no value, or one that is not
-/// a single plain level. Decisions never use it.
+/// A pattern's filter with the variables replaced by their values, for showing and comparing: one text for each
+/// combination of values that are a single plain level, often none or one. Decisions never use it.
 pub(crate) fn substituted(shape: Shape<'_>, values: &Values<'_>) -> Vec<String> {
     let mut texts = vec![String::new()];
     for (index, level) in shape.filter.split('/').enumerate() {

@@ -1,8 +1,9 @@
 //! Who may do what: the text of a Mosquitto `acl_file` becomes a compiled [`Policy`], and a policy answers every
 //! question of authorization that the broker asks.
 //!
-//! The grammar and the order of evaluation are Mosquitto's; the manual page `broker/docs/access-control.md` states both, the extensions,
-//! and every difference. In short, a question is decided by the first of these that has an answer:
+//! The grammar and the order of evaluation are Mosquitto's; the manual page `broker/docs/access-control.md` states
+//! both, the extensions, and every difference. In short, a question is decided by the first of these that has an
+//! answer:
 //!
 //! 1. publishing below `$SYS`, `$share` and `$CONTROL` is refused;
 //! 2. the section of the principal's name (`user NAME`): its `deny` rules, then its other rules;

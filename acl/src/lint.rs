@@ -9,8 +9,8 @@ use crate::policy::{Policy, Rule, Section};
 use crate::problem::{Bounded, Warning, WarningKind};
 use crate::trie::{Effect, NONE};
 
-/// Looks for rules that never decide anything, that an earlier rule makes superfluous, and for grants of a user's or role's section that a
-/// `deny` pattern does not reach (see the order of evaluation).
+/// Looks for rules that never decide anything, that an earlier rule makes superfluous, and for grants of a user's
+/// or role's section that a `deny` pattern does not reach (see the order of evaluation).
 ///
 /// These are findings about rules as they stand to each other; [`Policy::parse`] gives those about single lines.
 #[must_use]

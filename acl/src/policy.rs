@@ -102,8 +102,8 @@ impl Sections {
 
 /// A compiled access policy: immutable, and shared between threads.
 ///
-/// A decision allocates nothing, and its cost grows with the levels of the topic and with the rules of the sections that apply, not with the number of sections
-/// or of principals.
+/// A decision allocates nothing, and its cost grows with the levels of the topic and with the rules of the sections
+/// that apply, not with the number of sections or of principals.
 #[derive(Debug)]
 pub struct Policy {
     pub(crate) source: Box<str>,
@@ -120,8 +120,8 @@ impl Policy {
     /// Compiles `text`. `file` is the name that errors, warnings and explanations show.
     ///
     /// # Errors
-    /// Every line that is not understood, up to [`PROBLEMS_MAX`](crate::PROBLEMS_MAX). There is no policy of the remaining lines: a broken line
-    /// may be a `deny`.
+    /// Every line that is not understood, up to [`PROBLEMS_MAX`](crate::PROBLEMS_MAX). There is no policy of the
+    /// remaining lines: a broken line may be a `deny`.
     pub fn parse(
         text: &str,
         file: &str,
@@ -164,9 +164,10 @@ impl Policy {
     /// Whether `who` may subscribe with `filter`, which is without `$share/group/`.
     ///
     /// Granted if and only if one rule that allows reading covers the filter (every topic that the filter can match
-    /// is matched by the rule), and no `deny` rule that comes before it in the order of evaluation covers the filter. A `deny` rule for a part of the
-    /// filter takes effect at delivery. So a grant does not mean that everything is delivered, and [`may_receive`](Self::may_receive) decides each message;
-    /// but what is refused would not be delivered whole. A filter that only several rules together cover is refused.
+    /// is matched by the rule), and no `deny` rule that comes before it in the order of evaluation covers the
+    /// filter. A `deny` rule for a part of the filter takes effect at delivery, so a grant does not mean that
+    /// everything is delivered: [`may_receive`](Self::may_receive) decides each message. Every topic of a granted
+    /// filter is either readable or denied by a rule. A filter that only several rules together cover is refused.
     ///
     /// Under a policy without subscribe check the answer is [`RuleId::SUBSCRIBE_UNCHECKED`], but for claims.
     ///
@@ -206,8 +207,8 @@ impl Policy {
         }
     }
 
-    /// Whether a rule uses `%c`. A client chooses its client id freely, so such a policy belongs only on a listener that binds the client id to the
-    /// identity.
+    /// Whether a rule uses `%c`. A client chooses its client id freely, so such a policy belongs only on a listener
+    /// that binds the client id to the identity.
     #[must_use]
     pub const fn uses_client_id(&self) -> bool {
         self.uses_client_id
@@ -261,7 +262,8 @@ impl Policy {
         answer(hits(patterns)).unwrap_or(Err(Denied { because: DenyCause::NoRule }))
     }
 
-    /// A claim has the built-in rights, less what its section of the file denies. Nothing else of the file applies to it.
+    /// A claim has the built-in rights, less what its section of the file denies. Nothing else of the file applies
+    /// to it.
     fn decide_claim(&self, access: Access, asked: &str, values: &Values<'_>) -> Result<RuleId, Denied> {
         let hits = |policy: &Self| {
             let section = policy.sections.role(Role::Claim);

@@ -180,8 +180,8 @@ impl Trie {
 }
 
 impl Walk<'_> {
-    /// Visits `node`, `depth` levels below the root, with the levels that are left. The recursion is as deep as the deepest rule at most
-    /// ([`LEVELS_MAX`](crate::LEVELS_MAX)), however deep the topic is.
+    /// Visits `node`, `depth` levels below the root, with the levels that are left. The recursion is as deep as the
+    /// deepest rule at most ([`LEVELS_MAX`](crate::LEVELS_MAX)), however deep the topic is.
     fn descend(&mut self, node: u32, rest: Option<&str>, depth: u32) {
         let Some(&Node { edges, edges_len, branches, here, below }) = self.trie.nodes.get(node as usize)
         else {

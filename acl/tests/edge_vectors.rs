@@ -1,7 +1,9 @@
-//! The edges of Mosquitto's `acl_file`, each as Mosquitto 2.0.22 (M0) and 2.1 (M1) have it, and where this engine differs.
+//! The edges of Mosquitto's `acl_file`, each as Mosquitto 2.0.22 (M0) and 2.1 (M1) have it, and where this engine
+//! differs.
 //!
-//! The numbers are those of the list that the broker's manual of access control gives. Vectors that no policy decides have their tests elsewhere: 13 and 14
-//! (what a denied PUBLISH is answered with) in the session core, 15 to 17 (two names, NUL, no name) with the identity, 19 and 20 (revocation lists) with the TLS verifier.
+//! The numbers are those of the list that the broker's manual of access control gives. Vectors that no policy
+//! decides have their tests elsewhere: 13 and 14 (what a denied PUBLISH is answered with) in the session core, 15
+//! to 17 (two names, NUL, no name) with the identity, 19 and 20 (revocation lists) with the TLS verifier.
 
 mod support;
 

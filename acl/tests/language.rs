@@ -1,4 +1,5 @@
-//! The language beside Mosquitto's edges: errors and their places, roles, claims, explanations, findings, differences.
+//! The language beside Mosquitto's edges: errors and their places, roles, claims, explanations, findings,
+//! differences.
 
 mod support;
 

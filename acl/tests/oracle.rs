@@ -1,8 +1,9 @@
-//! The compiled engine against a literal restatement of the documented order of evaluation, on random policies, names and topics.
+//! The compiled engine against a literal restatement of the documented order of evaluation, on random policies,
+//! names and topics.
 //!
-//! The restatement shares no code with the engine: it works on the text of the policy, replaces variables by their values,
-//! scans lists in Mosquitto's order (each `deny` put in front of its list), and compares filters with the matcher of the wire crate. Whether a filter is
-//! covered by another is decided by enumerating topics.
+//! The restatement shares no code with the engine: it works on the text of the policy, replaces variables by their
+//! values, scans lists in Mosquitto's order (each `deny` put in front of its list), and compares filters with the
+//! matcher of the wire crate. Whether a filter is covered by another is decided by enumerating topics.
 
 mod support;
 
@@ -229,8 +230,8 @@ fn decisions_are_those_of_the_documented_order_on_random_policies() {
     );
 }
 
-/// Every topic of up to four of the levels that the narrow rules know, and one that they do not (`z`). A filter that is not
-/// covered by a rule of at most three levels leaves one of these outside of it.
+/// Every topic of up to four of the levels that the narrow rules know, and one that they do not (`z`). A filter
+/// that is not covered by a rule of at most three levels leaves one of these outside of it.
 fn universe() -> Vec<TopicName> {
     let mut all: Vec<String> = Vec::new();
     let mut longest: Vec<String> = NARROW.topic.iter().map(|level| (*level).to_owned()).collect();

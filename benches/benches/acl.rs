@@ -1,8 +1,9 @@
 //! What one decision of the access policy costs, at 10, 10 000 and 1 000 000 identities.
 //!
-//! `patterns` is the ordinary policy: a few pattern rules for every device. `sections` is the worst one for the engine: a section of its own for each
-//! identity. In `hot` a thousand identities (ten of ten) ask in turn, as on a busy broker; in `cold` all of them do, so that nothing is in the processor's
-//! caches and the cost of main memory shows.
+//! `patterns` is the ordinary policy: a few pattern rules for every device. `sections` is the worst one for the
+//! engine: a section of its own for each identity. In `hot` a thousand identities (ten of ten) ask in turn, as on a
+//! busy broker; in `cold` all of them do, so that nothing is in the processor's caches and the cost of main memory
+//! shows.
 
 use std::fmt::Write as _;
 use std::hint::black_box;

@@ -65,7 +65,8 @@ impl fmt::Debug for CertificateId {
 /// The most bytes of a serial number that [`Serial`] displays. RFC 5280 section 4.1.2.2 allows 20.
 const SERIAL_SHOWN_MAX: usize = 32;
 
-/// A certificate's serial number: the contents of its INTEGER, big-endian. It displays as lower-case hexadecimal digits.
+/// A certificate's serial number: the contents of its INTEGER, big-endian. It displays as lower-case hexadecimal
+/// digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Serial(Box<[u8]>);
 
@@ -133,8 +134,8 @@ pub enum Eku {
     Absent,
     /// The extension is there and lists `id-kp-clientAuth`.
     ClientAuth,
-    /// The extension is there and does not list `id-kp-clientAuth` (`anyExtendedKeyUsage` does not stand for it), or it is there twice, or it, or
-    /// the certificate, is malformed.
+    /// The extension is there and does not list `id-kp-clientAuth` (`anyExtendedKeyUsage` does not stand for it),
+    /// or it is there twice, or it, or the certificate, is malformed.
     Other,
 }
 

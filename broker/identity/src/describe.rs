@@ -28,7 +28,8 @@ pub struct CertificateSummary {
     pub validity: Option<(i64, i64)>,
 }
 
-/// Describes the certificate `leaf_der` for a failure record. It never fails: what cannot be read is said to be `unreadable`.
+/// Describes the certificate `leaf_der` for a failure record. It never fails: what cannot be read is said to be
+/// `unreadable`.
 #[must_use]
 pub fn describe(leaf_der: &[u8]) -> CertificateSummary {
     let certificate = CertificateId::of(leaf_der);
@@ -166,7 +167,8 @@ impl Bounded {
         self.text.push_str(text);
     }
 
-    /// Adds a character so that it cannot be taken for another, end the line, or be read as part of the name's syntax.
+    /// Adds a character so that it cannot be taken for another, end the line, or be read as part of the name's
+    /// syntax.
     fn push_escaped(&mut self, c: char) {
         let mut escaped = String::new();
         let written = match c {

@@ -5,7 +5,8 @@ use crate::NameError;
 /// Why [`identify`](crate::identify) gave no name. Each way to fail is a variant of its own.
 ///
 /// The peer only learns that it is not authorized; the operator gets [`Display`](std::fmt::Display) and
-/// [`hint`](Self::hint), the dashboard [`metric_label`](Self::metric_label). Text from the certificate is escaped in all of them.
+/// [`hint`](Self::hint), the dashboard [`metric_label`](Self::metric_label). Text from the certificate is escaped
+/// in all of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// The bytes are not one DER certificate.

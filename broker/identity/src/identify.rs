@@ -68,7 +68,8 @@ impl Identified {
 /// The certificate is read, not verified: the caller has verified the chain, or the result only describes a failure.
 ///
 /// # Errors
-/// [`IdentityError`] when the bytes are not one certificate, or `source` does not hold exactly one name that `rule` admits.
+/// [`IdentityError`] when the bytes are not one certificate, or `source` does not hold exactly one name that `rule`
+/// admits.
 pub fn identify(
     leaf_der: &[u8],
     source: IdentitySource,

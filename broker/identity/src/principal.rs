@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::{CertificateId, GroupName, TemplateName, ThingName};
 
-/// The most groups that one principal belongs to. More given are an error of the registry, and are cut off in name order.
+/// The most groups that one principal belongs to. More given are an error of the registry, and are cut off in name
+/// order.
 pub const GROUPS_MAX: usize = 64;
 
 /// What kind of principal a certificate makes.
