@@ -276,7 +276,7 @@ pub const KEYS: &[Key] = &[
         Limits,
         "handshakes-in-flight-max",
         count(1, 65_536),
-        "256",
+        "4096",
         Reload,
         "Peers between accept and the end of their TLS handshake, over all listeners. When there are more, the oldest one makes room.",
     ),

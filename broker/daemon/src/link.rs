@@ -1,7 +1,6 @@
 //! One connection after its handshake: bytes in, packets to the core, actions out, bytes out.
 //!
-//! The task is one hand-written future. It is woken by its socket, its timer, its session's mailbox and its
-//! [`Handle`](crate::directory::Handle); each wake does all there is to do, and everything that one wake produces
+//! The task is one hand-written future. It is woken by its socket, its timer and the core; each wake does all there is to do, and everything that one wake produces
 //! leaves in as few TLS records as possible. While it waits, it holds no buffer of its own.
 
 use std::future::poll_fn;
@@ -19,9 +18,12 @@ use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 
-use crate::directory::{Order, Registration};
+use crate::directory::{Live, Registration};
 use crate::io::PeerIo;
+use crate::listener;
 use crate::server::Broker;
+use crate::start;
+use crate::tls::Judged;
 
 /// Room for one read from TLS: a record of the largest size.
 const READ_BYTES: usize = 16 * 1024;
@@ -36,17 +38,28 @@ const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// What is read and thrown away after a farewell, so that the peer sees it instead of a reset.
 const FAREWELL_BYTES_MAX: usize = 16 * 1024;
 
+/// What the listener learned in the handshake.
+pub(crate) struct Arrival {
+    /// Who the peer is.
+    pub(crate) peer: Peer,
+    /// Index of the listener.
+    pub(crate) listener: usize,
+    /// The peer's certificate.
+    pub(crate) judged: Judged,
+}
+
 /// Runs one authenticated connection to its end.
-pub(crate) async fn run(
-    broker: Arc<Broker>,
-    stream: TlsStream<PeerIo>,
-    peer: Peer,
-    registration: Registration,
-    ends: Mono,
-) {
+pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival: Arrival) {
+    let Arrival { peer, listener, judged } = arrival;
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let now = broker.clock.now();
+    let ends = start::ends_at(judged.not_after(), now);
+    let (address, principal) = (peer.address, peer.principal.clone());
     let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
+    let number = connection.number();
+    let registration = broker.directory.register(Live { number, listener, address, principal, judged });
+    // A reload may have judged the live connections between the judgement in the handshake and the registration.
+    listener::judge_again(&broker, registration.live());
     let mut link = Link {
         stream,
         connection,
@@ -99,14 +112,14 @@ impl Link {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.poll(cx))) {
             Ok(poll) => poll,
             Err(_) => {
-                self.broker.count_panic(self.registration.handle());
+                self.broker.count_panic(self.registration.live());
                 let now = self.broker.clock.now();
                 let detached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                     self.connection.handle(Input::PeerClosed, now, &mut self.actions);
                 }));
                 if detached.is_err() {
                     tracing::error!(
-                        id = self.registration.handle().id,
+                        id = self.registration.live().number,
                         "the session could not be released after a panic"
                     );
                 }
@@ -118,9 +131,6 @@ impl Link {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut now = self.broker.clock.now();
         if matches!(self.phase, Phase::Open) {
-            if let Some(Order::Close(reason)) = self.registration.handle().poll_order(cx.waker()) {
-                self.input(Input::Close(reason), now);
-            }
             let mut turn = 0;
             while matches!(self.phase, Phase::Open) {
                 match self.turn(cx, now) {
@@ -214,10 +224,10 @@ impl Link {
                 }
                 Action::Deliver(delivery) => delivery.write(version, &mut self.outbound),
                 Action::Note(event) => {
-                    self.broker.note(self.registration.handle(), &self.connection, &event, now);
+                    self.broker.note(self.registration.live(), &self.connection, &event, now);
                 }
                 Action::Close(reason) => {
-                    self.broker.closed(self.registration.handle(), &self.connection, &reason);
+                    self.broker.closed(self.registration.live(), &self.connection, &reason);
                     self.phase =
                         Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
                 }
@@ -317,7 +327,7 @@ impl Link {
 
     /// The network took the connection away.
     fn lost(&mut self, error: &io::Error, now: Now) -> Poll<()> {
-        tracing::debug!(id = self.registration.handle().id, %error, "the connection was lost");
+        tracing::debug!(id = self.registration.live().number, %error, "the connection was lost");
         self.input(Input::PeerClosed, now);
         Poll::Ready(())
     }

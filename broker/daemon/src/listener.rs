@@ -21,11 +21,10 @@ use tokio_rustls::server::TlsStream;
 
 use crate::admission::{AddressSlot, Ticket};
 use crate::clock;
-use crate::directory::Order;
+use crate::directory::Live;
 use crate::io::PeerIo;
 use crate::link;
 use crate::server::Broker;
-use crate::start;
 use crate::tls::hello::{HelloTap, Progress};
 use crate::tls::{
     Ended, FailureContext, FailureRecord, Judged, LogAdvice, Refusal, TlsListener, VerifyFailure, observed,
@@ -297,7 +296,6 @@ impl Arriving {
         broker.metrics.handshake_seconds.observe(now.mono.since(self.accepted).as_secs_f64());
         // Our output is bounded by the task that writes it; TLS itself holds no more than a few records.
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
-        let ends = start::ends_at(judged.not_after(), now);
         let rules = ListenerRules {
             client_id_rule: match self.listening.settings.load().client_id {
                 signet_config::ClientIdRule::Any => ClientIdRule::Any,
@@ -306,10 +304,6 @@ impl Arriving {
             },
             ..ListenerRules::default()
         };
-        let registration =
-            broker.directory.register(self.listening.index, self.address, principal.clone(), judged);
-        // A reload may have judged the live connections between our judgement and the registration.
-        rejudge(&broker, registration.handle());
         let socket = match stream.get_mut().0.detach() {
             Ok(socket) => socket,
             Err(error) => {
@@ -318,10 +312,11 @@ impl Arriving {
             }
         };
         let peer = Peer { principal, address: self.address, rules };
+        let arrival = link::Arrival { peer, listener: self.listening.index, judged };
         traffic.spawn(async move {
             let _places = places;
             match stream.get_mut().0.attach(socket) {
-                Ok(()) => link::run(broker, stream, peer, registration, ends).await,
+                Ok(()) => link::run(broker, stream, arrival).await,
                 Err(error) => tracing::warn!(%error, "a connection was lost between two threads"),
             }
         });
@@ -435,23 +430,20 @@ fn principal(broker: &Broker, identified: &Identified) -> Principal {
     }
 }
 
-/// Judges one live connection by the trust in force.
-fn rejudge(broker: &Broker, handle: &crate::directory::Handle) -> bool {
-    let Some(listening) = broker.listeners.get(handle.listener) else { return false };
-    match listening.tls.load().judge_again(&handle.judged, clock::unix_time()) {
-        Ok(()) => false,
-        Err(failure) => {
-            tracing::warn!(
-                id = handle.id, name = %handle.principal.name(), address = %handle.address,
-                "closing: its certificate is no longer accepted: {failure}"
-            );
-            handle.order(Order::Close(CloseReason::CertificateRevoked));
-            true
-        }
-    }
+/// Judges one live connection by the trust in force, and closes it if it is no longer admitted; whether it did.
+pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
+    let Some(listening) = broker.listeners.get(live.listener) else { return false };
+    let Err(failure) = listening.tls.load().judge_again(&live.judged, clock::unix_time()) else {
+        return false;
+    };
+    tracing::warn!(
+        id = live.number, name = %live.principal.name(), address = %live.address,
+        "closing: its certificate is no longer accepted: {failure}"
+    );
+    broker.hub().close_connection(live.number, CloseReason::CertificateRevoked)
 }
 
-/// Judges every live connection by the trust in force, and orders those to close that it no longer admits; how many.
+/// Judges every live connection by the trust in force; how many were closed.
 pub(crate) fn judge_live(broker: &Broker) -> usize {
-    broker.directory.snapshot().iter().filter(|handle| rejudge(broker, handle)).count()
+    broker.directory.snapshot().iter().filter(|live| judge_again(broker, live)).count()
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::admin::api::{FailureReport, FailureRow, ListenerStatus, Reloaded, SessionRow, Status};
 use crate::admission::Admission;
 use crate::clock::Clock;
-use crate::directory::{Directory, Handle};
+use crate::directory::{Directory, Live};
 use crate::listener::Listening;
 use crate::logging::{Admit, RateLimit};
 use crate::metrics::{Metrics, Sampled};
@@ -127,10 +127,10 @@ impl Broker {
     }
 
     /// A panic was caught at the edge of one connection.
-    pub(crate) fn count_panic(&self, handle: &Handle) {
+    pub(crate) fn count_panic(&self, live: &Live) {
         self.metrics.panics.inc();
         tracing::error!(
-            id = handle.id, name = %handle.principal.name(), address = %handle.address,
+            id = live.number, name = %live.principal.name(), address = %live.address,
             "a panic in this connection's work ended it; this is a defect, please report it"
         );
     }
@@ -144,36 +144,36 @@ impl Broker {
     }
 
     /// An occurrence on a connection that goes on.
-    pub(crate) fn note(&self, handle: &Handle, connection: &Connection, event: &Event, now: Now) {
-        let name = handle.principal.name();
+    pub(crate) fn note(&self, live: &Live, connection: &Connection, event: &Event, now: Now) {
+        let name = live.principal.name();
         let client_id = connection.client_id().map_or("", |id| id);
         if let Event::Connected { session_present, took_over } = event {
             let version = connection.version().map_or("", start::version_name);
             tracing::info!(
-                id = handle.id, %name, role = %handle.principal.role(), client_id, address = %handle.address, version,
+                id = live.number, %name, role = %live.principal.role(), client_id, address = %live.address, version,
                 session_present, took_over, "connected"
             );
             return;
         }
-        match self.event_limit.admit((handle.id, event.metric_label()), now.mono) {
+        match self.event_limit.admit((live.number, event.metric_label()), now.mono) {
             Admit::Suppress => self.metrics.log_suppressed.inc(),
             Admit::Log { suppressed } => match event {
                 Event::Denied { access, cause } => tracing::warn!(
-                    id = handle.id, %name, client_id, %access, cause = cause.metric_label(), suppressed, "access denied"
+                    id = live.number, %name, client_id, %access, cause = cause.metric_label(), suppressed, "access denied"
                 ),
                 other => {
-                    tracing::warn!(id = handle.id, %name, client_id, event = ?other, suppressed, "limit reached")
+                    tracing::warn!(id = live.number, %name, client_id, event = ?other, suppressed, "limit reached")
                 }
             },
         }
     }
 
     /// A connection has ended.
-    pub(crate) fn closed(&self, handle: &Handle, connection: &Connection, reason: &CloseReason) {
+    pub(crate) fn closed(&self, live: &Live, connection: &Connection, reason: &CloseReason) {
         self.metrics.closed.with_label_values(&[reason.metric_label()]).inc();
         let client_id = connection.client_id().map_or("", |id| id);
         tracing::info!(
-            id = handle.id, name = %handle.principal.name(), client_id, address = %handle.address,
+            id = live.number, name = %live.principal.name(), client_id, address = %live.address,
             reason = reason.metric_label(), "disconnected: {reason}"
         );
     }
@@ -350,7 +350,7 @@ impl Server {
         self.broker.set_ready(false);
         self.broker.request_stop();
         tracing::info!(connections = self.broker.directory.len(), "stopping");
-        self.broker.directory.close_where(|_| Some(CloseReason::ServerShuttingDown));
+        self.broker.hub().kick_all(CloseReason::ServerShuttingDown);
         let left = self.runtimes.drain(&self.broker.directory, within);
         if left > 0 {
             tracing::warn!(connections = left, "these connections did not end in time and were cut");

@@ -397,6 +397,10 @@ impl Importer<'_> {
             Value::Integer(sessions),
             "as many as there may be sessions, since Mosquitto lets any number of devices share a certificate",
         );
+        for key in ["handshakes-per-address-per-second", "connections-per-address-max"] {
+            let why = "no limit, since Mosquitto has none and a fleet may sit behind one translated address";
+            unsaid(limits, key, Value::Integer(0), why);
+        }
         // A message that may come in must find a place to wait.
         let packet = integer(limits, "packet-bytes-max").unwrap_or(PACKET_BYTES_DEFAULT);
         for key in ["queued-bytes-max", "outbox-bytes-max"] {

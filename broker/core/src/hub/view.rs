@@ -112,6 +112,12 @@ impl Hub {
         )
     }
 
+    /// Closes the connection with this [`crate::Connection::number`]. False: there is none.
+    pub fn close_connection(&self, number: u64, reason: CloseReason) -> bool {
+        let link = self.links.get(&number).map(|link| Arc::clone(&link));
+        link.inspect(|link| link.close(reason)).is_some()
+    }
+
     /// Closes every connection, as when the broker stops.
     pub fn kick_all(&self, reason: CloseReason) -> usize {
         self.kick_where(|_| true, reason)

@@ -80,6 +80,9 @@ fn configuration(args: &DevArgs) -> String {
          file = \"acl.conf\"\n\n\
          [identity]\n\
          operators = [\"admin\"]\n\n\
+         [limits]\n\
+         handshakes-per-address-per-second = 0\n\
+         connections-per-address-max = 0\n\n\
          [admin]\n\
          socket = \"signet.sock\"\n\n\
          [log]\n\

@@ -251,7 +251,9 @@ pub enum SourceProblem {
         in_force: String,
     },
     /// A private key that others can read.
-    #[error("is a private key that others can read or its group can change (mode {mode:04o}): chmod 600 it, or 640")]
+    #[error(
+        "is a private key that others can read or its group can change (mode {mode:04o}): chmod 600 it, or 640"
+    )]
     KeyReadable {
         /// The permission bits.
         mode: u32,
