@@ -167,7 +167,7 @@ fn certificate_that_expires_ends_its_connection() {
     let broker = TestBroker::start(SHARED);
     let now = OffsetDateTime::now_utc();
     let validity =
-        Validity { not_before: now - Duration::from_secs(3600), not_after: now + Duration::from_secs(3) };
+        Validity { not_before: now - Duration::from_secs(3600), not_after: now + Duration::from_secs(5) };
     let leaf = issue_as(&LeafProfile::device("sensor-003", validity));
     let handshake = broker.anonymous().presenting(&leaf);
     let mut expiring = handshake.connect(&connect(V5, "a"), V5);

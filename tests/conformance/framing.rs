@@ -277,3 +277,50 @@ fn packet_without_its_property_length_closes() {
         client.expect_closed_with_any(&[0x81, 0x82]);
     }
 }
+
+/// [MQTT3-4.8.0-1] [MQTT5-4.13.1-1]
+#[test]
+fn mutated_packets_never_panic_and_never_disturb_another_connection() {
+    in_both(|broker, version| {
+        let good = broker.client(version, "good");
+        let seeds = [
+            connect(version, "a").will(will("c/w", "x").qos(1)).username("u").bytes(),
+            publish(version, "c/a", "payload").qos2(1).bytes(),
+            subscribe(version, 1, &[sub("c/+/#", 1), sub("$share/g/c/a", 2)]),
+            unsubscribe(version, 1, &["c/+/#", "$share/g/c/a"]),
+            pubrel(1),
+            pingreq(),
+        ];
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = move || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random as usize
+        };
+        for round in 0..3_000 {
+            let client = broker.open(version);
+            if round % 4 != 0 {
+                client.send(connect(version, "mutant").bytes());
+            }
+            for _ in 0..4 {
+                let mut bytes = seeds[next() % seeds.len()].clone();
+                for _ in 0..next() % 4 {
+                    let place = next() % bytes.len();
+                    match next() % 3 {
+                        0 => bytes[place] = next() as u8,
+                        1 => bytes.insert(place, next() as u8),
+                        _ => bytes.truncate(place.max(1)),
+                    }
+                }
+                client.send(&bytes);
+            }
+            if !client.is_closed() {
+                client.drop_connection();
+            }
+            if round % 100 == 0 {
+                good.expect_alive();
+            }
+        }
+    });
+}
