@@ -24,7 +24,9 @@ const SHARDS_MAX: usize = 1024;
 /// million.
 const SHARD_LEN_MAX: usize = 512;
 
+#[derive(Default)]
 pub(super) enum Children<S> {
+    #[default]
     Empty,
     /// In no particular order, looked through.
     Few(Vec<(SmolStr, Arc<Node<S>>)>),
@@ -44,12 +46,6 @@ pub(super) struct Wide<S> {
 enum Child<S> {
     Leaf(Ends<S>),
     Node(Arc<Node<S>>),
-}
-
-impl<S> Default for Children<S> {
-    fn default() -> Self {
-        Self::Empty
-    }
 }
 
 impl<S> Clone for Children<S> {

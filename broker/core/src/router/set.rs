@@ -53,17 +53,12 @@ impl<S: Subscriber> Entry<S> {
 }
 
 /// What hangs on one filter. 24 bytes for `S = Arc<_>`, so that a million per-device filters need no second allocation each.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) enum Slot<S> {
+    #[default]
     Empty,
     One(Entry<S>),
     Many(Arc<Set<S>>),
-}
-
-impl<S> Default for Slot<S> {
-    fn default() -> Self {
-        Self::Empty
-    }
 }
 
 /// Several plain subscribers, or at least one shared group.
