@@ -23,6 +23,7 @@ ABSENT = {
         "fragment size": "Mosquitto has no setting for the size of TLS records",
         "EKU demanded": "Mosquitto accepts certificates without extended key usage",
         "client ids per name": "Mosquitto gives a session to whoever comes next with its client id",
+        "leaf alone": "OpenSSL completes the chain that it sends from Mosquitto's cafile",
         "ALPN": "Mosquitto selects no application protocol",
     },
     "signet": {},

@@ -41,6 +41,7 @@ def test_mbedtls_exchanges_12000_bytes(announced, fragment, broker_with, connect
     both_ways(broker_with(profile(fragment)), connect, KINDS["mbedtls"], settings, unique)
 
 
+@pytest.mark.needs("leaf alone")
 @pytest.mark.parametrize(("announced", "fragment"), MBEDTLS_LEAF)
 def test_mbedtls_lives_with_1024_bytes_when_the_server_sends_its_leaf(
     announced, fragment, broker_with, connect, pki, unique
