@@ -17,7 +17,8 @@ pub type SubscriptionIds = SmallVec<[u32; 4]>;
 /// One thing that happens to a connection.
 #[derive(Debug)]
 pub enum Input {
-    /// The first packet, decoded or not. The caller decodes with `decode_connect` while [`crate::Connection::version`] is `None`.
+    /// The first packet, decoded or not. The caller decodes with `decode_connect` while
+    /// [`crate::Connection::version`] is `None`.
     Connect(Result<Connect, ConnectError>),
     /// Any later packet.
     Packet(Packet),
@@ -25,8 +26,8 @@ pub enum Input {
     Undecodable(DecodeError),
     /// The stream cannot be cut into packets any more.
     Unframable(FrameError),
-    /// The waker was called, or [`crate::Connection::wants_drain`] and the output has room. The only input that hands out
-    /// [`Action::Deliver`], but for the last batch before a stop.
+    /// The waker was called, or [`crate::Connection::wants_drain`] and the output has room. The only input that hands
+    /// out [`Action::Deliver`], but for the last batch before a stop.
     Wake,
     /// [`crate::Connection::next_deadline`] has passed. Harmless when early.
     Deadline,

@@ -23,7 +23,7 @@ pub enum Violation {
     AckOutOfOrder,
     /// AUTH without an authentication method in CONNECT (`[MQTT5-4.12.0-7]`).
     AuthWithoutMethod,
-    /// A session expiry in DISCONNECT after one of 0 in CONNECT (`[MQTT5-3.14.2-2]`, MQTT5 §3.14.2.2.2).
+    /// A session expiry in DISCONNECT after one of 0 in CONNECT (MQTT5 §3.14.2.2.2).
     SessionExpiryFromZero,
 }
 
@@ -203,7 +203,8 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// The reason code of the DISCONNECT, or before an accepted CONNECT of the CONNACK, that a 5.0 client gets; `None` when nothing may be sent.
+    /// The reason code of the DISCONNECT, or before an accepted CONNECT of the CONNACK, that a 5.0 client gets;
+    /// `None` when nothing may be sent.
     #[must_use]
     pub const fn v5_code(self) -> Option<ReasonCode> {
         Some(match self {
@@ -229,7 +230,8 @@ impl CloseReason {
         })
     }
 
-    /// Whether the will is to be sent (`[MQTT5-3.1.2-8]`). A revoked certificate's will is not: nobody trusts its author any more.
+    /// Whether the will is to be sent (`[MQTT5-3.1.2-8]`). A revoked certificate's will is not: nobody trusts its
+    /// author any more.
     #[must_use]
     pub const fn sends_will(self) -> bool {
         !matches!(self, Self::Disconnected | Self::CertificateRevoked)

@@ -69,7 +69,8 @@ impl Quota {
     }
 }
 
-/// An occurrence on one connection. Its caller logs it, with a rate limit: a client can cause as many as it sends packets.
+/// An occurrence on one connection. Its caller logs it, with a rate limit: a client can cause as many as it sends
+/// packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// CONNECT was accepted.

@@ -13,10 +13,12 @@ pub enum SlowConsumer {
     DropNewest,
 }
 
-/// The bounds. A change through [`crate::Hub::set_limits`] holds for what happens after it; nothing that is stored is cut back.
+/// The bounds. A change through [`crate::Hub::set_limits`] holds for what happens after it; nothing that is stored is
+/// cut back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest packet from an admitted client, in bytes with the fixed header; announced as Maximum Packet Size. Overrun: 0x95.
+    /// Largest packet from an admitted client, in bytes with the fixed header; announced as Maximum Packet Size.
+    /// Overrun: 0x95.
     pub packet_bytes_max: NonZeroU32,
     /// Largest CONNECT, in bytes: what a peer may make us buffer before it is known to speak MQTT. Overrun: closed.
     pub connect_packet_bytes_max: NonZeroU32,
@@ -24,10 +26,11 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Longest client identifier, in bytes. Overrun: CONNACK 0x85.
     pub client_id_bytes_max: usize,
-    /// Longest keep alive, in seconds; `None`: the client decides, 0 (never) included. 5.0 clients get a Server Keep Alive, a 3.1.1
-    /// client that asks for more is refused, as Mosquitto does.
+    /// Longest keep alive, in seconds; `None`: the client decides, 0 (never) included. 5.0 clients get a Server Keep
+    /// Alive, a 3.1.1 client that asks for more is refused, as Mosquitto does.
     pub keep_alive_secs_max: Option<NonZeroU16>,
-    /// Longest session expiry, in seconds; `u32::MAX`: no end. Also the expiry of 3.1.1 sessions with Clean Session 0.
+    /// Longest session expiry, in seconds; `u32::MAX`: no end. Also the expiry of 3.1.1 sessions with Clean Session
+    /// 0.
     pub session_expiry_secs_max: u32,
     /// Longest will delay, in seconds; longer ones are cut.
     pub will_delay_secs_max: u32,
@@ -41,15 +44,18 @@ pub struct Limits {
     pub topic_levels_max: usize,
     /// QoS 1 and 2 messages in flight from a client, announced as Receive Maximum. Overrun: 0x93.
     pub receive_max: NonZeroU16,
-    /// QoS 2 identifiers that a 3.1.1 client, which knows no Receive Maximum, may hold without releasing them. Overrun: closed.
+    /// QoS 2 identifiers that a 3.1.1 client, which knows no Receive Maximum, may hold without releasing them.
+    /// Overrun: closed.
     pub unreleased_qos2_max: usize,
     /// QoS 1 and 2 messages in flight to a client, at most what it allows with its Receive Maximum.
     pub inflight_max: NonZeroU16,
-    /// QoS 1 and 2 messages of one session that wait beyond those in flight. Overrun: the newest is dropped and counted.
+    /// QoS 1 and 2 messages of one session that wait beyond those in flight. Overrun: the newest is dropped and
+    /// counted.
     pub queued_messages_max: usize,
     /// Bytes of messages that wait for a session that is not connected. Overrun: the newest is dropped and counted.
     pub queued_bytes_max: usize,
-    /// Bytes of messages that wait for a connected client. Overrun: QoS 0 is dropped and counted; QoS 1 and 2: see `slow_consumer`.
+    /// Bytes of messages that wait for a connected client. Overrun: QoS 0 is dropped and counted; QoS 1 and 2: see
+    /// `slow_consumer`.
     pub outbox_bytes_max: usize,
     /// What overruns of `outbox_bytes_max` by QoS 1 and 2 do.
     pub slow_consumer: SlowConsumer,

@@ -1,7 +1,8 @@
 //! The queue between those who publish and the connection that delivers.
 //!
-//! Publishers push under a short lock; the session's owner takes in batches. QoS 0 waits apart from QoS 1 and 2, so that a client which does
-//! not acknowledge still gets QoS 0, and a number per entry keeps the order across both while nothing is held back.
+//! Publishers push under a short lock; the session's owner takes in batches. QoS 0 waits apart from QoS 1 and 2, so
+//! that a client which does not acknowledge still gets QoS 0, and a number per entry keeps the order across both
+//! while nothing is held back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -95,7 +96,8 @@ pub(crate) struct Mailbox {
     at_most_once: VecDeque<(u64, Entry)>,
     acknowledged: VecDeque<(u64, Entry)>,
     at_most_once_bytes: usize,
-    /// Of the entries in `acknowledged` that are not replayed; those that are share their bytes with the retained store.
+    /// Of the entries in `acknowledged` that are not replayed; those that are share their bytes with the retained
+    /// store.
     acknowledged_live: Fill,
     replayed: usize,
     /// Nothing in `acknowledged` expires before; `None`: nothing expires.
@@ -200,10 +202,15 @@ impl Mailbox {
         }
     }
 
-    /// Appends a retained message for a new subscription of the session's connected client. Its bytes are those of the retained
-    /// store; the bound is `retained_replay_max`. False: dropped.
+    /// Whether [`Self::replay`] would drop.
+    pub(crate) fn replay_is_full(&self, limits: &Limits) -> bool {
+        self.replayed >= limits.retained_replay_max
+    }
+
+    /// Appends a retained message for a new subscription of the session's connected client. Its bytes are those of
+    /// the retained store; the bound is `retained_replay_max`. False: dropped.
     pub(crate) fn replay(&mut self, entry: Entry, limits: &Limits) -> bool {
-        if self.replayed >= limits.retained_replay_max {
+        if self.replay_is_full(limits) {
             return false;
         }
         self.append(entry);
@@ -241,7 +248,8 @@ impl Mailbox {
         self.link.clone()
     }
 
-    /// Moves entries into `batch`, oldest first: at most as many of QoS 1 and 2 as there are `slots`, and until `bytes` is reached.
+    /// Moves entries into `batch`, oldest first: at most as many of QoS 1 and 2 as there are `slots`, and until
+    /// `bytes` is reached.
     pub(crate) fn take(&mut self, batch: &mut Batch, mut slots: usize, bytes: usize) -> Left {
         let mut taken = 0;
         while batch.len() < BATCH_ENTRIES && taken < bytes {

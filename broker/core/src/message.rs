@@ -58,8 +58,8 @@ pub struct Message {
     pub qos: QoS,
     /// The RETAIN flag of the publisher.
     pub retain: bool,
-    /// Properties that travel unaltered (`[MQTT5-3.3.2-4]` and following). Topic alias and subscription identifiers, which belong to one
-    /// connection, are never in here.
+    /// Properties that travel unaltered (`[MQTT5-3.3.2-4]` and following). Topic alias and subscription identifiers,
+    /// which belong to one connection, are never in here.
     pub properties: Option<Box<PublishProperties>>,
     /// Who published it.
     pub publisher: Publisher,
@@ -83,7 +83,8 @@ struct Templates {
 const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
 impl Message {
-    /// Makes a message. `properties` lose what belongs to the publisher's connection: topic alias and subscription identifiers.
+    /// Makes a message. `properties` lose what belongs to the publisher's connection: topic alias and subscription
+    /// identifiers.
     #[must_use]
     pub fn new(
         topic: TopicName,
@@ -137,7 +138,8 @@ impl Message {
     /// The Message Expiry Interval to send at `now`, in seconds: the received one minus the time spent waiting
     /// (`[MQTT5-3.3.2-6]`), rounded up so that a waiting time below one second does not shorten it.
     ///
-    /// At least 1: a delivery that began before the expiry is completed after it (`[MQTT5-4.3.3-7]`), and 0 would ask the receiver to discard it.
+    /// At least 1: a delivery that began before the expiry is completed after it (`[MQTT5-4.3.3-7]`), and 0 would ask
+    /// the receiver to discard it.
     #[must_use]
     pub fn remaining_expiry_secs(&self, now: Mono) -> Option<u32> {
         let left = self.expires?.since(now);

@@ -19,7 +19,7 @@ struct Exchange {
 enum Stage {
     /// PUBLISH is out; PUBACK or PUBREC is due.
     Published(Entry),
-    /// PUBREC came and PUBREL is out; PUBCOMP is due. From here on only the identifier counts (`[MQTT5-4.3.3-5]`).
+    /// PUBREC came and PUBREL is out; PUBCOMP is due. From here on only the identifier counts (`[MQTT5-4.3.3-6]`).
     Released,
 }
 
@@ -69,7 +69,8 @@ impl Outbound {
         self.unsent > 0
     }
 
-    /// The identifier that the next exchange will have: not in use, never zero (`[MQTT5-2.2.1-4]`). The caller keeps fewer than 65535 exchanges.
+    /// The identifier that the next exchange will have: not in use, never zero (`[MQTT5-2.2.1-4]`). The caller keeps
+    /// fewer than 65535 exchanges.
     pub(crate) fn next_id(&mut self) -> PacketId {
         while self.exchanges.iter().any(|exchange| exchange.id == self.next) {
             self.next = self.next.next();
@@ -125,7 +126,8 @@ impl Outbound {
         }
     }
 
-    /// The session continues on another connection: everything is to be sent again (`[MQTT5-4.4.0-1]`, `[MQTT3-4.4.0-1]`).
+    /// The session continues on another connection: everything is to be sent again (`[MQTT5-4.4.0-1]`,
+    /// `[MQTT3-4.4.0-1]`).
     pub(crate) fn resume(&mut self) {
         self.unsent = 0;
         for exchange in &mut self.exchanges {
@@ -134,7 +136,8 @@ impl Outbound {
         }
     }
 
-    /// The identifiers of the PUBREL packets to send again, in the order of their PUBLISH packets. Once per resumption.
+    /// The identifiers of the PUBREL packets to send again, in the order of their PUBLISH packets. Once per
+    /// resumption.
     pub(crate) fn releases(&mut self) -> impl Iterator<Item = PacketId> + '_ {
         self.exchanges
             .iter_mut()

@@ -15,8 +15,8 @@ use crate::outbound::Outbound;
 use crate::router::{SubOptions, Subscriber};
 use crate::time::{Mono, Wall};
 
-/// What a session belongs to. Every principal has a name space of client identifiers of its own: another principal with the same
-/// client identifier neither resumes, nor sees, nor evicts it.
+/// What a session belongs to. Every principal has a name space of client identifiers of its own: another principal
+/// with the same client identifier neither resumes, nor sees, nor evicts it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey {
     pub(crate) principal: PrincipalKey,
@@ -86,7 +86,8 @@ pub(crate) struct Session {
     pub(crate) timer: Option<Mono>,
     pub(crate) subscriptions: HashMap<SubscriptionFilter, SubOptions, RandomState>,
     pub(crate) outbound: Outbound,
-    /// QoS 2 messages of the client that are routed and not released (`[MQTT5-4.3.3-10]`), with the number of the link that last sent each.
+    /// QoS 2 messages of the client that are routed and not released (`[MQTT5-4.3.3-10]`), with the number of the
+    /// link that last sent each.
     pub(crate) unreleased: HashMap<PacketId, u64, RandomState>,
     /// The policy that last judged the subscriptions.
     pub(crate) policy_generation: u64,

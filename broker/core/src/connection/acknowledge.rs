@@ -15,8 +15,8 @@ impl From<OutOfOrder> for CloseReason {
 }
 
 impl Open {
-    /// Ends a QoS 1 delivery, whatever the reason code is. An identifier that is not in use is ignored: the delivery may have been given up
-    /// while the PUBACK was under way.
+    /// Ends a QoS 1 delivery, whatever the reason code is. An identifier that is not in use is ignored: the delivery
+    /// may have been given up while the PUBACK was under way.
     pub(super) fn puback(&mut self, _: &Hub, ack: &Ack) -> Result<(), CloseReason> {
         let done = self.state()?.outbound.acknowledged(ack.packet_id)?;
         self.slot_may_be_free();
@@ -24,7 +24,8 @@ impl Open {
         Ok(())
     }
 
-    /// `[MQTT5-4.3.3-5]`: answered with PUBREL, and the message is not sent again; a failure ends the delivery.
+    /// Answered with PUBREL (`[MQTT5-4.3.3-4]`), and the message is not sent again (`[MQTT5-4.3.3-6]`); a failure
+    /// ends the delivery.
     pub(super) fn pubrec(&mut self, hub: &Hub, ack: &Ack, out: &mut Actions) -> Result<(), CloseReason> {
         let received = self.state()?.outbound.received(ack.packet_id, ack.reason.is_failure())?;
         let reason = match (received, self.version) {

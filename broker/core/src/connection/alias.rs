@@ -43,7 +43,8 @@ impl InboundAliases {
     }
 }
 
-/// The aliases that the client was told: the first topics of the connection get them and keep them. Few, so they are looked through.
+/// The aliases that the client was told: the first topics of the connection get them and keep them. Few, so they are
+/// looked through.
 #[derive(Debug)]
 pub(super) struct OutboundAliases {
     max: u16,
@@ -58,7 +59,8 @@ impl OutboundAliases {
         Self { max, topics: Vec::new() }
     }
 
-    /// The alias to send with a topic, and whether the client knows the topic behind it; `None` when there is none to give.
+    /// The alias to send with a topic, and whether the client knows the topic behind it; `None` when there is none to
+    /// give.
     pub(super) fn of(&self, topic: &TopicName) -> Option<(NonZeroU16, bool)> {
         if topic.len() < TOPIC_BYTES_MIN {
             return None;

@@ -158,6 +158,7 @@ impl Connection {
             last_received: now.mono,
             request_problem_info: connect.properties.request_problem_info,
             expiry_was_zero: connect.properties.session_expiry_secs.unwrap_or(0) == 0,
+            packet_bytes_max: limits.packet_bytes_max,
             peer_packet_bytes_max: max,
             window: limits.inflight_max.get().min(client_receive_max).into(),
             receive_max: match version {

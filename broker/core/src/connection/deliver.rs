@@ -16,8 +16,8 @@ use crate::message::Message;
 use crate::session::Session;
 use crate::time::Now;
 
-/// The last answer of a policy about a delivery. Publishers repeat their topics; another policy, which has another generation, is
-/// always asked again.
+/// The last answer of a policy about a delivery. Publishers repeat their topics; another policy, which has another
+/// generation, is always asked again.
 #[derive(Debug)]
 pub(super) struct Verdict {
     generation: u64,
@@ -33,11 +33,15 @@ struct Run<'a> {
     out: &'a mut Actions,
     /// Bytes that may still be handed out.
     budget: usize,
+    /// Messages and payload bytes that were handed out, to be counted at once.
+    sent: usize,
+    sent_payload_bytes: usize,
     orphans: Vec<Entry>,
 }
 
 impl Open {
-    /// Hands out what may go now: PUBREL and PUBLISH packets of a resumed session first, in their order, then what waits.
+    /// Hands out what may go now: PUBREL and PUBLISH packets of a resumed session first, in their order, then what
+    /// waits.
     pub(super) fn drain(&mut self, hub: &Hub, now: Now, out: &mut Actions) -> Result<(), CloseReason> {
         let slot = hub.policy_slot();
         let cell = Arc::clone(&self.cell);
@@ -46,7 +50,8 @@ impl Open {
             return Err(CloseReason::TakenOver);
         }
         let budget = hub.limits.load().drain_bytes_max;
-        let mut run = Run { hub, slot: &slot, now, out, budget, orphans: Vec::new() };
+        let mut run =
+            Run { hub, slot: &slot, now, out, budget, sent: 0, sent_payload_bytes: 0, orphans: Vec::new() };
         if std::mem::take(&mut self.releases_due) {
             for id in state.outbound.releases() {
                 self.send(hub, Packet::PubRel(Ack::success(id)), run.out)?;
@@ -54,14 +59,18 @@ impl Open {
         }
         self.send_again(&mut run, &mut state);
         self.send_new(&mut run, &mut state);
-        let orphans = run.orphans;
+        let Run { sent, sent_payload_bytes, orphans, .. } = run;
         drop(state);
+        let counters = self.counters(hub);
+        count_by(&counters.packets_sent, sent);
+        count_by(&counters.publish_sent, sent);
+        count_by(&counters.publish_bytes_sent, sent_payload_bytes);
         hub.redistribute(orphans);
         Ok(())
     }
 
-    /// `[MQTT5-4.4.0-1]`, `[MQTT3-4.4.0-1]`: unacknowledged PUBLISH packets with their identifiers and DUP, in their order, within the
-    /// client's present Receive Maximum.
+    /// `[MQTT5-4.4.0-1]`, `[MQTT3-4.4.0-1]`: unacknowledged PUBLISH packets with their identifiers and DUP, in their
+    /// order, within the client's present Receive Maximum.
     fn send_again(&mut self, run: &mut Run<'_>, state: &mut Session) {
         while run.budget > 0 && state.outbound.used() < self.window {
             let Some((id, entry)) = state.outbound.first_unsent() else { return };
@@ -131,7 +140,8 @@ impl Open {
         self.hand_out(run, delivery);
     }
 
-    /// Whether the policy of this moment lets the client have the message, and, when it was retained, still lets its publisher have written it.
+    /// Whether the policy of this moment lets the client have the message, and, when it was retained, still lets its
+    /// publisher have written it.
     fn judge(&mut self, run: &mut Run<'_>, entry: &Entry) -> bool {
         let message = &entry.message;
         if let Err(cause) = self.may_receive(run.slot, message) {
@@ -206,10 +216,8 @@ impl Open {
             aliases.assign(&delivery.message.topic);
         }
         run.budget = run.budget.saturating_sub(delivery.message.bytes);
-        let counters = self.counters(run.hub);
-        count(&counters.packets_sent);
-        count(&counters.publish_sent);
-        count_by(&counters.publish_bytes_sent, delivery.message.payload.len());
+        run.sent += 1;
+        run.sent_payload_bytes += delivery.message.payload.len();
         run.out.push(Action::Deliver(delivery));
     }
 }

@@ -38,8 +38,8 @@ pub enum ClientIdRule {
     Any,
     /// The principal's name and nothing else. A client that sends none gets it.
     Identity,
-    /// The principal's name, or its name and `/` and more. No name contains `/`, so nobody can have another's identifier; and no
-    /// `%c` in an access rule stands for one with a `/`.
+    /// The principal's name, or its name and `/` and more. No name contains `/`, so nobody can have another's
+    /// identifier; and no `%c` in an access rule stands for one with a `/`.
     IdentityPrefix,
 }
 
@@ -48,7 +48,8 @@ pub enum ClientIdRule {
 pub struct ListenerRules {
     /// Which client identifiers are admitted.
     pub client_id_rule: ClientIdRule,
-    /// What a client that asks for Response Information gets, with `/` and the principal's name behind it (MQTT5 §3.2.2.3.15); `None`: nothing.
+    /// What a client that asks for Response Information gets, with `/` and the principal's name behind it (MQTT5
+    /// §3.2.2.3.15); `None`: nothing.
     pub response_prefix: Option<Text>,
 }
 
@@ -93,6 +94,8 @@ struct Open {
     request_problem_info: bool,
     /// The session expiry interval of CONNECT was 0 or absent.
     expiry_was_zero: bool,
+    /// What the client was told as our Maximum Packet Size.
+    packet_bytes_max: NonZeroU32,
     /// The client's Maximum Packet Size.
     peer_packet_bytes_max: Option<NonZeroU32>,
     /// QoS 1 and 2 messages in flight to the client, at most.
@@ -115,7 +118,8 @@ struct Open {
 }
 
 impl Connection {
-    /// A connection that has done its handshake and sent nothing. `waker` is called, from any thread, when there is something to do.
+    /// A connection that has done its handshake and sent nothing. `waker` is called, from any thread, when there is
+    /// something to do.
     #[must_use]
     pub fn new(hub: Arc<Hub>, peer: Peer, waker: Waker, now: Now) -> Self {
         let link = Arc::new(Link::new(hub.next_number(), peer.principal, peer.address, now, waker));
@@ -161,7 +165,8 @@ impl Connection {
         let limits = self.hub.limits.load();
         match &self.phase {
             Phase::AwaitConnect { .. } => limits.connect_packet_bytes_max.get(),
-            Phase::Open(_) | Phase::Closed { .. } => limits.packet_bytes_max.get(),
+            Phase::Open(open) => open.packet_bytes_max.get(),
+            Phase::Closed { .. } => limits.packet_bytes_max.get(),
         }
     }
 
@@ -184,8 +189,8 @@ impl Connection {
         }
     }
 
-    /// Whether [`Input::Wake`] has something to do that cannot wait for room in the output: somebody wants the connection closed, or the policy
-    /// changed.
+    /// Whether [`Input::Wake`] has something to do that cannot wait for room in the output: somebody wants the
+    /// connection closed, or the policy changed.
     #[must_use]
     pub fn is_summoned(&self) -> bool {
         !matches!(self.phase, Phase::Closed { .. })
@@ -350,8 +355,8 @@ impl Open {
         hub.counters.shard(self.link.number)
     }
 
-    /// Sends a packet, within the client's Maximum Packet Size (`[MQTT5-3.1.2-24]`): first without what only explains, and if that does not
-    /// help the connection ends.
+    /// Sends a packet, within the client's Maximum Packet Size (`[MQTT5-3.1.2-24]`): first without what only
+    /// explains, and if that does not help the connection ends.
     fn send(&self, hub: &Hub, mut packet: Packet, out: &mut Actions) -> Result<(), CloseReason> {
         if let Some(max) = self.peer_packet_bytes_max
             && !fits(&packet, self.version, max)
@@ -366,7 +371,8 @@ impl Open {
         Ok(())
     }
 
-    /// An explanation for a person, unless the client asked for none (`[MQTT5-3.1.2-29]`) or speaks 3.1.1, which has no place for it.
+    /// An explanation for a person, unless the client asked for none (`[MQTT5-3.1.2-29]`) or speaks 3.1.1, which has
+    /// no place for it.
     fn explain(&self, text: &'static str) -> Option<Box<AckProperties>> {
         if self.version == Version::V311 || !self.request_problem_info {
             return None;

@@ -56,8 +56,8 @@ impl Open {
         self.answer(hub, publish.qos, &draft, sent, out)
     }
 
-    /// Remembers the identifier of a QoS 2 message before it is routed: if another connection of the session receives it again at this moment,
-    /// that one does not route it.
+    /// Remembers the identifier of a QoS 2 message before it is routed: if another connection of the session receives
+    /// it again at this moment, that one does not route it.
     fn arrival(&mut self, hub: &Hub, id: PacketId) -> Result<Arrival, CloseReason> {
         let mut state = self.state()?;
         let me = self.link.number;
@@ -88,8 +88,8 @@ impl Open {
         Ok(arrival)
     }
 
-    /// Acknowledges, now that the message is where it has to be. 3.1.1 cannot say no: a refused message is acknowledged and gone, as with
-    /// Mosquitto.
+    /// Acknowledges, now that the message is where it has to be. 3.1.1 cannot say no: a refused message is
+    /// acknowledged and gone, as with Mosquitto.
     fn answer(
         &mut self,
         hub: &Hub,

@@ -1,5 +1,8 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use std::collections::HashMap;
+
+use foldhash::quality::RandomState;
 use signet_wire::{
     Packet, QoS, ReasonCode, Requested, RetainHandling, SubAck, Subscribe, SubscribeOptions,
     SubscriptionFilter, UnsubAck, Unsubscribe,
@@ -16,15 +19,28 @@ use crate::message::Message;
 use crate::router::SubOptions;
 use crate::time::Now;
 
-/// A subscription that was just made, whose retained messages are due.
-struct Granted {
-    filter: SubscriptionFilter,
-    options: SubOptions,
+/// So many refusals of one SUBSCRIBE are reported; it can have tens of thousands.
+const EVENTS_PER_SUBSCRIBE_MAX: usize = 16;
+
+/// What came of one SUBSCRIBE beside the reason codes.
+#[derive(Default)]
+struct Made {
+    /// Subscriptions whose retained messages are due. A filter that comes twice gets them once.
+    granted: HashMap<SubscriptionFilter, SubOptions, RandomState>,
+    events: Vec<Event>,
+}
+
+impl Made {
+    fn note(&mut self, event: Event) {
+        if self.events.len() < EVENTS_PER_SUBSCRIBE_MAX {
+            self.events.push(event);
+        }
+    }
 }
 
 impl Open {
-    /// One SUBACK with one reason code per filter, in order (`[MQTT5-3.8.4-6]`), as if each filter had come alone: a later filter of the same
-    /// packet replaces an earlier equal one (`[MQTT5-3.8.4-3]`). Then the retained messages.
+    /// One SUBACK with one reason code per filter, in order (`[MQTT5-3.8.4-6]`), as if each filter had come alone: a
+    /// later filter of the same packet replaces an earlier equal one (`[MQTT5-3.8.4-3]`). Then the retained messages.
     pub(super) fn subscribe(
         &mut self,
         hub: &Hub,
@@ -32,15 +48,18 @@ impl Open {
         now: Now,
         out: &mut Actions,
     ) -> Result<(), CloseReason> {
-        let mut granted = Vec::new();
+        let mut made = Made::default();
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for requested in subscribe.filters {
-            reasons.push(self.subscribe_one(hub, requested, subscribe.subscription_id, &mut granted, out)?);
+            reasons.push(self.subscribe_one(hub, requested, subscribe.subscription_id, &mut made)?);
         }
         let suback = SubAck { packet_id: subscribe.packet_id, reasons, properties: None };
         self.send(hub, Packet::SubAck(Box::new(suback)), out)?;
-        for granted in granted {
-            self.replay(hub, &granted, now);
+        for event in made.events {
+            out.push(Action::Note(event));
+        }
+        for (filter, options) in &made.granted {
+            self.replay(hub, filter, options, now);
         }
         Ok(())
     }
@@ -50,15 +69,14 @@ impl Open {
         hub: &Hub,
         requested: Requested,
         subscription_id: Option<u32>,
-        granted: &mut Vec<Granted>,
-        out: &mut Actions,
+        made: &mut Made,
     ) -> Result<ReasonCode, CloseReason> {
         let filter = match requested.filter {
             Ok(filter) => filter,
             Err(error) => return Ok(error.reason()),
         };
         if hub.too_deep(filter.filter()) {
-            out.push(Action::Note(Event::QuotaReached(Quota::FilterLevels)));
+            made.note(Event::QuotaReached(Quota::FilterLevels));
             return Ok(ReasonCode::TopicFilterInvalid);
         }
         let mut state = self.state()?;
@@ -66,13 +84,13 @@ impl Open {
         if let Err(denied) = judged {
             count(&self.counters(hub).denied_subscribe);
             let access = DeniedAccess::Subscribe(filter.detached());
-            out.push(Action::Note(Event::Denied { access, cause: denied.because }));
+            made.note(Event::Denied { access, cause: denied.because });
             return Ok(ReasonCode::NotAuthorized);
         }
         let max = hub.limits.load().subscriptions_per_session_max;
         if state.subscriptions.len() >= max && !state.subscriptions.contains_key(&filter) {
             count(&self.counters(hub).quota_subscriptions);
-            out.push(Action::Note(Event::QuotaReached(Quota::Subscriptions)));
+            made.note(Event::QuotaReached(Quota::Subscriptions));
             return Ok(ReasonCode::QuotaExceeded);
         }
         let filter = filter.detached();
@@ -81,7 +99,7 @@ impl Open {
         let new = state.subscriptions.insert(filter.clone(), options).is_none();
         drop(state);
         if wants_retained(&filter, requested.options.retain_handling, new) {
-            granted.push(Granted { filter, options });
+            made.granted.insert(filter, options);
         }
         Ok(match options.qos {
             QoS::AtMostOnce => ReasonCode::GRANTED_QOS_0,
@@ -90,20 +108,26 @@ impl Open {
         })
     }
 
-    /// Puts the retained messages of a new subscription into the session's own mailbox. They are judged when they are delivered.
-    fn replay(&mut self, hub: &Hub, granted: &Granted, now: Now) {
+    /// Puts the retained messages of a new subscription into the session's own mailbox. They are judged when they are
+    /// delivered.
+    fn replay(&mut self, hub: &Hub, filter: &SubscriptionFilter, options: &SubOptions, now: Now) {
         let limits = hub.limits.load();
         let counters = self.counters(hub);
-        hub.retained.for_each_matching(granted.filter.filter(), now.mono, |message| {
-            if granted.options.no_local && self.is_own(message) {
+        if self.cell.mailbox.lock().replay_is_full(&limits) {
+            // Looking further would find nothing that can be kept.
+            count(&counters.dropped_retained_replay);
+            return;
+        }
+        hub.retained.for_each_matching(filter.filter(), now.mono, |message| {
+            if options.no_local && self.is_own(message) {
                 return;
             }
             let entry = Entry {
                 message: message.clone(),
-                qos: message.qos.min(granted.options.qos),
+                qos: message.qos.min(options.qos),
                 retain: true,
                 replay: true,
-                subscription_ids: granted.options.subscription_id.into_iter().collect(),
+                subscription_ids: options.subscription_id.into_iter().collect(),
                 group: None,
             };
             if !self.cell.mailbox.lock().replay(entry, &limits) {
@@ -119,8 +143,8 @@ impl Open {
         })
     }
 
-    /// Filters are compared character by character (`[MQTT5-3.10.4-1]`); what is on its way already is still delivered
-    /// (`[MQTT5-3.10.4-3]`).
+    /// Filters are compared character by character (`[MQTT5-3.10.4-1]`); what is on its way already is still
+    /// delivered (`[MQTT5-3.10.4-3]`).
     pub(super) fn unsubscribe(
         &mut self,
         hub: &Hub,

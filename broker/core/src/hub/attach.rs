@@ -44,9 +44,9 @@ pub(crate) struct Aftermath {
 impl Hub {
     /// Makes `link` the owner of the session of `ask`, a stored one or a new one.
     ///
-    /// A connection that owns it is told to close (`[MQTT5-3.1.4-3]`). Its will is sent, unless it has a delay and the session goes on
-    /// (`[MQTT5-3.1.3-9]`). Clean Start ends a stored session (`[MQTT5-3.1.2-4]`), and so does a session expiry of 0 on the old connection: that
-    /// session ended with its connection.
+    /// A connection that owns it is told to close (`[MQTT5-3.1.4-3]`). Its will is sent, unless it has a delay and
+    /// the session goes on (`[MQTT5-3.1.3-9]`). Clean Start ends a stored session (`[MQTT5-3.1.2-4]`), and so does a
+    /// session expiry of 0 on the old connection: that session ended with its connection.
     pub(crate) fn attach(&self, link: &Arc<Link>, mut ask: Attach, now: Now) -> Result<Attached, Refusal> {
         let mut took_over = false;
         loop {
@@ -93,7 +93,7 @@ impl Hub {
         }
     }
 
-    fn find(&self, key: &SessionKey) -> Option<SessionRef> {
+    pub(super) fn find(&self, key: &SessionKey) -> Option<SessionRef> {
         self.sessions.get(key).map(|cell| Arc::clone(&cell))
     }
 
@@ -161,8 +161,8 @@ impl Hub {
         self.connected_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A stored session continues: its subscriptions are judged again if the policy changed meanwhile, and unfinished exchanges are marked
-    /// to be sent again. A will that was waiting is not sent (`[MQTT5-3.1.3-9]`).
+    /// A stored session continues: its subscriptions are judged again if the policy changed meanwhile, and unfinished
+    /// exchanges are marked to be sent again. A will that was waiting is not sent (`[MQTT5-3.1.3-9]`).
     fn resume(
         &self,
         cell: &SessionRef,
@@ -225,7 +225,8 @@ impl Hub {
         }
         self.set_timer(cell, &mut state, None);
         let queued = cell.mailbox.lock().end();
-        // [MQTT5-4.8.2-4], [MQTT5-4.8.2-5]: a QoS 2 message that was sent ends with its member; QoS 1 goes to another.
+        // [MQTT5-4.8.2-4], [MQTT5-4.8.2-5]: a QoS 2 message that was sent ends with its member; QoS 1 goes to
+        // another.
         let sent = state.outbound.end().filter(|entry| entry.qos == signet_wire::QoS::AtLeastOnce);
         let orphans = sent.chain(queued).filter(|entry| entry.group.is_some()).collect();
         let will = state.will.take();

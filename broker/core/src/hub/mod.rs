@@ -1,7 +1,8 @@
 //! What all connections share: sessions, subscriptions, retained messages, policy, limits, timers and counters.
 //!
-//! There is no lock that every message crosses. Publishing reads the policy and the limits without waiting, looks the topic up in
-//! the index, and takes the short lock of each receiver's mailbox. The directory of sessions is asked at CONNECT and at a session's end only.
+//! There is no lock that every message crosses. Publishing reads the policy and the limits without waiting, looks the
+//! topic up in the index, and takes the short lock of each receiver's mailbox. The directory of sessions is asked at
+//! CONNECT and at a session's end only.
 //!
 //! Lock order: a session's `state`, then any mailbox, then the timers. No two sessions' `state` are locked at once.
 
@@ -130,7 +131,8 @@ impl Hub {
 
     /// Whether a topic or filter has more levels than is allowed.
     pub(crate) fn too_deep(&self, text: &str) -> bool {
-        text.len() > self.limits.load().topic_levels_max && levels(text) > self.limits.load().topic_levels_max
+        let max = self.limits.load().topic_levels_max;
+        text.len() > max && levels(text) > max
     }
 }
 

@@ -28,8 +28,9 @@ pub(crate) struct Reauthorised {
 impl Hub {
     /// Puts another policy in place. From the return on, nothing is routed or delivered that it refuses.
     ///
-    /// Subscriptions that it refuses are removed: from stored sessions before this returns, from connected ones when their connection is
-    /// woken, which then closes with 0x87. Wills and retained messages are judged when they are sent.
+    /// Subscriptions that it refuses are removed: from stored sessions before this returns, from connected ones when
+    /// their connection is woken, which then closes with 0x87. Wills and retained messages are judged when they are
+    /// sent.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.policy.store(Arc::new(PolicySlot { policy, generation: self.next_number() }));
         let cells: Vec<SessionRef> = self.sessions.iter().map(|cell| Arc::clone(&cell)).collect();
@@ -50,7 +51,8 @@ impl Hub {
         }
     }
 
-    /// Judges all subscriptions and waiting messages of a session by the policy of this moment, and removes what it refuses.
+    /// Judges all subscriptions and waiting messages of a session by the policy of this moment, and removes what it
+    /// refuses.
     pub(crate) fn reauthorise(&self, cell: &SessionRef, state: &mut Session) -> Reauthorised {
         let slot = self.policy_slot();
         state.policy_generation = slot.generation;

@@ -60,7 +60,8 @@ pub(crate) enum SendError {
 }
 
 impl Hub {
-    /// Judges and routes a message of a client. After `Ok` every receiver's mailbox has it, and the retained store too.
+    /// Judges and routes a message of a client. After `Ok` every receiver's mailbox has it, and the retained store
+    /// too.
     ///
     /// `from` is the number of the publishing session, for No Local.
     pub(crate) fn send(
@@ -103,12 +104,17 @@ impl Hub {
             Publisher::Client(Arc::clone(author)),
             now.mono,
         ));
-        // Before routing: a client that subscribes at this moment then gets the message from one side or from both, never from none.
-        self.retain(&message)?;
+        // Before routing: a client that subscribes at this moment then gets the message from one side or from both,
+        // never from none.
+        if let Err(error) = self.retain(&message) {
+            scratch.matches.clear();
+            return Err(error);
+        }
         Ok(self.spread(&message, &mut scratch.matches, &limits, self.counters.shard(from)))
     }
 
-    /// Publishes in the broker's own name: `$SYS`, and replies of its services. Readers need their right as for any topic.
+    /// Publishes in the broker's own name: `$SYS`, and replies of its services. Readers need their right as for any
+    /// topic.
     ///
     /// # Errors
     /// [`Denied`] when the topic does not begin with `$`: the others belong to the clients.
@@ -178,8 +184,8 @@ impl Hub {
         routed
     }
 
-    /// Gives a message to one member of a shared subscription (`[MQTT5-4.8.2-4]`): the next in turn that is connected and has room,
-    /// else the next that can keep it for later. False: no member may or can have it.
+    /// Gives a message to one member of a shared subscription (MQTT5 §4.8.2): the next in turn that is connected and
+    /// has room, else the next that can keep it for later. False: no member may or can have it.
     fn share(&self, message: &Arc<Message>, group: &Group, limits: &Limits, counters: &Shard) -> bool {
         let slot = self.policy_slot();
         let mut unwilling: SmallVec<[u64; 4]> = SmallVec::new();
@@ -229,8 +235,8 @@ impl Hub {
         }
     }
 
-    /// Finds other members for messages of shared subscriptions whose member's session has ended, or may no longer read them
-    /// (MQTT5 §4.8.2). Messages of plain subscriptions end with their session.
+    /// Finds other members for messages of shared subscriptions whose member's session has ended, or may no longer
+    /// read them (MQTT5 §4.8.2). Messages of plain subscriptions end with their session.
     pub(crate) fn redistribute(&self, orphans: impl IntoIterator<Item = Entry>) {
         let counters = self.counters.shard(NOBODY);
         for orphan in orphans {
@@ -243,8 +249,8 @@ impl Hub {
     }
 }
 
-/// A publisher that names a response topic makes another client publish there. One that may not read the topic would aim that client at
-/// somebody else, so it is refused. Operators, who command, are exempt.
+/// A publisher that names a response topic makes another client publish there. One that may not read the topic would
+/// aim that client at somebody else, so it is refused. Operators, who command, are exempt.
 fn check_response_topic(policy: &Policy, author: &Author, draft: &Draft) -> Result<(), SendError> {
     let Some(topic) = draft.properties.as_deref().and_then(|properties| properties.response_topic.as_ref())
     else {

@@ -1,4 +1,5 @@
-//! The `$SYS` tree, with the names that Mosquitto's dashboards know. Who reads it needs an explicit rule, as for any topic.
+//! The `$SYS` tree, with the names that Mosquitto's dashboards know. Who reads it needs an explicit rule, as for any
+//! topic.
 
 use std::collections::HashMap;
 
@@ -67,7 +68,8 @@ fn dropped(counts: &Counts) -> u64 {
 }
 
 impl Hub {
-    /// Publishes the values of `$SYS` that changed since the last round, retained. Call it at a regular interval; Mosquitto's is 10 seconds.
+    /// Publishes the values of `$SYS` that changed since the last round, retained. Call it at a regular interval;
+    /// Mosquitto's is 10 seconds.
     pub fn publish_sys(&self, now: Now) {
         for (name, value) in self.sys_round(now) {
             if let Some(topic) = own_topic(format!("$SYS/broker/{name}")) {

@@ -9,7 +9,7 @@ use signet_wire::{ClientId, Version};
 use crate::close::CloseReason;
 use crate::hub::Hub;
 use crate::link::Link;
-use crate::session::{Expiry, SessionRef};
+use crate::session::{Expiry, SessionKey, SessionRef};
 use crate::time::{Now, Wall};
 
 /// A session, as it was a moment ago.
@@ -98,8 +98,8 @@ impl Hub {
         self.links.iter().map(|link| connection_info(&link)).collect()
     }
 
-    /// Closes the connections of a principal: all of them, those before CONNECT included, or the one with this client identifier.
-    /// Gives how many were told to. Sessions stay; their wills follow [`CloseReason::sends_will`].
+    /// Closes the connections of a principal: all of them, those before CONNECT included, or the one with this client
+    /// identifier. Gives how many were told to. Sessions stay; their wills follow [`CloseReason::sends_will`].
     pub fn kick(&self, principal: &PrincipalKey, client_id: Option<&ClientId>, reason: CloseReason) -> usize {
         self.kick_where(
             |link| {
@@ -132,8 +132,8 @@ impl Hub {
         links.len()
     }
 
-    /// Takes everything from a principal that is no longer trusted: its connections close without a will, its sessions end with their queues
-    /// and wills, its retained messages are removed.
+    /// Takes everything from a principal that is no longer trusted: its connections close without a will, its
+    /// sessions end with their queues and wills, its retained messages are removed.
     ///
     /// A connected session ends as soon as its connection is woken.
     pub fn purge(&self, principal: &PrincipalKey, now: Now) -> Purged {
@@ -159,8 +159,8 @@ impl Hub {
 
     /// Ends one session that has no connection. False: there is none.
     pub fn end_session(&self, principal: &PrincipalKey, client_id: &ClientId, now: Now) -> bool {
-        let wanted = |cell: &SessionRef| &cell.key.principal == principal && &cell.key.client_id == client_id;
-        let Some(cell) = self.cells(wanted).pop() else { return false };
+        let key = SessionKey { principal: principal.clone(), client_id: client_id.clone() };
+        let Some(cell) = self.find(&key) else { return false };
         let state = cell.state.lock();
         if state.ended || state.owner.is_some() {
             return false;

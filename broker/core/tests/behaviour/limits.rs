@@ -235,3 +235,46 @@ fn new_limits_hold_for_what_happens_next() {
     w.publish(who, say("b", "x"));
     assert_eq!(texts(&w.messages(who)), ["x"]);
 }
+
+#[test]
+fn expired_messages_give_their_places_to_new_ones() {
+    let mut w = World::limited(|limits| limits.queued_messages_max = 2);
+    let reader = w.connect(v5("reader").lasting());
+    w.subscribe(reader, "t", 1);
+    w.drop_connection(reader);
+    let writer = w.connect(v5("writer"));
+    w.publish(writer, say("t", "stale").qos(1).expiry(5));
+    w.publish(writer, say("t", "kept").qos(1));
+    w.advance_secs(10);
+    w.publish(writer, say("t", "new").qos(1));
+    assert_eq!((w.counts().dropped_expired, w.counts().dropped_queue_full), (1, 0));
+    let reader = w.connect(v5("reader").lasting());
+    assert_eq!(w.payloads(reader), ["kept", "new"]);
+}
+
+#[test]
+fn reports_of_one_subscribe() {
+    let mut w = World::under("");
+    let who = w.connect(v5("dev"));
+    w.notes(who);
+    let filters: Vec<_> = (0..500).map(|n| filter(&format!("t/{n}"), 0)).collect();
+    let answer = w.subscribe_to(who, filters, None);
+    assert_eq!(answer.reasons, vec![ReasonCode::NotAuthorized; 500]);
+    assert_eq!(w.notes(who).len(), 16);
+    assert_eq!(w.counts().denied_subscribe, 500);
+}
+
+#[test]
+fn the_packet_size_that_was_announced_holds_for_the_connection() {
+    let mut w = World::new();
+    let who = w.connect(v5("dev"));
+    w.subscribe(who, "t", 0);
+    let mut limits = (*w.hub.limits()).clone();
+    limits.packet_bytes_max = 100.try_into().unwrap();
+    w.hub.set_limits(limits);
+    let payload = "x".repeat(1000);
+    w.publish(who, say("t", &payload));
+    assert_eq!(w.payloads(who), [payload]);
+    let (_, connack) = w.dial(v5("late"));
+    assert_eq!(connack.unwrap().properties.packet_bytes_max.unwrap().get(), 100);
+}

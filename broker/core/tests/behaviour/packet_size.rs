@@ -102,7 +102,8 @@ fn explanations_are_left_out_when_they_do_not_fit() {
     let roomy = w.connect(v5("dev").client_id("roomy"));
     let ack = w.publish_ack(roomy, say("t", "x").qos(1)).unwrap();
     assert!(reason_string(ack.properties.as_deref()).is_some());
-    // The CONNACK of a success takes 3 + 1 + 3 (receive maximum) + 5 (packet size) + 3 (alias maximum) bytes and its header.
+    // The CONNACK of a success takes 3 + 1 + 3 (receive maximum) + 5 (packet size) + 3 (alias maximum) bytes and its
+    // header.
     let tight = w.connect(v5("dev").client_id("tight").packet_max(20));
     let ack = w.publish_ack(tight, say("t", "x").qos(1)).unwrap();
     assert_eq!((ack.reason, ack.properties), (ReasonCode::NotAuthorized, None));

@@ -151,6 +151,19 @@ fn kicking_closes_the_named_connections_and_keeps_their_sessions() {
 }
 
 #[test]
+fn one_connection_is_closed_by_its_number() {
+    let mut w = World::new();
+    let one = w.connect(v5("dev").client_id("one"));
+    let two = w.connect(v5("dev").client_id("two"));
+    let number = w.connection(one).number();
+    assert!(w.hub.close_connection(number, CloseReason::CertificateRevoked));
+    w.drive();
+    w.assert_disconnected(one, ReasonCode::NotAuthorized);
+    w.assert_open(two);
+    assert!(!w.hub.close_connection(number, CloseReason::CertificateRevoked));
+}
+
+#[test]
 fn a_connection_before_connect_is_kicked_too() {
     let mut w = World::new();
     let dial = v5("dev");

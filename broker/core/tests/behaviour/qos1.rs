@@ -2,7 +2,7 @@
 
 use signet_wire::{Ack, Packet, PublishProperties, QoS, QosId, ReasonCode, Text};
 
-use crate::world::{World, id, ids, reason_string, say, text, texts, topic, v3, v5};
+use crate::world::{World, filter, id, ids, reason_string, say, text, texts, topic, v3, v5};
 
 #[test]
 fn a_message_reaches_every_subscriber_in_both_versions() {
@@ -236,4 +236,18 @@ fn qos_of_a_delivery_is_never_raised_by_the_subscription() {
     w.subscribe(who, "t", 2);
     w.publish(who, say("t", "x"));
     assert_eq!(w.messages(who)[0].qos.qos(), QoS::AtMostOnce);
+}
+
+#[test]
+fn a_fresh_session_is_woken_for_its_first_message() {
+    for wanted in ["t", "$share/g/t"] {
+        let mut w = World::new();
+        let reader = w.connect(v5("reader"));
+        let mut silent = filter(wanted, 1);
+        silent.options.retain_handling = signet_wire::RetainHandling::DoNotSend;
+        w.subscribe_to(reader, vec![silent], None);
+        let writer = w.connect(v5("writer"));
+        w.publish(writer, say("t", "x").qos(1));
+        assert_eq!(w.payloads(reader), ["x"], "{wanted}");
+    }
 }

@@ -1,9 +1,10 @@
 //! Random histories against what must hold in every one of them.
 //!
-//! One publisher numbers its messages; several readers with lasting sessions subscribe once, connect, disconnect, are taken over, stall, and
-//! acknowledge as they like. At the end everybody comes back and acknowledges everything. Then each reader has every QoS 1 and QoS 2 message at
-//! least once, every QoS 2 message exactly once (counting as a receiver does: a new identifier is a new message), and the first copies of each
-//! topic and quality of service in the order of publishing.
+//! One publisher numbers its messages; several readers with lasting sessions subscribe once, connect, disconnect, are
+//! taken over, stall, and acknowledge as they like. At the end everybody comes back and acknowledges everything. Then
+//! each reader has every QoS 1 and QoS 2 message at least once, every QoS 2 message exactly once (counting as a
+//! receiver does: a new identifier is a new message), and the first copies of each topic and quality of service in
+//! the order of publishing.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -40,7 +41,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// A reader as the specification wants it: QoS 2 identifiers are remembered from PUBLISH to PUBREL, across connections.
+/// A reader as the specification wants it: QoS 2 identifiers are remembered from PUBLISH to PUBREL, across
+/// connections.
 #[derive(Default)]
 struct Reader {
     who: Option<Who>,

@@ -247,3 +247,24 @@ fn unsubscribing_does_not_touch_them() {
     let [message] = w.messages(writer).try_into().unwrap();
     assert_eq!(message.topic, Some(topic("t")));
 }
+
+#[test]
+fn a_filter_that_comes_twice_in_one_packet_gets_them_once() {
+    let (mut w, writer) = world();
+    w.publish(writer, say("t", "x").retain().qos(2));
+    let reader = w.connect(v5("reader"));
+    w.subscribe_to(reader, vec![filter("t", 2), filter("t", 1)], None);
+    let [message] = w.messages(reader).try_into().unwrap();
+    assert_eq!(message.qos.qos(), QoS::AtLeastOnce);
+}
+
+#[test]
+fn a_refused_retained_message_leaves_nothing_behind() {
+    let mut w = World::limited(|limits| limits.retained_messages_max = 0);
+    let reader = w.connect(v5("reader"));
+    w.subscribe(reader, "t", 0);
+    let writer = w.connect(v5("writer"));
+    assert_eq!(w.publish(writer, say("t", "no").retain().qos(1)), ReasonCode::QuotaExceeded);
+    w.publish(writer, say("t", "yes"));
+    assert_eq!(w.payloads(reader), ["yes"]);
+}

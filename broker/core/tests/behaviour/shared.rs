@@ -111,7 +111,8 @@ fn subscription_identifiers_come_with_shared_messages() {
     assert_eq!(w.messages(who)[0].properties.as_ref().unwrap().subscription_ids.as_slice(), [9]);
 }
 
-/// What the survivor of a group gets after the other member, which had taken and not acknowledged `qos` messages, went away.
+/// What the survivor of a group gets after the other member, which had taken and not acknowledged `qos` messages,
+/// went away.
 fn survivors_share(qos: u8, acknowledge: fn(&mut World, Who, &[Publish])) -> Vec<String> {
     let mut w = World::new();
     let leaver = w.connect(v5("leaver").receive_max(2));

@@ -1,5 +1,5 @@
-//! The same broker from several threads at once: takeovers, publishing, policy changes and timers get into each other's way, and whatever
-//! the order was, the books balance at the end.
+//! The same broker from several threads at once: takeovers, publishing, policy changes and timers get into each
+//! other's way, and whatever the order was, the books balance at the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,7 +116,7 @@ fn keeper_thread(hub: &Hub, stop: &AtomicBool) {
     let mut round = 0_u32;
     while !stop.load(Ordering::SeqCst) {
         round += 1;
-        hub.set_policy(compile(if round % 2 == 0 { EVERYTHING } else { narrow }));
+        hub.set_policy(compile(if round.is_multiple_of(2) { EVERYTHING } else { narrow }));
         hub.tick(Now { mono: Mono::START.after_secs(round), ..NOW });
         hub.publish_sys(NOW);
         assert!(hub.sessions().len() <= CLIENTS as usize);

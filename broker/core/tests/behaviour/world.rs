@@ -1,7 +1,7 @@
 //! A broker and its clients in one place, on virtual time.
 //!
-//! Everything a client says and hears is encoded and decoded, so that a test sees what a real client would see. [`World::drive`] lets every
-//! connection that was woken act until all is quiet; each test helper does so by itself.
+//! Everything a client says and hears is encoded and decoded, so that a test sees what a real client would see.
+//! [`World::drive`] lets every connection that was woken act until all is quiet; each test helper does so by itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
