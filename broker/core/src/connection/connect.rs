@@ -1,6 +1,6 @@
 //! From the handshake to CONNACK.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::connection::alias::{InboundAliases, OutboundAliases};
 use crate::connection::{ClientIdRule, Connection, ListenerRules, Open, Phase, fits};
 use crate::counters::count;
 use crate::event::{DeniedAccess, Event};
-use crate::hub::Attach;
+use crate::hub::{Attach, Attached};
 use crate::limits::Limits;
 use crate::message::Author;
-use crate::session::{ArmedWill, Expiry, SessionKey};
+use crate::session::{ArmedWill, Expiry, SessionKey, SessionRef};
 use crate::time::{Mono, Now};
 
 /// What CONNECT and the limits agree on.
@@ -47,7 +47,7 @@ impl Connection {
             Input::Connect(Ok(connect)) => {
                 self.decoded(until, connect.version);
                 count(&self.hub.counters.shard(self.link.number).packets_received);
-                self.admit(connect, now, out).map(Some)
+                self.admit(&connect, now, out).map(Some)
             }
             Input::Connect(Err(error)) => Err(self.bad_connect(error, until, out)),
             Input::Deadline if now.mono >= until => Err(CloseReason::ConnectTimeout),
@@ -88,7 +88,7 @@ impl Connection {
         }
     }
 
-    fn admit(&mut self, connect: Connect, now: Now, out: &mut Actions) -> Result<Box<Open>, CloseReason> {
+    fn admit(&mut self, connect: &Connect, now: Now, out: &mut Actions) -> Result<Box<Open>, CloseReason> {
         let max = connect.properties.packet_bytes_max;
         self.try_admit(connect, now, out).map_err(|refusal| {
             self.refuse(refusal.reason(), &refusal.to_string(), max, out);
@@ -96,61 +96,81 @@ impl Connection {
         })
     }
 
-    fn try_admit(&self, mut connect: Connect, now: Now, out: &mut Actions) -> Result<Box<Open>, Refusal> {
+    fn try_admit(&self, connect: &Connect, now: Now, out: &mut Actions) -> Result<Box<Open>, Refusal> {
         let limits = self.hub.limits.load();
-        let terms = self.agree(&connect, &limits, now)?;
+        let terms = self.agree(connect, &limits, now)?;
         let author =
             Arc::new(Author { principal: self.link.principal.clone(), client_id: terms.client_id.clone() });
-        let will = connect.will.take();
-        if will.as_ref().is_some_and(|will| self.hub.too_deep(&will.topic)) {
+        if connect.will.as_ref().is_some_and(|will| self.hub.too_deep(&will.topic)) {
             return Err(Refusal::WillTopicTooDeep);
         }
         let mut connack = ConnAck {
             session_present: false,
             reason: ReasonCode::Success,
-            properties: Box::new(offer(&connect, &terms, &limits, &self.rules, &author)),
+            properties: Box::new(offer(connect, &terms, &limits, &self.rules, &author)),
         };
         let max = connect.properties.packet_bytes_max;
         if max.is_some_and(|max| !fits(&Packet::ConnAck(Box::new(connack.clone())), connect.version, max)) {
             return Err(Refusal::ConnAckTooLarge);
         }
-        let ask = Attach {
+        let ask = self.attach_request(connect, &terms, &author);
+        let attached = self.hub.attach(&self.link, ask, now)?;
+        let _ = self.link.admitted.set((terms.client_id.clone(), connect.version));
+        let counters = self.hub.counters.shard(self.link.number);
+        count(&counters.connects);
+        count(&counters.packets_sent);
+        let Attached { cell, session_present, took_over } = attached;
+        connack.session_present = session_present;
+        out.push(Action::Send(Packet::ConnAck(Box::new(connack))));
+        out.push(Action::Note(Event::Connected { session_present, took_over }));
+        if let Some(event) = self.will_denied(connect, &author) {
+            out.push(Action::Note(event));
+        }
+        Ok(Box::new(self.opened(connect, &terms, &limits, author, (cell, session_present), now)))
+    }
+
+    fn attach_request(&self, connect: &Connect, terms: &Terms, author: &Arc<Author>) -> Attach {
+        Attach {
             key: SessionKey {
                 principal: self.link.principal.key().clone(),
                 client_id: terms.client_id.clone(),
             },
-            author: Arc::clone(&author),
+            author: Arc::clone(author),
             clean_start: connect.clean_start,
             expiry: Expiry::from_secs(terms.expiry_secs),
-            will: will.map(|will| Box::new(ArmedWill { will: own_will(&will), author: Arc::clone(&author) })),
-        };
-        let will_denied = ask.will.as_ref().and_then(|armed| {
-            let denied =
-                self.hub.policy_slot().policy.may_publish(&author.subject(), &armed.will.topic).err()?;
-            Some(Event::Denied {
-                access: DeniedAccess::Will(armed.will.topic.clone()),
-                cause: denied.because,
-            })
-        });
-        let attached = self.hub.attach(&self.link, ask, now)?;
-        let _ = self.link.admitted.set((terms.client_id, connect.version));
-        let counters = self.hub.counters.shard(self.link.number);
-        count(&counters.connects);
-        count(&counters.packets_sent);
-        connack.session_present = attached.session_present;
-        out.push(Action::Send(Packet::ConnAck(Box::new(connack))));
-        out.push(Action::Note(Event::Connected {
-            session_present: attached.session_present,
-            took_over: attached.took_over,
-        }));
-        if let Some(event) = will_denied {
-            out.push(Action::Note(event));
+            will: connect
+                .will
+                .as_deref()
+                .map(|will| Box::new(ArmedWill { will: own_will(will), author: Arc::clone(author) })),
         }
-        let alias_out_max = connect.properties.topic_alias_max.min(limits.topic_alias_out_max);
-        let client_receive_max = connect.properties.receive_max.map_or(u16::MAX, |max| max.get());
+    }
+
+    /// A will that would be refused if it were sent now, for the log: it is judged again when it is sent.
+    fn will_denied(&self, connect: &Connect, author: &Author) -> Option<Event> {
+        let will = connect.will.as_deref()?;
+        let denied = self.hub.policy_slot().policy.may_publish(&author.subject(), &will.topic).err()?;
+        Some(Event::Denied { access: DeniedAccess::Will(will.topic.detached()), cause: denied.because })
+    }
+
+    fn opened(
+        &self,
+        connect: &Connect,
+        terms: &Terms,
+        limits: &Limits,
+        author: Arc<Author>,
+        (cell, resumed): (SessionRef, bool),
+        now: Now,
+    ) -> Open {
         let version = connect.version;
-        Ok(Box::new(Open {
-            cell: attached.cell,
+        let alias_out_max = connect.properties.topic_alias_max.min(limits.topic_alias_out_max);
+        let client_receive_max = connect.properties.receive_max.map_or(u16::MAX, NonZeroU16::get);
+        // A 3.1.1 client is told neither of these two.
+        let (receive_max, alias_in_max) = match version {
+            Version::V5 => (limits.receive_max.get().into(), limits.topic_alias_in_max),
+            Version::V311 => (limits.unreleased_qos2_max, 0),
+        };
+        Open {
+            cell,
             author,
             link: Arc::clone(&self.link),
             version,
@@ -159,24 +179,18 @@ impl Connection {
             request_problem_info: connect.properties.request_problem_info,
             expiry_was_zero: connect.properties.session_expiry_secs.unwrap_or(0) == 0,
             packet_bytes_max: limits.packet_bytes_max,
-            peer_packet_bytes_max: max,
+            peer_packet_bytes_max: connect.properties.packet_bytes_max,
             window: limits.inflight_max.get().min(client_receive_max).into(),
-            receive_max: match version {
-                Version::V5 => limits.receive_max.get().into(),
-                Version::V311 => limits.unreleased_qos2_max,
-            },
+            receive_max,
             unreleased: 0,
-            releases_due: attached.session_present,
-            inbound_aliases: InboundAliases::new(match version {
-                Version::V5 => limits.topic_alias_in_max,
-                Version::V311 => 0,
-            }),
+            releases_due: resumed,
+            inbound_aliases: InboundAliases::new(alias_in_max),
             outbound_aliases: (alias_out_max > 0).then(|| Box::new(OutboundAliases::new(alias_out_max))),
-            more: attached.session_present,
+            more: resumed,
             held_back: false,
             verdict: None,
             scratch: None,
-        }))
+        }
     }
 
     fn agree(&self, connect: &Connect, limits: &Limits, now: Now) -> Result<Terms, Refusal> {

@@ -24,7 +24,7 @@ use signet_acl::Policy;
 use signet_identity::PrincipalKey;
 use signet_wire::{ReasonCode, TopicName};
 
-pub(crate) use attach::Attach;
+pub(crate) use attach::{Attach, Attached};
 pub(crate) use policy::PolicySlot;
 pub(crate) use route::{Draft, Routed, Scratch, SendError};
 pub use view::{ConnectionInfo, Purged, SessionInfo};
