@@ -189,7 +189,10 @@ impl Link {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Inbound::Closed),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(0)) => Ok(Inbound::Closed),
-            Poll::Ready(Ok(count)) => Ok(Inbound::Bytes(count)),
+            Poll::Ready(Ok(count)) => {
+                self.broker.hub().counters().add_bytes_received(self.connection.number(), count as u64);
+                Ok(Inbound::Bytes(count))
+            }
         }
     }
 
@@ -243,6 +246,7 @@ impl Link {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => {
                     self.outbound.advance(count);
+                    self.broker.hub().counters().add_bytes_sent(self.connection.number(), count as u64);
                     moved += count;
                 }
             }
