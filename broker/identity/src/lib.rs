@@ -23,6 +23,7 @@ mod error;
 mod identify;
 mod name;
 mod principal;
+mod text;
 
 pub use certificate::{CertificateId, Eku, Serial, Validity, extended_key_usage};
 pub use describe::{CertificateSummary, describe};

@@ -100,9 +100,16 @@ impl NameRule {
         Ok(Self { len_max, extra: bits, uri_prefix: None })
     }
 
-    /// With [`IdentitySource::SanUri`](crate::IdentitySource::SanUri): the URI must begin with exactly `prefix`, and
-    /// the name is what follows, for instance `spiffe://example.org/device/`. Without a prefix the whole URI is the name, which suits
-    /// `urn:` URIs only, since a name has no `/`.
+    /// The rule that admits whatever some rule of up to `len_max` bytes admits.
+    pub(crate) fn widest(len_max: usize) -> Self {
+        let harmless = |c: &char| c.is_ascii_graphic() && !NEVER.contains(*c);
+        let extra = (0..=127u8).map(char::from).filter(harmless).fold(0, |bits, c| bits | 1 << u32::from(c));
+        Self { len_max, extra, uri_prefix: None }
+    }
+
+    /// With [`IdentitySource::SanUri`](crate::IdentitySource::SanUri): the URI must begin with exactly `prefix`,
+    /// and the name is what follows, for instance `spiffe://example.org/device/`. Without a prefix the whole URI is
+    /// the name, which suits `urn:` URIs only, since a name has no `/`.
     #[must_use]
     pub fn with_uri_prefix(mut self, prefix: &str) -> Self {
         self.uri_prefix = Some(prefix.into());

@@ -44,7 +44,8 @@ impl fmt::Display for Role {
 /// The name space of client ids that sessions live in: one for each role and name.
 ///
 /// The certificate is not part of it, so a device keeps its session when its certificate is renewed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PrincipalKey {
     /// The principal's role.
     pub role: Role,
