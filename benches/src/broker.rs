@@ -14,12 +14,18 @@ use tokio::process::{Child, Command};
 
 use crate::cli::program;
 use crate::pki::Pki;
-use crate::process::{self, Memory};
+use crate::process::{self, Memory, raise_open_files};
 use crate::report::say;
 
 /// How long a broker may take until it accepts connections.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const START_POLL: Duration = Duration::from_millis(20);
+/// Connections that the brokers allow beyond those that are open at once: some that are closing, and the kit's own look whether they are ready.
+const SPARE_CONNECTIONS: usize = 200;
+/// Files that a broker or this program has open beside the connections.
+const OTHER_FILES: usize = 128;
+/// From 127.0.0.1 to one port: the kernel's range of client ports has some 28 000.
+const CONNECTIONS_MAX: usize = 25_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -108,7 +114,23 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) async fn start(kind: Kind, programs: &Programs, pki: &Pki) -> Result<Self> {
+    /// Starts a broker for so many connections at once.
+    pub(crate) async fn start(
+        kind: Kind,
+        programs: &Programs,
+        pki: &Pki,
+        connections: usize,
+    ) -> Result<Self> {
+        ensure!(
+            connections <= CONNECTIONS_MAX,
+            "{connections} connections at once are more than one address can have"
+        );
+        let connections = connections + SPARE_CONNECTIONS;
+        let (files, may) = (connections + OTHER_FILES, raise_open_files());
+        ensure!(
+            files <= may,
+            "{files} open files are needed and {may} allowed: raise the hard limit, or have fewer connections"
+        );
         let directory = tempfile::Builder::new().prefix("signet-bench-broker-").tempdir()?;
         let config = directory.path().join("broker.conf");
         let ready = directory.path().join("ready");
@@ -116,13 +138,13 @@ impl Running {
         let mut address = None;
         match kind {
             Kind::Signet => {
-                fs::write(&config, signet_config(pki))?;
+                fs::write(&config, signet_config(pki, connections))?;
                 command.arg("run").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
             }
             Kind::Mosquitto => {
                 // It cannot say which port the kernel gave it, so it is told one that was free a moment ago.
                 let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-                fs::write(&config, mosquitto_config(free.port(), pki))?;
+                fs::write(&config, mosquitto_config(free.port(), pki, connections))?;
                 command.arg("-c").arg(&config);
                 address = Some(free);
             }
@@ -187,8 +209,9 @@ impl Running {
     }
 }
 
-/// The limits that concern one address are lifted, since all clients of a run come from one; Mosquitto has none.
-fn signet_config(pki: &Pki) -> String {
+/// The limits that concern one address or one name are lifted, since all clients of a run come from one address, and all subscribers of a
+/// fan-out have one name; Mosquitto has no such limits.
+fn signet_config(pki: &Pki, connections: usize) -> String {
     format!(
         r#"
 [[listener]]
@@ -196,7 +219,7 @@ address = "127.0.0.1:0"
 certificate = "{chain}"
 private-key = "{key}"
 client-ca = ["{root}"]
-max-connections = 20000
+max-connections = {connections}
 
 [acl]
 file = "{policy}"
@@ -204,6 +227,7 @@ file = "{policy}"
 [limits]
 handshakes-per-address-per-second = 0
 connections-per-address-max = 0
+sessions-per-principal-max = {connections}
 handshakes-in-flight-max = 1024
 
 [log]
@@ -217,7 +241,7 @@ level = "error"
 }
 
 /// As its manual advises for mutual TLS; `user root` only says that it need not give up rights that it may not have.
-fn mosquitto_config(port: u16, pki: &Pki) -> String {
+fn mosquitto_config(port: u16, pki: &Pki, connections: usize) -> String {
     format!(
         "user root
 per_listener_settings false
@@ -229,7 +253,7 @@ require_certificate true
 use_identity_as_username true
 acl_file {policy}
 allow_anonymous false
-max_connections 20000
+max_connections {connections}
 set_tcp_nodelay true
 persistence false
 log_type none

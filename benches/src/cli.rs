@@ -81,6 +81,8 @@ impl Tls {
 pub(crate) trait Measure {
     /// How many devices with a certificate of their own it needs.
     fn devices(&self) -> usize;
+    /// How many connections are open at once.
+    fn connections(&self) -> usize;
     /// Puts the load on the broker.
     async fn measure(&self, broker: &Running, pki: &Pki) -> Result<Record>;
 }
@@ -89,7 +91,7 @@ impl On {
     pub(crate) async fn run(&self, programs: &Programs, load: &impl Measure) -> Result<()> {
         let programs = programs.found(&[self.broker]).await?;
         let pki = Pki::new(load.devices(), self.tls)?;
-        let broker = Running::start(self.broker, &programs, &pki).await?;
+        let broker = Running::start(self.broker, &programs, &pki, load.connections()).await?;
         let record = load.measure(&broker, &pki).await?;
         report::line(&record)?;
         report::summary(&record);

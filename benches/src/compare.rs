@@ -19,13 +19,13 @@ pub(crate) struct Plan {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
     /// Connects per run.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     connects: u32,
     /// Idle connections.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     idle: u32,
     /// Messages of each of ten publishers, 1:1.
-    #[arg(long, default_value_t = 3000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     messages: u32,
     /// Bytes of payload.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=65_536))]
@@ -34,7 +34,7 @@ pub(crate) struct Plan {
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     fan_out: u32,
     /// Messages of the fan-out.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     fan_out_messages: u32,
     /// Leave Mosquitto out although it is there.
     #[arg(long)]
@@ -67,6 +67,14 @@ impl Measure for Load {
             Self::Handshake(load) => load.devices(),
             Self::Idle(load) => load.devices(),
             Self::Flow(load) => load.devices(),
+        }
+    }
+
+    fn connections(&self) -> usize {
+        match self {
+            Self::Handshake(load) => load.connections(),
+            Self::Idle(load) => load.connections(),
+            Self::Flow(load) => load.connections(),
         }
     }
 
@@ -156,7 +164,7 @@ pub(crate) async fn run(programs: &Programs, plan: &Plan) -> Result<()> {
                 let place = (turn + round) % brokers.len();
                 let Some(kind) = brokers.get(place) else { continue };
                 say(&format!("round {} of {}: {}: {}", round + 1, plan.rounds, kind.name(), line.title));
-                let broker = Running::start(*kind, &programs, &all).await?;
+                let broker = Running::start(*kind, &programs, &all, line.load.connections()).await?;
                 let record = line.load.measure(&broker, &all).await?;
                 broker.stop().await?;
                 report::line(&record)?;

@@ -40,6 +40,10 @@ impl Measure for Load {
         self.connects as usize + WARM_UP
     }
 
+    fn connections(&self) -> usize {
+        self.concurrency as usize
+    }
+
     async fn measure(&self, broker: &Running, pki: &Pki) -> Result<Record> {
         let (warm_up, devices) = pki.devices(self.devices()).split_at(WARM_UP);
         connect_all(broker, warm_up, self.concurrency, "warm-up").await?;

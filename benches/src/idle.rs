@@ -15,7 +15,7 @@ use crate::broker::Running;
 use crate::cli::Measure;
 use crate::client::{Client, codec};
 use crate::pki::{Device, Pki};
-use crate::process::{Memory, raise_open_files};
+use crate::process::Memory;
 use crate::progress;
 use crate::report::Record;
 
@@ -27,8 +27,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 const PUBLISHES: u16 = 10;
 /// Connects at once.
 const CONCURRENCY: usize = 8;
-/// Files that this program has open beside the connections.
-const OTHER_FILES: usize = 64;
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Load {
@@ -42,12 +40,11 @@ impl Measure for Load {
         self.connections as usize + WARM_UP
     }
 
+    fn connections(&self) -> usize {
+        self.devices()
+    }
+
     async fn measure(&self, broker: &Running, pki: &Pki) -> Result<Record> {
-        let (wanted, may) = (self.devices() + OTHER_FILES, raise_open_files());
-        ensure!(
-            wanted <= may,
-            "{wanted} files are needed and {may} allowed: raise the hard limit or lower --connections"
-        );
         let (warm_up, devices) = pki.devices(self.devices()).split_at(WARM_UP);
         let mut held = Vec::with_capacity(self.devices());
         open(broker, warm_up, &mut held).await?;
