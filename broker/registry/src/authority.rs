@@ -105,20 +105,21 @@ impl Ca {
         role && self.settings.names.iter().any(|pattern| pattern.matches(&holder.name))
     }
 
-    /// Whether this authority and `other` could give one identity, and neither says that this is meant.
+    /// A pattern of names that this authority and `other` have in common, when neither says that this is meant.
     ///
     /// Two authorities of this broker are one in this: the registry decides their names.
-    #[must_use]
-    pub(crate) fn clashes(&self, other: &Self) -> bool {
+    pub(crate) fn clash(&self, other: &Self) -> Option<&NamePattern> {
         let ours = self.source == Source::Own && other.source == Source::Own;
         let said = self.settings.shares_names_with.contains(&other.id)
             || other.settings.shares_names_with.contains(&self.id);
         let gone = self.revoked.is_some() || other.revoked.is_some();
-        let role = self.source == Source::Own
+        let roles_meet = self.source == Source::Own
             || other.source == Source::Own
             || self.settings.role == other.settings.role;
-        let common = |a: &NamePattern| other.settings.names.iter().any(|b| a.overlaps(b));
-        !ours && !said && !gone && self.id != other.id && role && self.settings.names.iter().any(common)
+        if ours || said || gone || !roles_meet || self.id == other.id {
+            return None;
+        }
+        self.settings.names.iter().find(|a| other.settings.names.iter().any(|b| a.overlaps(b)))
     }
 }
 

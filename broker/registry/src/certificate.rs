@@ -199,8 +199,10 @@ pub struct Pending {
 pub struct Enrolment {
     /// The hash of the ownership token.
     pub token: TokenHash,
-    /// The certificate that asked: a claim's, or a device's that renews its own.
+    /// The certificate that asked.
     pub asker: CertificateId,
+    /// Whose that is: a claim, or a device that renews its own.
+    pub by: PrincipalKey,
     /// The certificate's DER, for the pre-provisioning hook.
     pub der: Der,
 }
@@ -355,6 +357,11 @@ pub struct Certificate {
     pub holder: Option<PrincipalKey>,
     /// When it came into the registry.
     pub registered: Wall,
+    /// When it left `PENDING_ACTIVATION`, or came in without having been there.
+    pub entered: Wall,
+    /// The claim, or the device, that it was enrolled by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolled_by: Option<PrincipalKey>,
     /// The certificate that takes its place, during a rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub successor: Option<Box<Succession>>,

@@ -157,6 +157,11 @@ pub enum RegistryError {
     /// The authority's policy does not admit unknown certificates in that way.
     #[error("the authority {0} does not admit unknown certificates in this way")]
     NotAdmitted(CaId),
+    /// Only devices of outside authorities can be admitted without being registered.
+    #[error(
+        "unknown certificates of the authority {0} cannot be admitted: only devices of outside authorities can"
+    )]
+    OnlyRegistered(CaId),
     /// Certificates, or claims, are left that need it.
     #[error("the authority {0} still has certificates in the registry: revoke it instead")]
     CaInUse(CaId),
@@ -186,6 +191,12 @@ pub enum RegistryError {
     /// The device's serial number is not in the claim's list.
     #[error("the serial number of the device is not in the list of the claim {0}")]
     SerialNotListed(ThingName),
+    /// A device's serial number in a list is empty, too long or has control characters.
+    #[error("the serial number at place {position} is empty, longer than 128 bytes, or not plain text")]
+    DeviceSerial {
+        /// Its place in the list, counted from 1.
+        position: usize,
+    },
     /// The peer may not ask for a certificate.
     #[error("the certificate {0} may not ask for that")]
     AskerNotAllowed(CertificateId),
@@ -261,6 +272,8 @@ impl RegistryError {
             | Self::OwnershipToken
             | Self::DeadlinePassed(_)
             | Self::CaKind(_)
+            | Self::OnlyRegistered(_)
+            | Self::DeviceSerial { .. }
             | Self::KeyOfCa(_) => Fault::Request,
             Self::Barred(_)
             | Self::NoIssuer
@@ -340,6 +353,8 @@ impl RegistryError {
             Self::NameNotAllowed { .. } => "name_not_allowed",
             Self::NamesClash { .. } => "names_clash",
             Self::NotAdmitted(_) => "not_admitted",
+            Self::OnlyRegistered(_) => "only_registered",
+            Self::DeviceSerial { .. } => "device_serial",
             Self::CaInUse(_) => "ca_in_use",
             Self::NoClaim(_) => "no_claim",
             Self::ClaimExists(_) => "claim_exists",

@@ -152,6 +152,8 @@ pub enum Change {
     RotationStarted { old: CertificateId, new: CertificateId },
     /// The new certificate has connected; the old one is retired then.
     RotationCompleted { old: CertificateId, new: CertificateId, retire_at: Wall },
+    /// The new certificate is not in force, so the old one is not retired.
+    RotationAbandoned { old: CertificateId, new: CertificateId },
     /// An authority was registered.
     CaAdded { ca: Box<Ca> },
     /// What an authority may do changed.
@@ -283,6 +285,7 @@ impl Change {
             Self::SerialRevoked { .. } => "serial_revoked",
             Self::RotationStarted { .. } => "rotation_started",
             Self::RotationCompleted { .. } => "rotation_completed",
+            Self::RotationAbandoned { .. } => "rotation_abandoned",
             Self::CaAdded { .. } => "ca_added",
             Self::CaChanged { .. } => "ca_changed",
             Self::CaRevoked { .. } => "ca_revoked",

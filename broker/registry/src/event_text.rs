@@ -62,7 +62,8 @@ impl fmt::Display for Change {
             | Self::CertificateDeleted { .. }
             | Self::SerialRevoked { .. }
             | Self::RotationStarted { .. }
-            | Self::RotationCompleted { .. } => certificate(self, f),
+            | Self::RotationCompleted { .. }
+            | Self::RotationAbandoned { .. } => certificate(self, f),
             Self::CaAdded { .. }
             | Self::CaChanged { .. }
             | Self::CaRevoked { .. }
@@ -139,6 +140,9 @@ fn certificate(change: &Change, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Change::RotationCompleted { old, new, retire_at } => {
             write!(f, "certificate {} is in use, {} retires at {retire_at}", Short(new), Short(old))
+        }
+        Change::RotationAbandoned { old, new } => {
+            write!(f, "certificate {} stays, {} is not in force", Short(old), Short(new))
         }
         _ => Ok(()),
     }

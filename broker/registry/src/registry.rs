@@ -45,6 +45,9 @@ pub struct Limits {
     pub tokens_max: usize,
     /// How far the clock may be behind the last event before nothing is issued any more.
     pub clock_behind_max: Duration,
+    /// How long after a thing was registered by a claim it can be registered again by that claim, when its certificate never
+    /// connected: the answer got lost. Before that, whoever was first has won.
+    pub start_over_after: Duration,
 }
 
 impl Default for Limits {
@@ -62,6 +65,7 @@ impl Default for Limits {
             templates_max: 1_000,
             tokens_max: 1_000_000,
             clock_behind_max: Duration::from_secs(60),
+            start_over_after: Duration::from_secs(3),
         }
     }
 }

@@ -1,0 +1,108 @@
+//! Certificates that come in with a holder: by an operator, by an authority's policy.
+
+use signet_identity::{PrincipalKey, Role, TemplateName, ThingName};
+
+use super::{Decided, Draft};
+use crate::certificate::{NewCertificate, Pending, Source, Status};
+use crate::command::{Enter, IfExists};
+use crate::provisioning::TemplateKind;
+use crate::thing::ThingSpec;
+use crate::{RegistryError, UnknownPolicy};
+
+impl Draft<'_> {
+    fn status(&self, enter: Enter) -> Status {
+        match enter {
+            Enter::Active => Status::Active,
+            Enter::Inactive => Status::Inactive { since: self.now },
+        }
+    }
+
+    pub(super) fn register_certificate(
+        &mut self,
+        certificate: NewCertificate,
+        holder: PrincipalKey,
+        enter: Enter,
+    ) -> Decided {
+        let facts = certificate.facts();
+        let ca = self.issuer(facts)?;
+        Self::names(ca, &holder)?;
+        self.newcomer(facts)?;
+        self.key(&facts.public_key, Some(&holder))?;
+        self.holder(&holder)?;
+        self.room(&holder, 1, |_| false)?;
+        self.add_certificate(certificate, ca.source, self.status(enter), Some(holder));
+        Ok(())
+    }
+
+    pub(super) fn issue(&mut self, certificate: NewCertificate, holder: PrincipalKey) -> Decided {
+        self.clock()?;
+        self.own_issuer(certificate.facts())?;
+        self.register_certificate(certificate, holder, Enter::Active)
+    }
+
+    pub(super) fn admit_unknown(&mut self, certificate: NewCertificate, name: ThingName) -> Decided {
+        self.clock()?;
+        let facts = certificate.facts();
+        let ca = self.issuer(facts)?;
+        if !ca.settings.connect || !ca.settings.registers {
+            return Err(RegistryError::CaSuspended(ca.id));
+        }
+        let holder = PrincipalKey { role: ca.settings.role, name };
+        Self::names(ca, &holder)?;
+        self.newcomer(facts)?;
+        self.key(&facts.public_key, Some(&holder))?;
+        match ca.settings.unknown {
+            UnknownPolicy::Auto => {
+                self.not_barred(&holder.name)?;
+                self.thing_or_new(ThingSpec::named(holder.name.clone()), IfExists::Keep)?;
+                self.room(&holder, 1, |_| false)?;
+                self.add_certificate(certificate, Source::Outside, Status::Active, Some(holder));
+                Ok(())
+            }
+            UnknownPolicy::Jitr => {
+                self.room_for_pending()?;
+                let pending = Pending { until: None, proposed: Some(holder), enrolment: None };
+                self.add_certificate(certificate, Source::Outside, Status::Pending(pending.into()), None);
+                Ok(())
+            }
+            UnknownPolicy::RegisteredOnly | UnknownPolicy::Jitp(_) => Err(RegistryError::NotAdmitted(ca.id)),
+        }
+    }
+
+    pub(super) fn provision_just_in_time(
+        &mut self,
+        certificate: NewCertificate,
+        template: &TemplateName,
+        thing: ThingSpec,
+        if_exists: IfExists,
+        enter: Enter,
+    ) -> Decided {
+        self.clock()?;
+        let facts = certificate.facts();
+        let ca = self.issuer(facts)?;
+        if !ca.settings.connect || !ca.settings.registers {
+            return Err(RegistryError::CaSuspended(ca.id));
+        }
+        if ca.settings.unknown != UnknownPolicy::Jitp(template.clone()) {
+            return Err(RegistryError::NotAdmitted(ca.id));
+        }
+        self.usable_template(template, TemplateKind::Jitp)?;
+        let holder = PrincipalKey { role: Role::Device, name: thing.name.clone() };
+        Self::names(ca, &holder)?;
+        self.newcomer(facts)?;
+        self.key(&facts.public_key, Some(&holder))?;
+        self.not_barred(&holder.name)?;
+        self.thing_or_new(thing, if_exists)?;
+        self.room(&holder, 1, |_| false)?;
+        self.add_certificate(certificate, Source::Outside, self.status(enter), Some(holder));
+        Ok(())
+    }
+
+    pub(super) fn room_for_pending(&self) -> Decided {
+        let max = self.registry.limits.pending_max;
+        if self.registry.counts.pending >= max {
+            return Err(RegistryError::Full { what: "pending certificates", max });
+        }
+        Ok(())
+    }
+}
