@@ -16,6 +16,7 @@ pub mod reload;
 pub mod server;
 pub mod start;
 pub mod state;
+pub mod store;
 pub mod tls;
 
 mod background;
