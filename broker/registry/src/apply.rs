@@ -85,7 +85,7 @@ impl Registry {
                 self.hold(holder, certificate);
             }
             Change::CertificateActivated { certificate, .. } => {
-                self.set_status(certificate, Status::Active, at)
+                self.set_status(certificate, Status::Active, at);
             }
             Change::CertificateSuspended { certificate, .. } => {
                 self.set_status(certificate, Status::Inactive { since: at }, at);
@@ -97,7 +97,7 @@ impl Registry {
             }
             Change::RotationStarted { old, new } => self.succeed(old, Some((*new, None))),
             Change::RotationCompleted { old, new, retire_at } => {
-                self.succeed(old, Some((*new, Some(*retire_at))))
+                self.succeed(old, Some((*new, Some(*retire_at))));
             }
             Change::RotationAbandoned { old, .. } => self.succeed(old, None),
             _ => {}
@@ -111,10 +111,10 @@ impl Registry {
                 self.cas.insert(ca.key, Arc::new(Ca::clone(ca)));
             }
             Change::CaChanged { ca, settings } => {
-                self.change_ca(ca, |known| known.settings.clone_from(settings))
+                self.change_ca(ca, |known| known.settings.clone_from(settings));
             }
             Change::CaRevoked { ca, reason } => {
-                self.change_ca(ca, |known| known.revoked = Some((at, *reason)))
+                self.change_ca(ca, |known| known.revoked = Some((at, *reason)));
             }
             Change::CaDeleted { ca } => {
                 if let Some(key) = self.ca_keys.remove(ca) {

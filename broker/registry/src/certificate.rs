@@ -386,3 +386,47 @@ impl Certificate {
         matches!(self.status, Status::Active) && self.judge_validity(now) != Validity::Expired
     }
 }
+
+/// Certificates that no key signed, for the tests of the registry: it judges facts, which the verifier has made sure of.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A certificate whose number follows from its label.
+    pub(crate) fn certificate(
+        issuer: KeyHash,
+        label: &str,
+        public_key: KeyHash,
+        not_before: i64,
+        secs: i64,
+    ) -> NewCertificate {
+        let facts = Facts {
+            id: CertificateId::of(format!("{issuer} {label} {public_key}").as_bytes()),
+            issuer,
+            serial: serial(label),
+            public_key,
+            subject: Line::new(&format!("CN={label}")),
+            not_before,
+            not_after: not_before + secs,
+        };
+        NewCertificate { facts, der: Der(label.as_bytes().into()) }
+    }
+
+    /// The number of certificates with this label.
+    pub(crate) fn serial(label: &str) -> SerialNumber {
+        let hash = KeyHash::of_spki(label.as_bytes());
+        SerialNumber::new(&hash.as_bytes()[..16]).unwrap()
+    }
+
+    /// A certificate of 30 days with a number of its own.
+    pub(crate) fn certificate_with_serial(
+        issuer: KeyHash,
+        serial: SerialNumber,
+        label: &str,
+    ) -> NewCertificate {
+        let key = KeyHash::of_spki(label.as_bytes());
+        let mut new = certificate(issuer, label, key, 1_767_225_600, 30 * 86_400);
+        new.facts.serial = serial;
+        new
+    }
+}

@@ -103,7 +103,8 @@ pub enum Command {
         /// Whose it becomes. A thing is added when it does not exist.
         holder: PrincipalKey,
     },
-    /// Brings certificates into force, or an authority's into trust again.
+    /// Brings certificates into force, or an authority's into trust again. One that is nobody's yet must be picked alone;
+    /// it then becomes that of the name which its authority gave it.
     Activate(Selector),
     /// Suspends certificates, or the trust in an authority's.
     Suspend(Selector),

@@ -133,7 +133,7 @@ pub enum Change {
         source: Source,
         status: Status,
         holder: Option<PrincipalKey>,
-        /// The bytes of what this broker signed. The registry does not keep them in memory.
+        /// The bytes of what this broker signed, unless they stand in an enrolment. They are not kept in memory.
         der: Option<Der>,
     },
     /// A certificate got its one holder.

@@ -105,7 +105,9 @@ impl KeyHash {
 }
 
 /// The SHA-256 of a secret token. The secret itself is never stored, logged or part of an event.
-#[derive(Clone, Copy, Hash, PartialOrd, Ord, Eq)]
+///
+/// Tables are searched by it in variable time: that could tell how a hash begins, which says nothing about the secret.
+#[derive(Clone, Copy, PartialOrd, Ord, Eq)]
 pub struct TokenHash([u8; 32]);
 
 thirty_two_bytes!(TokenHash);

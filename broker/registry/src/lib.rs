@@ -32,6 +32,9 @@ mod standing;
 mod thing;
 mod time;
 
+#[cfg(test)]
+mod tests;
+
 pub use authority::{Ca, CaSettings, NewCa, PATTERNS_MAX, UnknownPolicy};
 pub use certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, Der, Enrolment, Facts, NewCertificate, Pending,

@@ -28,8 +28,27 @@ impl NamePattern {
     /// Whether `name` is one of the names.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        // The name as a pattern without `*`: the two meet exactly when the name is matched.
-        !name.contains('*') && meet(self.0.as_bytes(), name.as_bytes())
+        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
+        let (mut p, mut n) = (0, 0);
+        // Where to go on when the text after the last `*` does not fit: that `*` takes one more byte.
+        let mut last_star = None;
+        while let Some(byte) = name.get(n) {
+            match pattern.get(p) {
+                Some(b'*') => {
+                    last_star = Some((p + 1, n));
+                    p += 1;
+                }
+                Some(expected) if expected == byte => (p, n) = (p + 1, n + 1),
+                _ => match &mut last_star {
+                    None => return false,
+                    Some((after, taken)) => {
+                        *taken += 1;
+                        (p, n) = (*after, *taken);
+                    }
+                },
+            }
+        }
+        pattern.iter().skip(p).all(|rest| *rest == b'*')
     }
 
     /// Whether some text is matched by both patterns.
@@ -147,12 +166,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_in_both_sets_makes_them_overlap(a in "[ab*]{1,6}", b in "[ab*]{1,6}", name in "[ab]{1,6}") {
+        fn a_name_in_both_sets_makes_them_overlap(a in "[ab*]{1,8}", b in "[ab*]{1,8}", name in "[ab]{1,8}") {
             let (a, b) = (pattern(&a), pattern(&b));
             if a.matches(&name) && b.matches(&name) {
                 prop_assert!(a.overlaps(&b));
             }
             prop_assert!(a.overlaps(&a));
+            // A name is a pattern that only it matches.
+            prop_assert_eq!(a.matches(&name), a.overlaps(&pattern(&name)));
         }
     }
 }

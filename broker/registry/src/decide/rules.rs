@@ -209,7 +209,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Brings a certificate in. `der` is kept in the event for what this broker signed.
+    /// Brings a certificate in. The event keeps the bytes of what this broker signed.
     pub(super) fn add_certificate(
         &mut self,
         certificate: NewCertificate,
@@ -218,7 +218,8 @@ impl<'a> Draft<'a> {
         holder: Option<PrincipalKey>,
     ) {
         let (facts, der): (Facts, Der) = certificate.into_parts();
-        let der = (source == Source::Own).then_some(der);
+        // A pending enrolment has them already.
+        let der = (source == Source::Own && !matches!(status, Status::Pending(_))).then_some(der);
         self.push(Change::CertificateAdded { facts: Arc::new(facts), source, status, holder, der });
     }
 }

@@ -109,7 +109,9 @@ impl<'a> Draft<'a> {
         for certificate in &selected {
             let id = *certificate.id();
             let revival = matches!(certificate.status, Status::Inactive { .. } | Status::Pending(_));
-            if !revival {
+            // Whose a certificate becomes is decided for one at a time.
+            let among_others = selected.len() > 1 && certificate.holder.is_none();
+            if !revival || among_others {
                 continue;
             }
             if certificate.judge_validity(self.now) == Validity::Expired {

@@ -1,0 +1,232 @@
+//! Authorities, and certificates that they bring in.
+
+use super::*;
+
+fn named(patterns_of: &[&str]) -> CaSettings {
+    CaSettings::registered_only(patterns(patterns_of))
+}
+
+fn admit(label: &str, holder: &str) -> Command {
+    Command::AdmitUnknown { certificate: certificate("maker", label), name: name(holder) }
+}
+
+fn provision(label: &str, template: &str, holder: &str, if_exists: IfExists) -> Command {
+    let template = template_name(template);
+    let certificate = certificate("maker", label);
+    Command::ProvisionJustInTime {
+        certificate,
+        template,
+        thing: thing(holder),
+        if_exists,
+        enter: Enter::Active,
+    }
+}
+
+#[test]
+fn two_authorities_give_one_name_only_when_that_is_said() {
+    let mut world = World::empty();
+    let first = world.add_ca("1", Source::Outside, named(&["sensor-*"])).unwrap();
+    let clash = |pattern: &str| RegistryError::NamesClash { other: first, pattern: pattern.parse().unwrap() };
+    assert_eq!(world.add_ca("2", Source::Outside, named(&["gate-*", "*-7"])), Err(clash("*-7")));
+    let second = world.add_ca("2", Source::Outside, named(&["gate-*"])).unwrap();
+    let widened = named(&["gate-*", "sensor-1"]);
+    let update = |settings| Command::UpdateCa { ca: second, settings };
+    assert_eq!(world.refused(update(widened.clone())), clash("sensor-1"));
+    world.must(update(CaSettings { shares_names_with: vec![first], ..widened }));
+    // Operators of the same name are other identities.
+    let operators = CaSettings { role: Role::Operator, ..named(&["sensor-*"]) };
+    assert!(world.add_ca("3", Source::Outside, operators).is_ok());
+    // What this broker signs may be for any role.
+    assert!(matches!(world.add_ca("own", Source::Own, named(&["*"])), Err(RegistryError::NamesClash { .. })));
+}
+
+#[test]
+fn two_authorities_of_this_broker_share_their_names() {
+    let mut world = World::new();
+    assert!(matches!(
+        world.add_ca("next", Source::Own, named(&["*"])),
+        Err(RegistryError::NamesClash { .. })
+    ));
+    let maker = world.ca("maker").id;
+    let next = CaSettings { shares_names_with: vec![maker], ..named(&["*"]) };
+    assert!(world.add_ca("next", Source::Own, next).is_ok());
+}
+
+#[test]
+fn an_authority_is_registered_once_for_a_key_and_while_it_is_valid() {
+    let mut world = World::new();
+    let own = world.ca("own").id;
+    assert_eq!(world.add_ca("own", Source::Own, named(&["*"])), Err(RegistryError::CaExists(own)));
+    let renewed = NewCa {
+        certificate: certificate_with_key("root", "own renewed", "own"),
+        source: Source::Own,
+        settings: named(&["*"]),
+    };
+    assert_eq!(world.refused(Command::AddCa(renewed)), RegistryError::CaExists(own));
+    world.pass(31 * DAY_SECS);
+    assert!(matches!(world.add_ca("late", Source::Own, named(&[])), Err(RegistryError::Expired(_))));
+}
+
+#[test]
+fn only_devices_of_outside_authorities_come_in_unregistered() {
+    let mut world = World::new();
+    let auto = |settings: CaSettings| CaSettings { unknown: UnknownPolicy::Auto, ..settings };
+    let only = |result| matches!(result, Err(RegistryError::OnlyRegistered(_)));
+    assert!(only(world.add_ca("1", Source::Own, auto(named(&[])))));
+    for role in [Role::Operator, Role::Claim] {
+        assert!(only(world.add_ca("1", Source::Outside, auto(CaSettings { role, ..named(&["x"]) }))));
+    }
+    assert!(world.add_ca("1", Source::Outside, CaSettings { names: Vec::new(), ..auto(named(&[])) }).is_ok());
+    let jitp = |template| CaSettings { unknown: UnknownPolicy::Jitp(template_name(template)), ..named(&[]) };
+    let no = RegistryError::NoTemplate(template_name("none"));
+    assert_eq!(world.add_ca("2", Source::Outside, jitp("none")), Err(no));
+    let not = RegistryError::TemplateNotAllowed(template_name("fleet"));
+    assert_eq!(world.add_ca("2", Source::Outside, jitp("fleet")), Err(not));
+    assert!(world.add_ca("2", Source::Outside, jitp("jitp")).is_ok());
+}
+
+#[test]
+fn an_unknown_certificate_is_refused_unless_its_authority_admits_it() {
+    let mut world = World::new();
+    assert_eq!(world.standing("maker", "1"), Standing::Unknown);
+    assert_eq!(world.standing("own", "1"), Standing::Unknown);
+    assert_eq!(world.standing("nobody", "1"), Standing::Unknown);
+    let maker = world.ca("maker").id;
+    assert_eq!(world.refused(admit("1", "sn1")), RegistryError::NotAdmitted(maker));
+    world.set_policy(UnknownPolicy::Auto);
+    let admissible = Standing::Admissible { ca: maker, policy: UnknownPolicy::Auto, role: Role::Device };
+    assert_eq!(world.standing("maker", "1"), admissible);
+    let mut settings = world.ca("maker").settings;
+    settings.registers = false;
+    world.must(Command::UpdateCa { ca: maker, settings });
+    assert_eq!(world.standing("maker", "1"), Standing::Unknown);
+    assert_eq!(world.refused(admit("1", "sn1")), RegistryError::CaSuspended(maker));
+}
+
+#[test]
+fn an_admitted_device_has_the_name_that_it_gives_within_what_its_authority_may_name() {
+    let mut world = World::new();
+    world.set_policy(UnknownPolicy::Auto);
+    let not = |holder| RegistryError::NameNotAllowed { ca: world.ca("maker").id, holder };
+    let refusal = not(device("gate"));
+    assert_eq!(world.refused(admit("1", "gate")), refusal);
+    world.must(admit("1", "sn1"));
+    let Standing::Active(active) = world.standing("maker", "1") else { panic!("it should be active") };
+    assert_eq!((active.thing(), active.groups()), (Some(&name("sn1")), &[][..]));
+    // Narrowing the names takes the standing away.
+    let ca = world.ca("maker");
+    let settings = CaSettings { names: patterns(&["sn2*"]), ..ca.settings };
+    world.must(Command::UpdateCa { ca: ca.id, settings });
+    assert_eq!(world.standing("maker", "1"), Standing::Inactive(Suspended::Authority));
+    assert_eq!(world.effects.lost.len(), 1);
+}
+
+#[test]
+fn a_thing_that_was_revoked_or_suspended_does_not_come_back_with_another_certificate() {
+    for revoke in [true, false] {
+        let mut world = World::new();
+        world.set_policy(UnknownPolicy::Auto);
+        world.must(admit("1", "sn1"));
+        let selector = Selector::thing(name("sn1"));
+        world.must(if revoke {
+            Command::Revoke { selector, reason: RevocationReason::KeyCompromise }
+        } else {
+            Command::Suspend(selector)
+        });
+        assert_eq!(world.refused(admit("2", "sn1")), RegistryError::Barred(name("sn1")));
+        world.must(admit("3", "sn2"));
+        let until = Some(Wall(world.now.0 + 1000));
+        world.must(Command::ApproveThing { thing: name("sn1"), until });
+        world.must(admit("2", "sn1"));
+        let thing = world.registry.thing("sn1").unwrap();
+        assert!(!thing.barred && thing.approved_until.is_none(), "the approval is used up");
+    }
+}
+
+#[test]
+fn an_unknown_certificate_waits_for_its_activation_under_jitr() {
+    let mut world = World::new();
+    world.set_policy(UnknownPolicy::Jitr);
+    world.must(admit("1", "sn1"));
+    let id = certificate("maker", "1").facts().id;
+    let ca = world.ca("maker").id;
+    assert_eq!(world.standing("maker", "1"), Standing::Pending { ca: Some(ca), until: None });
+    assert_eq!(world.effects.waiting, [(ca, id)]);
+    assert!(world.registry.thing("sn1").is_none(), "no thing before the activation");
+    world.pass(365 * DAY_SECS / 20);
+    assert!(world.must(Command::ExpirePending { at_most: 10 }).is_empty());
+    world.must(Command::Activate(Selector::Certificate(id)));
+    assert!(world.is_active(&id));
+    assert_eq!(world.registry.thing("sn1").unwrap().certificates(), [id]);
+}
+
+#[test]
+fn a_waiting_certificate_is_bound_elsewhere_or_deleted_by_an_operator() {
+    let mut world = World::new();
+    world.set_policy(UnknownPolicy::Jitr);
+    let [one, two] = ["1", "2"].map(|label| {
+        world.must(admit(label, "sn1"));
+        certificate("maker", label).facts().id
+    });
+    let bind = |certificate, holder| Command::BindCertificate { certificate, holder: device(holder) };
+    assert!(matches!(world.refused(bind(one, "gate")), RegistryError::NameNotAllowed { .. }));
+    world.must(bind(one, "sn9"));
+    let bound = RegistryError::Bound { certificate: one, holder: device("sn9") };
+    assert_eq!(world.refused(bind(one, "sn8")), bound);
+    assert!(!world.is_active(&one));
+    world.must(Command::Activate(Selector::thing(name("sn9"))));
+    assert!(world.is_active(&one));
+    world.must(Command::DeleteCertificate(two));
+    assert_eq!(world.status(&two), None);
+    assert!(world.registry.thing("sn1").is_none());
+}
+
+#[test]
+fn a_template_provisions_just_in_time_what_its_authority_signed() {
+    let mut world = World::new();
+    let maker = world.ca("maker").id;
+    let not = RegistryError::NotAdmitted(maker);
+    assert_eq!(world.refused(provision("1", "jitp", "sn1", IfExists::Refuse)), not);
+    world.set_policy(UnknownPolicy::Jitp(template_name("jitp")));
+    assert_eq!(world.refused(provision("1", "fleet", "sn1", IfExists::Refuse)), not);
+    assert_eq!(world.refused(admit("1", "sn1")), not);
+    let elsewhere = world.refused(provision("1", "jitp", "gate", IfExists::Refuse));
+    assert!(matches!(elsewhere, RegistryError::NameNotAllowed { .. }));
+    world.must(provision("1", "jitp", "sn1", IfExists::Refuse));
+    assert!(matches!(world.standing("maker", "1"), Standing::Active(_)));
+    let exists = RegistryError::ThingExists(name("sn1"));
+    assert_eq!(world.refused(provision("2", "jitp", "sn1", IfExists::Refuse)), exists);
+    world.must(provision("2", "jitp", "sn1", IfExists::Keep));
+}
+
+#[test]
+fn an_authority_is_removed_when_nothing_is_left_of_it_and_a_revoked_one_when_it_is_expired() {
+    let mut world = World::new();
+    world.issue("1", "a").unwrap();
+    let [own, maker] = ["own", "maker"].map(|label| world.ca(label).id);
+    assert_eq!(world.refused(Command::DeleteCa(own)), RegistryError::CaInUse(own));
+    world.must(Command::Revoke { selector: Selector::Ca(maker), reason: RevocationReason::CaCompromise });
+    assert_eq!(world.refused(Command::DeleteCa(maker)), RegistryError::CaRevoked(maker));
+    world.pass(31 * DAY_SECS);
+    world.must(Command::DeleteCa(maker));
+    assert!(world.effects.trust_changed);
+    assert_eq!(world.refused(Command::DeleteCa(maker)), RegistryError::NoCa(maker));
+}
+
+#[test]
+fn an_outside_certificate_is_registered_and_not_issued() {
+    let mut world = World::new();
+    let maker = world.ca("maker").id;
+    let issue = Command::Issue { certificate: certificate("maker", "1"), holder: device("sn1") };
+    assert_eq!(world.refused(issue), RegistryError::CaKind(maker));
+    let register = |issuer, holder: PrincipalKey| Command::RegisterCertificate {
+        certificate: certificate(issuer, "1"),
+        holder,
+        enter: Enter::Inactive,
+    };
+    assert_eq!(world.refused(register("nobody", device("sn1"))), RegistryError::NoIssuer);
+    let operator = PrincipalKey { role: Role::Operator, name: name("sn1") };
+    assert!(matches!(world.refused(register("maker", operator)), RegistryError::NameNotAllowed { .. }));
+    world.must(register("maker", device("sn1")));
+    assert_eq!(world.standing("maker", "1"), Standing::Inactive(Suspended::Certificate));
+}
