@@ -207,7 +207,7 @@ impl Registry {
         }
     }
 
-    fn await_activation(&mut self, id: &CertificateId, pending: &Pending) {
+    pub(crate) fn await_activation(&mut self, id: &CertificateId, pending: &Pending) {
         if let Some(until) = pending.until {
             self.deadlines.insert((until, *id));
         }

@@ -278,6 +278,28 @@ fn a_claim_brings_in_as_many_devices_as_it_may_and_only_those_of_its_list() {
 }
 
 #[test]
+fn a_long_list_of_serial_numbers_survives_a_checkpoint() {
+    let mut world = World::new();
+    let claim = world.add_claim("line-1", |claim| claim.listed_only = true);
+    for block in 0..3 {
+        let serials = (0..SERIALS_AT_ONCE_MAX).map(|i| format!("s{block}-{i}").into()).collect();
+        world.must(Command::AddClaimSerials { claim: name("line-1"), serials });
+    }
+    let too_many = Command::AddClaimSerials {
+        claim: name("line-1"),
+        serials: (0..=SERIALS_AT_ONCE_MAX).map(|i| format!("t{i}").into()).collect(),
+    };
+    assert!(matches!(world.refused(too_many), RegistryError::Full { .. }));
+    world.begin("1", claim).unwrap();
+    let records: Vec<Record> = world.registry.records().collect();
+    assert_eq!(records.iter().filter(|record| matches!(record, Record::ClaimSerials { .. })).count(), 3);
+    let again = Registry::from_records(Limits::default(), records);
+    assert_eq!(again, world.registry);
+    assert!(again.claim("line-1").unwrap().admits_serial("s2-999"));
+    assert!(!again.claim("line-1").unwrap().admits_serial("t0"));
+}
+
+#[test]
 fn what_a_claim_leaves_pending_is_bounded() {
     let mut world = World::new();
     world.registry.set_limits(Limits { pending_per_claim_max: 2, pending_max: 3, ..Limits::default() });

@@ -1,6 +1,10 @@
 //! Random commands: whatever is asked in whatever order, the registry stays as it must be.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::audit::verify;
@@ -17,7 +21,7 @@ enum Step {
     Policy(u8),
     Names(bool),
     Begin { label: u8, key: u8, asker: u8 },
-    Enrol { token: u8, asker: u8, thing: u8, own: bool, replace: bool },
+    Enrol { index: u8, thing: u8, wrong: u8, replace: bool },
     Renew { label: u8, asker: u8 },
     Complete { label: u8 },
     Retire,
@@ -43,9 +47,9 @@ enum Pick {
     Ca(bool),
 }
 
-const LABELS: std::ops::Range<u8> = 0..12;
+const LABELS: std::ops::Range<u8> = 0..40;
 const THINGS: std::ops::Range<u8> = 0..4;
-const KEYS: std::ops::Range<u8> = 0..8;
+const KEYS: std::ops::Range<u8> = 0..24;
 
 fn pick() -> impl Strategy<Value = Pick> {
     prop_oneof![
@@ -70,22 +74,23 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u8..4).prop_map(Step::Policy),
         1 => any::<bool>().prop_map(Step::Names),
         6 => (LABELS, KEYS, LABELS).prop_map(|(label, key, asker)| Step::Begin { label, key, asker }),
-        8 => (LABELS, LABELS, THINGS, any::<bool>(), any::<bool>())
-            .prop_map(|(token, asker, thing, own, replace)| Step::Enrol { token, asker, thing, own, replace }),
+        8 => (LABELS, THINGS, 0u8..16, any::<bool>())
+            .prop_map(|(index, thing, wrong, replace)| Step::Enrol { index, thing, wrong, replace }),
         3 => (LABELS, LABELS).prop_map(|(label, asker)| Step::Renew { label, asker }),
         2 => LABELS.prop_map(|label| Step::Complete { label }),
         2 => Just(Step::Retire),
         4 => pick().prop_map(Step::Activate),
         3 => pick().prop_map(Step::Suspend),
-        2 => (pick(), 0u8..7).prop_map(|(pick, reason)| Step::Revoke(pick, reason)),
+        1 => (pick(), 0u8..7).prop_map(|(pick, reason)| Step::Revoke(pick, reason)),
         2 => (LABELS, THINGS).prop_map(|(label, thing)| Step::Bind { label, thing }),
         1 => LABELS.prop_map(|label| Step::Delete { label }),
         1 => Just(Step::Expire),
         1 => Just(Step::Purge),
-        2 => (LABELS, THINGS).prop_map(|(label, thing)| Step::Token { label, thing }),
-        2 => (LABELS, LABELS).prop_map(|(token, label)| Step::UseToken { token, label }),
-        1 => any::<bool>().prop_map(Step::SuspendClaim),
-        3 => any::<u16>().prop_map(Step::Pass),
+        2 => (0u8..8, THINGS).prop_map(|(label, thing)| Step::Token { label, thing }),
+        2 => (0u8..8, LABELS).prop_map(|(token, label)| Step::UseToken { token, label }),
+        1 => prop::bool::weighted(0.3).prop_map(Step::SuspendClaim),
+        4 => (0u16..120).prop_map(Step::Pass),
+        1 => (0u16..6000).prop_map(Step::Pass),
     ]
 }
 
@@ -112,22 +117,47 @@ impl Model {
             &text,
             key(&format!("k{public}")),
             from,
-            (i64::from(label) + 1) * DAY_SECS,
+            (i64::from(label) % 12 + 1) * DAY_SECS,
         )
     }
 
-    /// The certificate with this label, if it is registered; of the own authority before the maker's.
-    fn id(&self, label: u8) -> CertificateId {
-        let registry = &self.world.registry;
-        let own =
-            (KEYS).chain(0..0).flat_map(|k| ["own", "maker"].map(|ca| self.new_certificate(ca, label, k)));
-        let found = own.map(|new| new.facts().id).find(|id| registry.certificate(id).is_some());
-        found.unwrap_or_else(|| CertificateId::of(&[label]))
+    /// One of the registered certificates: the claim's is among them.
+    fn id(&self, index: u8) -> CertificateId {
+        let all = &self.world.registry.by_serial;
+        all.iter().nth(usize::from(index) % all.len()).unwrap().0.id
     }
 
-    /// Mostly the claim, sometimes a device.
-    fn asker(&self, label: u8) -> CertificateId {
-        if label < 8 { self.claim } else { self.id(label - 8) }
+    /// The claim, or some certificate.
+    fn asker(&self, index: u8) -> CertificateId {
+        if index.is_multiple_of(2) { self.claim } else { self.id(index / 2) }
+    }
+
+    /// The registration that follows an enrolment, right in most cases, with something wrong in some.
+    fn registration(&self, index: u8, thing: u8, wrong: u8, if_exists: IfExists) -> Option<RegisterThing> {
+        let waiting: Vec<_> = self.world.registry.ownership.iter().collect();
+        let (token, certificate) = waiting.get(usize::from(index) % waiting.len().max(1))?;
+        let Status::Pending(pending) = &self.world.registry.certificate(certificate)?.status else {
+            return None;
+        };
+        let enrolment = pending.enrolment.as_ref()?;
+        let rotates = (enrolment.by.role == Role::Device) != (wrong == 0);
+        let own = enrolment.by.role == Role::Device && wrong != 1;
+        let name = if own { enrolment.by.name.clone() } else { thing_name(thing) };
+        let pairs = BTreeMap::from([("version".into(), wrong.to_string().into())]);
+        Some(RegisterThing {
+            token: if wrong == 2 { TokenHash::of(b"wrong") } else { **token },
+            asker: if wrong == 3 { self.id(index) } else { enrolment.asker },
+            template: template_name(if rotates { "rotation" } else { "fleet" }),
+            thing: ThingSpec { attributes: Attributes::new(pairs).unwrap(), ..ThingSpec::named(name) },
+            serial: None,
+            if_exists,
+            enter: if wrong == 4 { Enter::Inactive } else { Enter::Active },
+            never_connected: if wrong == 5 {
+                Vec::new()
+            } else {
+                LABELS.map(|index| self.id(index)).collect()
+            },
+        })
     }
 
     fn selector(&self, pick: &Pick) -> Selector {
@@ -191,24 +221,12 @@ impl Model {
                 token: token(label),
                 until: soon,
             },
-            Step::Enrol { token: of, asker, thing, own, replace } => {
-                Command::RegisterThing(Box::new(RegisterThing {
-                    token: token(of),
-                    asker: self.asker(asker),
-                    template: template_name(if own { "rotation" } else { "fleet" }),
-                    thing: spec(thing),
-                    serial: None,
-                    if_exists: if replace { IfExists::Replace } else { IfExists::Refuse },
-                    enter: if thing == 3 { Enter::Inactive } else { Enter::Active },
-                    never_connected: if replace {
-                        LABELS.map(|label| self.id(label)).collect()
-                    } else {
-                        Vec::new()
-                    },
-                }))
+            Step::Enrol { index, thing, wrong, replace } => {
+                let if_exists = if replace { IfExists::Replace } else { IfExists::Refuse };
+                Command::RegisterThing(Box::new(self.registration(index, thing, wrong, if_exists)?))
             }
             Step::Renew { label, asker } => Command::Renew {
-                certificate: self.new_certificate("own", label, label % 8),
+                certificate: self.new_certificate("own", label, label % 24),
                 asker: self.id(asker),
             },
             Step::Complete { label } => {
@@ -233,7 +251,7 @@ impl Model {
             }
             Step::UseToken { token: of, label } => Command::UseToken {
                 token: token(of),
-                certificate: self.new_certificate("own", label, label % 8),
+                certificate: self.new_certificate("own", label, label % 24),
             },
             Step::SuspendClaim(suspended) => Command::SuspendClaim { claim: name("line-1"), suspended },
             Step::Pass(_) => return None,
@@ -245,41 +263,87 @@ fn thing_name(thing: u8) -> ThingName {
     name(&format!("sn{thing}"))
 }
 
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..100)
+}
+
+impl Model {
+    fn take(&mut self, step: &Step) {
+        match (step, self.command(step)) {
+            (Step::Pass(minutes), _) => self.world.pass(i64::from(*minutes) * 60),
+            (_, Some(command)) => drop(self.world.run(command)),
+            (_, None) => {}
+        }
+    }
+}
+
+/// Random commands that are all refused would show nothing.
+#[test]
+fn the_random_commands_reach_every_change_of_a_certificate() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeMap::<&str, usize>::new();
+    for _ in 0..200 {
+        let steps = steps().new_tree(&mut runner).unwrap().current();
+        let mut model = Model::new();
+        steps.iter().for_each(|step| model.take(step));
+        for event in &model.world.events {
+            *seen.entry(event.change.metric_label()).or_default() += 1;
+        }
+    }
+    for label in [
+        "thing_added",
+        "thing_changed",
+        "thing_deleted",
+        "thing_approved",
+        "certificate_added",
+        "certificate_bound",
+        "certificate_activated",
+        "certificate_suspended",
+        "certificate_revoked",
+        "certificate_deleted",
+        "serial_revoked",
+        "rotation_started",
+        "rotation_completed",
+        "rotation_abandoned",
+        "ca_changed",
+        "ca_revoked",
+        "claim_suspended",
+        "claim_used",
+        "token_added",
+        "token_used",
+    ] {
+        assert!(seen.contains_key(label), "{label} never happened: {seen:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// [`World::run`] checks after every command what must hold; here in the end, that the events are the truth.
+    /// [`World::run`] checks after every command what must hold; here in the end, that the events are the truth
+    /// and a checkpoint says the same.
     #[test]
     fn any_commands_in_any_order_leave_a_registry_that_its_events_make_again(
-        steps in prop::collection::vec(step(), 1..60),
+        steps in steps(),
     ) {
         let mut model = Model::new();
-        for step in &steps {
-            match (step, model.command(step)) {
-                (Step::Pass(minutes), _) => model.world.pass(i64::from(*minutes) * 30),
-                (_, Some(command)) => drop(model.world.run(command)),
-                (_, None) => {}
-            }
-        }
+        steps.iter().for_each(|step| model.take(step));
         let world = &model.world;
         let decoded: Vec<Event> = world.rows.iter().map(|row| row.decode().unwrap()).collect();
         let again = Registry::replay(Limits::default(), &decoded);
         prop_assert_eq!(&again, &world.registry);
+        let stored = world.registry.records().map(|record| Record::decode(&record.encode()).unwrap());
+        prop_assert_eq!(&Registry::from_records(Limits::default(), stored), &world.registry);
         prop_assert_eq!(verify(&world.rows, None).unwrap().seq, world.registry.events_applied());
     }
 
     /// A store that is damaged in a way that the hash chain does not cover must not stop the broker either.
     #[test]
     fn events_in_any_order_are_applied_without_a_panic(
-        steps in prop::collection::vec(step(), 1..60),
+        steps in steps(),
         order in prop::collection::vec(any::<prop::sample::Index>(), 1..60),
     ) {
         let mut model = Model::new();
-        for step in &steps {
-            if let Some(command) = model.command(step) {
-                drop(model.world.run(command));
-            }
-        }
+        steps.iter().for_each(|step| model.take(step));
         let mut registry = Registry::default();
         for index in order {
             registry.apply(index.get(&model.world.events));
