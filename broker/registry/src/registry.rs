@@ -45,6 +45,9 @@ pub struct Limits {
     pub tokens_max: usize,
     /// How far the clock may be behind the last event before nothing is issued any more.
     pub clock_behind_max: Duration,
+    /// How long after its end a certificate keeps its place and can still ask for its successor. Whether it may connect for that
+    /// is the verifier's.
+    pub expired_grace: Duration,
     /// How long after a thing was registered by a claim it can be registered again by that claim, when its certificate never
     /// connected: the answer got lost. Before that, whoever was first has won.
     pub start_over_after: Duration,
@@ -65,6 +68,7 @@ impl Default for Limits {
             templates_max: 1_000,
             tokens_max: 1_000_000,
             clock_behind_max: Duration::from_secs(60),
+            expired_grace: Duration::ZERO,
             start_over_after: Duration::from_secs(3),
         }
     }
@@ -75,8 +79,8 @@ impl Default for Limits {
 /// Cloning it copies a few dozen pointers whatever its size, and a change copies the few nodes on its path. So the
 /// daemon's one writer keeps a working copy: it decides a batch of commands against it, applies their events, stores
 /// them in one transaction, and then publishes a clone as the snapshot that connections read without a lock; if the
-/// transaction fails, it goes back to the clone from before. Sharded maps with interior locks would be some hundred
-/// nanoseconds faster to read, but give neither that way back nor a consistent view.
+/// transaction fails, it goes back to the clone from before. Sharded maps with interior locks would be somewhat faster
+/// to read, but give neither that way back nor a consistent view.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Registry {
     pub(crate) limits: Limits,
@@ -408,6 +412,12 @@ impl Registry {
         [pending, retiring, token].into_iter().flatten().min()
     }
 
+    /// Whether the certificate is in force and not past its validity period and the grace after it.
+    pub(crate) fn in_force(&self, certificate: &Certificate, now: Wall) -> bool {
+        let last = Wall::from_unix_secs(certificate.facts.not_after).after(self.limits.expired_grace);
+        certificate.status == Status::Active && now.unix_secs() <= last.unix_secs()
+    }
+
     /// The certificates of `holder` that are in force at `now`.
     pub(crate) fn active_of(
         &self,
@@ -417,7 +427,7 @@ impl Registry {
         self.certificates_of_holder(holder)
             .iter()
             .filter_map(|id| self.certificate(id))
-            .filter(move |certificate| certificate.counts_as_active(now))
+            .filter(move |certificate| self.in_force(certificate, now))
     }
 
     /// What an active certificate of `holder` lets its owner be.

@@ -120,7 +120,7 @@ impl<'a> Draft<'a> {
             if drop(certificate) {
                 let reason = RevocationReason::Superseded;
                 self.push(Change::CertificateRevoked { certificate: id, reason, cause: Cause::Rotation });
-            } else if certificate.counts_as_active(self.now) {
+            } else if registry.in_force(certificate, self.now) {
                 in_force += 1;
             } else {
                 self.push(Change::CertificateSuspended { certificate: id, cause: Cause::Expired });
@@ -199,9 +199,9 @@ impl<'a> Draft<'a> {
     /// As whom the owner of the certificate `asker` acts.
     pub(super) fn asker(&self, asker: &CertificateId) -> Result<Active, RegistryError> {
         let certificate = self.registry.certificate(asker).ok_or(RegistryError::AskerNotAllowed(*asker))?;
-        let expired = certificate.judge_validity(self.now) == Validity::Expired;
+        let in_force = self.registry.in_force(certificate, self.now);
         match (self.registry.standing_of(certificate, self.now), &certificate.holder) {
-            (Standing::Active(active), _) if !expired => Ok(active),
+            (Standing::Active(active), _) if in_force => Ok(active),
             (Standing::Inactive(Suspended::Claim), Some(claim)) => {
                 Err(RegistryError::ClaimClosed(claim.name.clone()))
             }

@@ -399,6 +399,25 @@ fn only_who_stands_renews_and_a_claim_does_not() {
     assert_eq!(world.refused(expired), RegistryError::AskerNotAllowed(device_id));
 }
 
+#[test]
+fn an_expired_certificate_asks_for_its_successor_within_the_grace_only() {
+    let mut world = World::new();
+    let grace = std::time::Duration::from_secs(7 * 86_400);
+    world.registry.set_limits(Limits { expired_grace: grace, ..Limits::default() });
+    let old = world.issue("1", "a").unwrap();
+    let late = |world: &World, label: &str| {
+        testing::certificate(key("own"), label, key(label), world.now.unix_secs(), DAY_SECS)
+    };
+    world.pass(38 * DAY_SECS);
+    let refused = Command::Renew { certificate: late(&world, "2"), asker: old };
+    assert_eq!(world.refused(refused), RegistryError::AskerNotAllowed(old));
+    world.now = Wall::from_unix_secs(START.unix_secs() + 37 * DAY_SECS);
+    world.begin("2", old).unwrap();
+    world.register(rotation("2", old, "a")).unwrap();
+    assert!(world.effects.lost.is_empty(), "the one that asks gets its answer");
+    assert_eq!(world.registry.thing("a").unwrap().certificates().len(), 2);
+}
+
 fn token_spec(text: &str, holder: &str) -> TokenSpec {
     let until = Wall(START.0 + 1000 * HOUR_SECS as u64);
     TokenSpec { hash: token(text), thing: thing(holder), until, note: Line::default() }
