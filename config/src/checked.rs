@@ -28,6 +28,10 @@ pub struct Checked {
     pub log: Log,
     /// Where state is kept.
     pub store: Store,
+    /// Whether certificates are looked up.
+    pub registry: crate::Registry,
+    /// The authority that this broker is; `None`: it issues no certificates.
+    pub ca: Option<crate::Ca>,
     /// Threads and intervals.
     pub system: System,
     /// Doubtful settings that do not stop the start, to be logged.

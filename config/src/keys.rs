@@ -55,7 +55,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const DAY: u64 = 86_400;
 
-use Section::{Acl, Admin, Identity, Limits, Listener, Log, Store, System};
+use Section::{Acl, Admin, Ca, Identity, Limits, Listener, Log, Registry, Store, System};
 use TakesEffect::{Reload, Restart};
 
 /// Every key of the configuration file.
@@ -532,6 +532,86 @@ pub const KEYS: &[Key] = &[
         "\"10s\"",
         Reload,
         "Between two publications of the $SYS tree.",
+    ),
+    key(
+        Registry,
+        "mode",
+        Kind::Choice(&["off", "on"]),
+        "\"off\"",
+        Restart,
+        "With `on` every client certificate is looked up in the registry: one that is not in it, or is suspended or revoked there, is refused, unless its authority admits unknown ones. With `off` a certificate that a trust anchor vouches for and no list revokes is good.",
+    ),
+    key(
+        Registry,
+        "directory",
+        Kind::File,
+        "\"registry\"",
+        Restart,
+        "Folder of the registry and its audit trail, made with mode 0700. One process at a time can have it.",
+    ),
+    key(
+        Ca,
+        "directory",
+        Kind::File,
+        "\"ca\"",
+        Restart,
+        "Folder with the issuing authority's `issuing.crt` and `issuing.key`, which `signet ca init` makes. With a table [ca] the broker issues certificates; it needs the registry.",
+    ),
+    key(
+        Ca,
+        "passphrase-file",
+        Kind::File,
+        "",
+        Restart,
+        "File of mode 0600 whose first line is the passphrase of `issuing.key`. Absent: the key is not encrypted.",
+    ),
+    key(
+        Ca,
+        "certificate-validity",
+        secs(60, 50 * 365 * DAY),
+        "\"90d\"",
+        Restart,
+        "How long a device's certificate is valid from when it is issued, in whole seconds; never past the authority's own end.",
+    ),
+    key(
+        Ca,
+        "backdate",
+        secs(0, 30 * DAY),
+        "\"1h\"",
+        Restart,
+        "How long a device's certificate is valid before it was issued, in whole seconds: for devices whose clock is behind.",
+    ),
+    key(
+        Ca,
+        "keys",
+        Kind::Choices(&["p-256", "p-384", "p-521", "ed25519", "rsa"]),
+        "[\"p-256\", \"p-384\", \"rsa\"]",
+        Restart,
+        "Kinds of public keys that are certified; RSA with 2048 to 4096 bits.",
+    ),
+    key(
+        Ca,
+        "crl-validity",
+        secs(60, 365 * DAY),
+        "\"7d\"",
+        Restart,
+        "From one revocation list to its nextUpdate, in whole seconds. A new list is written at every revocation, and when half of this is over.",
+    ),
+    key(
+        Ca,
+        "crl-file",
+        Kind::File,
+        "",
+        Restart,
+        "Where the revocation list is written, as PEM. Absent: `issuing.crl` in the folder.",
+    ),
+    key(
+        Ca,
+        "crl-url",
+        Kind::Characters,
+        "\"\"",
+        Restart,
+        "Address in device certificates at which others can fetch the revocation list. This broker does not need it.",
     ),
     key(
         System,

@@ -11,6 +11,7 @@
 //! Apart from the two `load` functions, which read the named files, nothing in this crate touches disk, clock or
 //! network: whether a certificate exists and matches its key is for the daemon to say.
 
+mod authority;
 mod check;
 mod checked;
 mod keys;
@@ -20,6 +21,7 @@ mod raw;
 mod schema;
 mod value;
 
+pub use authority::{Ca, KeyKind, Registry};
 pub use checked::{
     Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
     PostQuantum, SlowConsumer, Store, System, TlsVersions,
@@ -27,6 +29,7 @@ pub use checked::{
 pub use keys::KEYS;
 pub use problem::{Problem, render};
 pub use schema::{Key, Section, TakesEffect};
+pub use value::duration;
 
 use std::path::Path;
 

@@ -20,13 +20,17 @@ pub enum Section {
     Log,
     /// `[store]`.
     Store,
+    /// `[registry]`.
+    Registry,
+    /// `[ca]`.
+    Ca,
     /// `[system]`.
     System,
 }
 
 impl Section {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Listener,
         Self::Acl,
         Self::Identity,
@@ -34,6 +38,8 @@ impl Section {
         Self::Admin,
         Self::Log,
         Self::Store,
+        Self::Registry,
+        Self::Ca,
         Self::System,
     ];
 
@@ -48,6 +54,8 @@ impl Section {
             Self::Admin => "admin",
             Self::Log => "log",
             Self::Store => "store",
+            Self::Registry => "registry",
+            Self::Ca => "ca",
             Self::System => "system",
         }
     }
@@ -63,6 +71,8 @@ impl Section {
             Self::Admin => "[admin]",
             Self::Log => "[log]",
             Self::Store => "[store]",
+            Self::Registry => "[registry]",
+            Self::Ca => "[ca]",
             Self::System => "[system]",
         }
     }

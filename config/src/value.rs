@@ -10,7 +10,8 @@ const TIME_UNITS: [(&str, u64); 6] =
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// Reads `10s`, `500ms`, `2h`, `7d`. `None` when it is none of these or does not fit.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     with_unit(text, &TIME_UNITS).map(Duration::from_millis)
 }
 

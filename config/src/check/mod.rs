@@ -1,6 +1,7 @@
 //! Raw tree to checked settings: every problem is noted and the check goes on with the default, so that one run
 //! reports them all.
 
+mod authority;
 mod read;
 mod sections;
 
@@ -27,6 +28,7 @@ pub(crate) fn check(
     checker.root_keys(root);
     let listeners = checker.listeners(root);
     let identity = checker.identity(root, &listeners);
+    let registry = checker.registry(root);
     let checked = Checked {
         file: file.to_owned(),
         acl: checker.acl(root),
@@ -35,6 +37,8 @@ pub(crate) fn check(
         admin: checker.admin(root),
         log: checker.log(root),
         store: checker.store(root),
+        ca: checker.ca(root, &registry),
+        registry,
         system: checker.system(root),
         listeners,
         warnings: std::mem::take(&mut checker.warnings),

@@ -1,0 +1,63 @@
+//! `[registry]` and `[ca]`: who exists, and who says so.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[registry]`: whether certificates are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registry {
+    /// They are not: a certificate that a trust anchor vouches for, and that no list revokes, is good.
+    Off,
+    /// Every certificate is looked up in the registry that lives in this folder.
+    On {
+        /// The folder, of mode 0700.
+        directory: PathBuf,
+    },
+}
+
+impl Registry {
+    /// The folder, when there is a registry.
+    #[must_use]
+    pub fn directory(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Off => None,
+            Self::On { directory } => Some(directory),
+        }
+    }
+}
+
+/// `[ca]`: the authority that this broker is itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ca {
+    /// The folder with `issuing.crt` and `issuing.key`.
+    pub directory: PathBuf,
+    /// The file whose first line is the passphrase of `issuing.key`; `None` when that is not encrypted.
+    pub passphrase_file: Option<PathBuf>,
+    /// How long a device's certificate is valid from when it is issued, whole seconds.
+    pub certificate_validity: Duration,
+    /// How long it is valid before that, whole seconds.
+    pub backdate: Duration,
+    /// The kinds of keys that are certified, at least one.
+    pub keys: Vec<KeyKind>,
+    /// How long a revocation list is valid; it is renewed when half of it is over. Whole seconds.
+    pub crl_validity: Duration,
+    /// Where revocation lists are written; `None`: `issuing.crl` in the folder.
+    pub crl_file: Option<PathBuf>,
+    /// The address in certificates at which the list can be fetched.
+    pub crl_url: Option<String>,
+}
+
+/// Kinds of public keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// NIST P-256.
+    P256,
+    /// NIST P-384.
+    P384,
+    /// NIST P-521.
+    P521,
+    /// Ed25519.
+    Ed25519,
+    /// RSA with 2048 to 4096 bits.
+    Rsa,
+}

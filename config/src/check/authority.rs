@@ -1,0 +1,79 @@
+//! `[registry]` and `[ca]`.
+
+use super::Checker;
+use super::read::View;
+use crate::raw::Table;
+use crate::schema::Section;
+use crate::{Ca, KeyKind, Registry};
+use std::path::PathBuf;
+use std::time::Duration;
+
+impl Checker<'_> {
+    pub(super) fn registry(&mut self, root: &Table) -> Registry {
+        let view = self.section(root, Section::Registry);
+        let directory = self.file(&view, "directory");
+        match self.choice(&view, "mode") {
+            "on" => Registry::On { directory },
+            _ => Registry::Off,
+        }
+    }
+
+    pub(super) fn ca(&mut self, root: &Table, registry: &Registry) -> Option<Ca> {
+        let view = self.section(root, Section::Ca);
+        view.table?;
+        if *registry == Registry::Off {
+            let message = "[ca] needs the registry: what is issued must be looked up, and can be revoked";
+            self.problem_with_hint(&view.at, message, "write mode = \"on\" in [registry], or remove [ca]");
+        }
+        let keys = self.choices(&view, "keys").iter().filter_map(|word| key_kind(word)).collect();
+        Some(Ca {
+            directory: self.file(&view, "directory"),
+            passphrase_file: self.optional_file(&view, "passphrase-file"),
+            certificate_validity: self.seconds(&view, "certificate-validity"),
+            backdate: self.seconds(&view, "backdate"),
+            keys,
+            crl_validity: self.seconds(&view, "crl-validity"),
+            crl_file: self.optional_file(&view, "crl-file"),
+            crl_url: self.crl_url(&view),
+        })
+    }
+
+    fn optional_file(&mut self, view: &View<'_>, name: &str) -> Option<PathBuf> {
+        view.has(name).then(|| self.file(view, name))
+    }
+
+    /// A duration that certificates and lists count in whole seconds.
+    fn seconds(&mut self, view: &View<'_>, name: &str) -> Duration {
+        let value = self.time(view, name);
+        if value.subsec_nanos() != 0 {
+            self.problem(&view.place(name), format!("\"{name}\" must be whole seconds"));
+        }
+        value
+    }
+
+    fn crl_url(&mut self, view: &View<'_>) -> Option<String> {
+        let url = self.characters(view, "crl-url");
+        if url.is_empty() {
+            return None;
+        }
+        let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let good = host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
+            && url.bytes().all(|byte| byte.is_ascii_graphic());
+        if !good {
+            let message = format!("\"crl-url\" must be an http or https URL in ASCII, not {url:?}");
+            self.problem(&view.place("crl-url"), message);
+        }
+        Some(url)
+    }
+}
+
+fn key_kind(word: &str) -> Option<KeyKind> {
+    match word {
+        "p-256" => Some(KeyKind::P256),
+        "p-384" => Some(KeyKind::P384),
+        "p-521" => Some(KeyKind::P521),
+        "ed25519" => Some(KeyKind::Ed25519),
+        "rsa" => Some(KeyKind::Rsa),
+        _ => None,
+    }
+}

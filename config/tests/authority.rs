@@ -1,0 +1,67 @@
+//! `[registry]` and `[ca]` in the file.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+use signet_config::{Checked, KeyKind, Problem, Registry, parse};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const REST: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"a\"\nprivate-key = \"b\"\nclient-ca = [\"c\"]\n\
+                    [acl]\nfile = \"d\"\n";
+
+fn read(more: &str) -> Result<Checked, Vec<Problem>> {
+    parse(&format!("{REST}{more}"), Path::new("/etc/signet/signet.toml"))
+}
+
+fn refusal(more: &str) -> Problem {
+    let mut problems = read(more).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems.remove(0)
+}
+
+#[test]
+fn without_a_word_there_is_no_registry_and_no_authority() {
+    let checked = read("").unwrap();
+    assert_eq!(checked.registry, Registry::Off);
+    assert_eq!(checked.registry.directory(), None);
+    assert_eq!(checked.ca, None);
+}
+
+#[test]
+fn a_registry_lives_beside_the_configuration() {
+    let checked = read("[registry]\nmode = \"on\"\n").unwrap();
+    assert_eq!(checked.registry.directory(), Some(Path::new("/etc/signet/registry")));
+}
+
+#[test]
+fn an_authority_has_safe_defaults() {
+    let ca = read("[registry]\nmode = \"on\"\n[ca]\n").unwrap().ca.unwrap();
+    assert_eq!(ca.directory, PathBuf::from("/etc/signet/ca"));
+    assert_eq!(ca.certificate_validity, Duration::from_secs(90 * 86_400));
+    assert_eq!(ca.backdate, Duration::from_secs(3600));
+    assert_eq!(ca.keys, [KeyKind::P256, KeyKind::P384, KeyKind::Rsa]);
+    assert_eq!((ca.passphrase_file, ca.crl_file, ca.crl_url), (None, None, None));
+}
+
+#[test]
+fn an_authority_without_a_registry_is_refused() {
+    let problem = refusal("[ca]\ndirectory = \"x\"\n");
+    assert!(problem.message.contains("needs the registry"), "{problem}");
+    assert!(problem.hint.unwrap().contains("mode = \"on\""));
+}
+
+#[test]
+fn fractions_of_seconds_and_what_is_no_url_are_refused() {
+    for (line, what) in [
+        ("backdate = \"1500ms\"", "whole seconds"),
+        ("certificate-validity = \"10s\"", "1m"),
+        ("crl-url = \"ldap://example.org/crl\"", "http"),
+        ("crl-url = \"http:///crl\"", "http"),
+        ("keys = []", "empty"),
+        ("keys = [\"p-224\"]", "p-256"),
+    ] {
+        let problem = refusal(&format!("[registry]\nmode = \"on\"\n[ca]\n{line}\n"));
+        let text = problem.to_string();
+        assert!(text.contains(what), "{line}: {text}");
+    }
+}
