@@ -66,3 +66,41 @@ pub(crate) async fn watch_files(broker: Arc<Broker>) {
         }
     }
 }
+
+/// The shortest time between two revocation lists, and how long one that could not be written waits.
+const LIST_PAUSE: Duration = Duration::from_secs(1);
+const LIST_RETRY: Duration = Duration::from_secs(30);
+
+/// Writes the revocation list of this broker's authority: at the start, after every revocation, and well before it lapses.
+pub(crate) async fn revocation_lists(broker: Arc<Broker>) {
+    let (Some(registry), Some(authority)) = (broker.registry(), broker.authority()) else { return };
+    let (registry, authority) = (Arc::clone(registry), Arc::clone(authority));
+    let changed = Arc::new(tokio::sync::Notify::new());
+    let (notify, key) = (Arc::clone(&changed), authority.issuer().key_hash());
+    registry.subscribe(move |applied, _| {
+        if applied.effects.lists.contains(&key) {
+            notify.notify_one();
+        }
+    });
+    loop {
+        let (writing, by) = (Arc::clone(&registry), Arc::clone(&authority));
+        let written = tokio::task::spawn_blocking(move || by.write_list(&writing)).await;
+        let pause = match written {
+            Ok(Ok(list)) => {
+                tracing::info!(file = %list.path.display(), number = list.number, entries = list.entries, "revocation list written");
+                authority.list_renewed_after()
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the revocation list could not be written; the last one stays");
+                LIST_RETRY
+            }
+            Err(error) => {
+                tracing::error!(%error, "writing the revocation list failed");
+                LIST_RETRY
+            }
+        };
+        tokio::time::sleep(LIST_PAUSE).await;
+        // A change during the pause has been noted, so this ends at once.
+        drop(tokio::time::timeout(pause, changed.notified()).await);
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod directory;

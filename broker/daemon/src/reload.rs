@@ -119,6 +119,10 @@ fn merge(old: &Checked, mut new: Checked) -> (Checked, Vec<String>) {
     if !same_listeners {
         new.listeners = old.listeners.iter().map(|l| counterpart(l, &new.listeners)).collect();
     }
+    keep(old.registry != new.registry, "[registry]");
+    new.registry = old.registry.clone();
+    keep(old.ca != new.ca, "[ca]");
+    new.ca = old.ca.clone();
     keep(old.admin != new.admin, "[admin]");
     new.admin = old.admin.clone();
     keep(old.log != new.log, "[log]");

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::admin::api::{FailureReport, FailureRow, ListenerStatus, Reloaded, SessionRow, Status};
 use crate::admission::Admission;
+use crate::ca::Authority;
 use crate::clock::Clock;
 use crate::directory::{Directory, Live};
 use crate::listener::Listening;
@@ -25,6 +26,7 @@ use crate::metrics::{Metrics, Sampled};
 use crate::reload::{self, ReloadRefused};
 use crate::start::{self, StartError};
 use crate::state::Built;
+use crate::store::RegistryService;
 use crate::tls::FailureLog;
 
 /// Denials logged per connection and minute.
@@ -61,6 +63,8 @@ pub struct Broker {
     pub(crate) reloading: Mutex<reload::Tried>,
     pub(crate) generation: AtomicU64,
     hub: Arc<Hub>,
+    registry: Option<Arc<RegistryService>>,
+    authority: Option<Arc<Authority>>,
     event_limit: RateLimit<(u64, &'static str)>,
     /// Complaints of listeners, by listener and kind.
     complaint_limit: RateLimit<(usize, &'static str)>,
@@ -74,6 +78,7 @@ impl Broker {
         config: Checked,
         built: Built,
         listeners: Vec<Arc<Listening>>,
+        registered: start::Registered,
     ) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
         Ok(Self {
@@ -83,6 +88,8 @@ impl Broker {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"))?,
             failures: FailureLog::default(),
             listeners,
+            registry: registered.registry,
+            authority: registered.authority,
             hub: Hub::new(start::core_limits(&config), Arc::new(built.policy)),
             config: ArcSwap::from_pointee(config),
             source,
@@ -98,6 +105,16 @@ impl Broker {
     /// The core.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// The registry, when `[registry] mode` is `on`.
+    pub fn registry(&self) -> Option<&Arc<RegistryService>> {
+        self.registry.as_ref()
+    }
+
+    /// The authority, when there is `[ca]`.
+    pub fn authority(&self) -> Option<&Arc<Authority>> {
+        self.authority.as_ref()
     }
 
     /// Whether new connections are accepted.

@@ -10,12 +10,15 @@ use signet_wire::Version;
 use tokio::runtime::Runtime;
 
 use crate::admin::http::{admin_routes, metrics_routes};
+use crate::admin::registry::Peer;
 use crate::admin::socket::{AdminSocket, SocketError};
 use crate::admission::AdmissionLimits;
+use crate::ca::{Authority, AuthorityError};
 use crate::directory::Directory;
 use crate::listener::{self, Listening};
 use crate::server::{Broker, ConfigSource};
 use crate::state::{self, BuildError};
+use crate::store::{RegistryService, StoreError};
 
 /// How many connections the kernel may hold for us that we have not accepted. Its overflow costs the peer a second.
 const LISTEN_BACKLOG: i32 = 4096;
@@ -55,6 +58,12 @@ pub enum StartError {
     /// The admin socket.
     #[error(transparent)]
     Admin(#[from] SocketError),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] StoreError),
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// Threads or metrics could not be set up.
     #[error("the broker's threads cannot be started: {0}")]
     Threads(String),
@@ -127,6 +136,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     for warning in &built.warnings {
         tracing::warn!("{warning}");
     }
+    let registered = Registered::open(&config)?;
     let sockets = config.listeners.iter().map(|l| bind(l.address)).collect::<Result<Vec<_>, _>>()?;
     let mut listeners = Vec::new();
     for (index, (socket, tls)) in sockets.iter().zip(&built.listeners).enumerate() {
@@ -140,7 +150,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     let metrics = config.admin.metrics_address.map(bind).transpose()?;
     let runtimes = Runtimes::new(&config, admin_socket.take())?;
     let broker = Arc::new(
-        Broker::new(source, config, built, listeners)
+        Broker::new(source, config, built, listeners, registered)
             .map_err(|error| StartError::Threads(error.to_string()))?,
     );
     let runtimes = runtimes.serve(&broker, sockets, metrics)?;
@@ -149,6 +159,35 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
         tracing::info!(address = %listening.address, "listening: MQTT 3.1.1 and 5.0 over mutual TLS");
     }
     Ok((broker, runtimes))
+}
+
+/// The registry and the authority, those that the configuration asks for.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    pub(crate) registry: Option<Arc<RegistryService>>,
+    pub(crate) authority: Option<Arc<Authority>>,
+}
+
+impl Registered {
+    fn open(config: &Checked) -> Result<Self, StartError> {
+        let Some(directory) = config.registry.directory() else {
+            return Ok(Self { registry: None, authority: None });
+        };
+        let registry = RegistryService::open(directory)?;
+        let counts = registry.registry().counts();
+        tracing::info!(
+            directory = %directory.display(), last_event = %registry.head(), things = registry.registry().things_count(),
+            active = counts.active, revoked = counts.revoked, "the registry is open and its audit trail is whole"
+        );
+        let authority = config.ca.as_ref().map(|ca| Authority::load(ca, registry.now())).transpose()?;
+        if let Some(authority) = &authority
+            && authority.register(&registry)?
+        {
+            let subject = authority.issuer().subject();
+            tracing::info!(%subject, id = %authority.issuer().id(), "this broker's authority is registered");
+        }
+        Ok(Self { registry: Some(Arc::new(registry)), authority: authority.map(Arc::new) })
+    }
 }
 
 fn check_descriptors(config: &Checked) -> Result<(), StartError> {
@@ -235,8 +274,10 @@ impl Runtimes {
         if let Some(socket) = self.admin_socket.as_mut().and_then(AdminSocket::take_listener) {
             let socket = tokio::net::UnixListener::from_std(socket).map_err(threads)?;
             let routes = admin_routes(Arc::clone(broker));
-            self.admin.spawn(async move { axum::serve(socket, routes).await });
+            let service = routes.into_make_service_with_connect_info::<Peer>();
+            self.admin.spawn(async move { axum::serve(socket, service).await });
         }
+        self.admin.spawn(crate::background::revocation_lists(Arc::clone(broker)));
         self.admin.spawn(crate::background::timers(Arc::clone(broker)));
         self.admin.spawn(crate::background::sys_topics(Arc::clone(broker)));
         self.admin.spawn(crate::background::watch_files(Arc::clone(broker)));

@@ -11,7 +11,8 @@ use axum::{Json, Router};
 use super::api::{FailureReport, Kick, Kicked, Refusal, Reloaded, SessionRow, Status};
 use crate::server::Broker;
 
-/// Operator commands: for the Unix socket only.
+/// Operator commands: for the Unix socket only, served with [`Peer`](super::registry::Peer) as what is known of a
+/// connection.
 pub fn admin_routes(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/status", get(status))
@@ -20,15 +21,17 @@ pub fn admin_routes(broker: Arc<Broker>) -> Router {
         .route("/sessions", get(sessions))
         .route("/sessions/kick", post(kick))
         .route("/tls/failures", get(failures))
+        .merge(super::registry::registry_routes(Arc::clone(&broker)))
         .with_state(broker)
 }
 
-/// Metrics and health: nothing here names a device or changes anything.
+/// Metrics, health and the revocation list: nothing here names a device or changes anything.
 pub fn metrics_routes(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/crl", get(super::registry::published_list))
         .with_state(broker)
 }
 

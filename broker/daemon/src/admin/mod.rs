@@ -3,4 +3,5 @@
 pub mod api;
 pub mod client;
 pub mod http;
+pub mod registry;
 pub mod socket;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::registry::args::{AuditCommand, BackupArgs, CaCommand, CrlCommand, DeviceCommand, RestoreArgs};
+
 /// Exit codes, the same for every command.
 pub mod exit {
     /// The command did what it was asked to do.
@@ -62,6 +64,22 @@ pub enum Command {
     /// TLS at a running broker.
     #[command(subcommand)]
     Tls(TlsCommand),
+    /// The devices in the registry of a running broker, and where their certificates stand.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// The certificate authority of the broker, and outside ones that it trusts.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// The revocation list of the broker's authority.
+    #[command(subcommand)]
+    Crl(CrlCommand),
+    /// The audit trail of the registry.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Copy the registry of a running broker to a file.
+    Backup(BackupArgs),
+    /// Put a copy of the registry back, of a broker that is not running.
+    Restore(RestoreArgs),
     /// Stop a running broker in good order.
     Stop(AdminArgs),
 }

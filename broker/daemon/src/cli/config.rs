@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use signet_config::mosquitto;
+use signet_registry::Wall;
 
 use super::args::CheckArgs;
 use super::config_source;
 use super::out::{Failure, Outcome, say, say_json};
+use crate::ca::Authority;
 use crate::start;
 use crate::state;
 
@@ -31,6 +33,11 @@ pub fn check(args: &CheckArgs) -> Result<Outcome, Failure> {
             match state::build(&config, None) {
                 Ok(built) => report.warnings.extend(built.warnings),
                 Err(error) => report.problems.extend(error.problems),
+            }
+            if let Some(ca) = &config.ca
+                && let Err(error) = Authority::load(ca, Wall(crate::clock::wall().0))
+            {
+                report.problems.push(error.to_string());
             }
         }
     }

@@ -6,6 +6,7 @@ pub mod config;
 pub mod dev;
 pub mod operate;
 pub mod out;
+pub mod registry;
 
 use args::{Command, ImportCommand, RunArgs, SessionsCommand, Source, TlsCommand};
 use out::{Failure, Outcome};
@@ -29,6 +30,12 @@ pub fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Sessions(SessionsCommand::Kick { name, client_id, admin }) => {
             operate::kick(&admin, name, client_id)
         }
+        Command::Device(command) => registry::device(command),
+        Command::Ca(command) => registry::ca(command),
+        Command::Crl(command) => registry::crl(command),
+        Command::Audit(command) => registry::audit(command),
+        Command::Backup(args) => registry::backup(&args),
+        Command::Restore(args) => registry::restore(&args),
         Command::Tls(TlsCommand::Failures { each, admin }) => operate::tls_failures(&admin, each),
     }
 }

@@ -24,7 +24,7 @@ fn socket(args: &AdminArgs) -> Result<PathBuf, Failure> {
     })
 }
 
-fn call<Q: Serialize, A: DeserializeOwned>(
+pub(super) fn call<Q: Serialize, A: DeserializeOwned>(
     args: &AdminArgs,
     method: Method,
     path: &str,

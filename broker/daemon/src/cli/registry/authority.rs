@@ -1,0 +1,320 @@
+//! `signet ca` and `signet crl`.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyper::Method;
+use serde::Serialize;
+use signet_registry::Wall;
+use signet_registry::ca::{
+    AuthorityName, Issuer, KeySigner, NewKey, Passphrase, PrivateKeyPem, Signer, make_issuing, make_root,
+    random_serial,
+};
+
+use super::args::{AuthorityKeyArg, ImportArgs, InitArgs};
+use super::device::word;
+use super::{left, moment, short};
+use crate::admin::registry::api::{CaRow, ImportCa, ImportedCa, RevocationList};
+use crate::ca::{CERTIFICATE_FILE, KEY_FILE, read_secret, replace};
+use crate::cli::args::AdminArgs;
+use crate::cli::operate::call;
+use crate::cli::out::{Failure, Outcome, say, say_json};
+
+/// The root's certificate, in its own place and, as a copy, beside the issuing authority.
+const ROOT_CERTIFICATE: &str = "root.crt";
+/// The root's private key, in its own place only.
+const ROOT_KEY: &str = "root.key";
+
+/// What `signet ca init` made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Made {
+    issuing_certificate: PathBuf,
+    issuing_key: PathBuf,
+    issuing_id: String,
+    encrypted: bool,
+    root_certificate: Option<PathBuf>,
+    root_key: Option<PathBuf>,
+}
+
+/// Where things go and what protects them.
+struct Target {
+    directory: PathBuf,
+    passphrase: Option<Passphrase>,
+}
+
+pub(super) fn init(args: &InitArgs) -> Result<Outcome, Failure> {
+    let target = target(args)?;
+    for file in [CERTIFICATE_FILE, KEY_FILE] {
+        absent(&target.directory.join(file))?;
+    }
+    let now = Wall(crate::clock::wall().0);
+    let made = match (&args.certificate, &args.private_key, &args.root) {
+        (Some(certificate), Some(key), _) => take_over(args, &target, certificate, key, now)?,
+        (_, _, Some(root)) => make(args, &target, root, now)?,
+        _ => return Err(Failure::usage("give --root DIR, or --certificate and --private-key")),
+    };
+    if args.json {
+        say_json(&made)?;
+        return Ok(Outcome::Done);
+    }
+    let mut text = format!(
+        "issuing authority {}\n  certificate {}\n  private key {}{}\n",
+        short(&made.issuing_id),
+        made.issuing_certificate.display(),
+        made.issuing_key.display(),
+        if made.encrypted { ", encrypted" } else { ", not encrypted: mode 0600 is all that protects it" }
+    );
+    if let (Some(certificate), Some(key)) = (&made.root_certificate, &made.root_key) {
+        let _ = writeln!(
+            text,
+            "root\n  certificate {}\n  private key {}: put it where no broker can read it\n\n\
+             next: name {} or the issuing certificate in client-ca of the [[listener]], and restart the broker",
+            certificate.display(),
+            key.display(),
+            certificate.display()
+        );
+    }
+    say(&text);
+    Ok(Outcome::Done)
+}
+
+fn target(args: &InitArgs) -> Result<Target, Failure> {
+    let (directory, named) = match (&args.config, &args.directory) {
+        (Some(path), _) => {
+            let config =
+                signet_config::load(path).map_err(|problems| Failure::found(signet_config::render(&problems)))?;
+            let ca = config.ca.ok_or_else(|| {
+                Failure::found(format!("{}: there is no [ca] in it: write one, and [registry] mode = \"on\"", path.display()))
+            })?;
+            (ca.directory, ca.passphrase_file)
+        }
+        (None, Some(directory)) => (directory.clone(), None),
+        (None, None) => return Err(Failure::usage("give --config FILE or --directory DIR")),
+    };
+    Ok(Target {
+        directory,
+        passphrase: passphrase(args.passphrase_file.as_deref().or(named.as_deref()))?,
+    })
+}
+
+fn passphrase(path: Option<&Path>) -> Result<Option<Passphrase>, Failure> {
+    let read = |path| {
+        read_secret(path)
+            .map(|text| Passphrase::first_line(&text))
+            .map_err(|error| Failure::usage(error.to_string()))
+    };
+    path.map(read).transpose()
+}
+
+fn absent(path: &Path) -> Result<(), Failure> {
+    if path.exists() {
+        return Err(Failure::found(format!("{}: it exists, and nothing is overwritten", path.display())));
+    }
+    Ok(())
+}
+
+fn found(error: impl std::fmt::Display) -> Failure {
+    Failure::found(error.to_string())
+}
+
+fn make(args: &InitArgs, target: &Target, root_dir: &Path, now: Wall) -> Result<Made, Failure> {
+    if inside(root_dir, &target.directory) {
+        return Err(Failure::found(
+            "the root must not be in the folder that the broker reads: give --root another place, such as a removable medium",
+        ));
+    }
+    let root_certificate = root_dir.join(ROOT_CERTIFICATE);
+    let root_key = root_dir.join(ROOT_KEY);
+    absent(&root_certificate)?;
+    absent(&root_key)?;
+    let root_passphrase = passphrase(args.root_passphrase_file.as_deref())?;
+    let kind = match args.key_kind {
+        AuthorityKeyArg::P256 => NewKey::P256,
+        AuthorityKeyArg::P384 => NewKey::P384,
+    };
+    let named = |what: &str| AuthorityName::try_from(format!("{} {what}", args.name).as_str()).map_err(found);
+    let serial = || random_serial().map_err(|_| Failure::usage("the random number generator does not work"));
+    let root_signer = KeySigner::generate(kind).map_err(found)?;
+    let root = make_root(&named("Root CA")?, &root_signer, args.root_validity, now, serial()?).map_err(found)?;
+    let root_pem = private_pem(&root_signer, root_passphrase.as_ref())?;
+    let root_issuer = Issuer::load(&root.der, Arc::new(root_signer), now).map_err(found)?;
+    let signer = KeySigner::generate(kind).map_err(found)?;
+    let issuing = make_issuing(
+        &root_issuer,
+        signer.public_key(),
+        &named("Issuing CA")?,
+        args.validity,
+        None,
+        now,
+        serial()?,
+    )
+    .map_err(found)?;
+    let key_pem = private_pem(&signer, target.passphrase.as_ref())?;
+    // Loaded as the broker will load it, before anything is written.
+    let issuer = Issuer::load(&issuing.der, Arc::new(signer), now).map_err(found)?;
+    for directory in [root_dir, target.directory.as_path()] {
+        folder(directory)?;
+    }
+    write(&root_key, root_pem.expose().as_bytes(), 0o600)?;
+    write(&root_certificate, root.pem().as_bytes(), 0o644)?;
+    write(&target.directory.join(ROOT_CERTIFICATE), root.pem().as_bytes(), 0o644)?;
+    let mut made = store(target, &issuer, &key_pem)?;
+    made.root_certificate = Some(root_certificate);
+    made.root_key = Some(root_key);
+    Ok(made)
+}
+
+fn take_over(
+    args: &InitArgs,
+    target: &Target,
+    certificate: &Path,
+    key: &Path,
+    now: Wall,
+) -> Result<Made, Failure> {
+    let unlocked = passphrase(args.private_key_passphrase_file.as_deref())?;
+    let text = read_secret(key).map_err(|error| Failure::usage(error.to_string()))?;
+    let signer = KeySigner::from_pem(&text, unlocked.as_ref())
+        .map_err(|error| Failure::found(format!("{}: {error}", key.display())))?;
+    let key_pem = private_pem(&signer, target.passphrase.as_ref())?;
+    let bytes = std::fs::read(certificate)
+        .map_err(|error| Failure::usage(format!("{}: {error}", certificate.display())))?;
+    let issuer = Issuer::load(&bytes, Arc::new(signer), now).map_err(|error| {
+        Failure::found(format!("{}: {error}\n  hint: {}", certificate.display(), error.hint()))
+    })?;
+    folder(&target.directory)?;
+    store(target, &issuer, &key_pem)
+}
+
+fn private_pem(signer: &KeySigner, passphrase: Option<&Passphrase>) -> Result<PrivateKeyPem, Failure> {
+    match passphrase {
+        Some(passphrase) => signer.to_encrypted_pem(passphrase),
+        None => signer.to_pem(),
+    }
+    .map_err(found)
+}
+
+fn store(target: &Target, issuer: &Issuer, key_pem: &PrivateKeyPem) -> Result<Made, Failure> {
+    let issuing_key = target.directory.join(KEY_FILE);
+    let issuing_certificate = target.directory.join(CERTIFICATE_FILE);
+    write(&issuing_key, key_pem.expose().as_bytes(), 0o600)?;
+    write(&issuing_certificate, issuer.certificate_pem().as_bytes(), 0o644)?;
+    Ok(Made {
+        issuing_certificate,
+        issuing_key,
+        issuing_id: issuer.id().to_string(),
+        encrypted: target.passphrase.is_some(),
+        root_certificate: None,
+        root_key: None,
+    })
+}
+
+/// Whether a folder that may not exist yet is another one or lies in it.
+fn inside(path: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let there = absolute.ancestors().find(|ancestor| ancestor.exists()).map(Path::to_owned);
+        let real = there.as_deref().and_then(|there| there.canonicalize().ok());
+        match (there, real) {
+            (Some(there), Some(real)) => {
+                absolute.strip_prefix(&there).map_or_else(|_| absolute.clone(), |rest| real.join(rest))
+            }
+            _ => absolute,
+        }
+    };
+    whole(path).starts_with(whole(other))
+}
+
+fn folder(path: &Path) -> Result<(), Failure> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    replace(path, bytes, mode).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+pub(super) fn show(admin: &AdminArgs) -> Result<Outcome, Failure> {
+    let rows: Vec<CaRow> = call(admin, Method::GET, "/registry/cas", None::<&()>)?;
+    if admin.json {
+        say_json(&rows)?;
+        return Ok(Outcome::Done);
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let whose = if row.own { "own" } else { "outside" };
+        let state = match (row.revoked_ms, row.connect) {
+            (Some(since), _) => format!("revoked since {}", moment(since)),
+            (None, true) => "trusted for connections".to_owned(),
+            (None, false) => "suspended".to_owned(),
+        };
+        let template = row.template.as_deref().map(|name| format!(" by {name}")).unwrap_or_default();
+        let _ = writeln!(text, "{} ({whose})", row.subject);
+        let _ = writeln!(text, "  id           {}", row.id);
+        let _ = writeln!(text, "  key          {}", row.key);
+        let _ = writeln!(text, "  state        {state}, ends in {}", left(row.not_after));
+        let _ = writeln!(text, "  names        {} as {}", row.names.join(" "), row.role);
+        let _ = writeln!(text, "  unknown ones {}{template}", row.unknown);
+        let _ = writeln!(text, "  certificates {}", row.certificates);
+    }
+    let _ = writeln!(text, "{} authorities", rows.len());
+    say(&text);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn import(args: ImportArgs) -> Result<Outcome, Failure> {
+    let certificate = std::fs::read_to_string(&args.file)
+        .map_err(|error| Failure::usage(format!("{}: {error}", args.file.display())))?;
+    let wanted = ImportCa {
+        certificate,
+        names: args.names,
+        role: Some(word(&args.role)),
+        unknown: Some(word(&args.unknown)),
+        template: args.template,
+        share_names_with: args.share_names_with,
+    };
+    let imported: ImportedCa = call(&args.admin, Method::POST, "/registry/cas/import", Some(&wanted))?;
+    if args.admin.json {
+        say_json(&imported)?;
+    } else {
+        say(&format!(
+            "authority {} is registered; a [[listener]] must name its file in client-ca too\n",
+            short(&imported.id)
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) fn show_list(admin: &AdminArgs) -> Result<Outcome, Failure> {
+    let list: RevocationList = call(admin, Method::GET, "/registry/crl", None::<&()>)?;
+    say_list(admin, &list)
+}
+
+pub(super) fn write_list(admin: &AdminArgs, output: Option<&Path>) -> Result<Outcome, Failure> {
+    let list: RevocationList = call(admin, Method::POST, "/registry/crl/write", None::<&()>)?;
+    if let Some(path) = output {
+        write(path, list.pem.as_bytes(), 0o644)?;
+    }
+    say_list(admin, &list)
+}
+
+fn say_list(admin: &AdminArgs, list: &RevocationList) -> Result<Outcome, Failure> {
+    if admin.json {
+        say_json(list)?;
+    } else {
+        say(&format!(
+            "{}\n  number      {}\n  entries     {}\n  made        {}\n  next update {}\n",
+            list.file,
+            list.number,
+            list.entries,
+            moment(list.this_update_ms),
+            moment(list.next_update_ms)
+        ));
+    }
+    Ok(Outcome::Done)
+}

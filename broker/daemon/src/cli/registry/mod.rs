@@ -1,0 +1,63 @@
+//! The commands of the registry, the authority and the audit trail.
+
+pub mod args;
+mod audit;
+mod authority;
+mod bulk;
+mod device;
+mod folder;
+
+use args::{AuditCommand, CaCommand, CrlCommand, DeviceCommand};
+use signet_registry::Wall;
+
+use super::out::{Failure, Outcome};
+
+pub use audit::{backup, restore};
+
+/// `signet device`.
+pub fn device(command: DeviceCommand) -> Result<Outcome, Failure> {
+    device::device(command)
+}
+
+/// `signet ca`.
+pub fn ca(command: CaCommand) -> Result<Outcome, Failure> {
+    match command {
+        CaCommand::Init(args) => authority::init(&args),
+        CaCommand::Show(admin) => authority::show(&admin),
+        CaCommand::Import(args) => authority::import(args),
+    }
+}
+
+/// `signet crl`.
+pub fn crl(command: CrlCommand) -> Result<Outcome, Failure> {
+    match command {
+        CrlCommand::Show(admin) => authority::show_list(&admin),
+        CrlCommand::Write { output, admin } => authority::write_list(&admin, output.as_deref()),
+    }
+}
+
+/// `signet audit`.
+pub fn audit(command: AuditCommand) -> Result<Outcome, Failure> {
+    audit::audit(command)
+}
+
+/// A moment in Unix milliseconds for people.
+fn moment(ms: u64) -> String {
+    Wall(ms / 1000 * 1000).to_string()
+}
+
+/// How far away a Unix second is, for people.
+fn left(not_after: i64) -> String {
+    let now = Wall(crate::clock::wall().0).unix_secs();
+    match not_after.saturating_sub(now) {
+        past if past < 0 => "expired".to_owned(),
+        secs if secs < 7200 => format!("{} min", secs / 60),
+        secs if secs < 172_800 => format!("{} h", secs / 3600),
+        secs => format!("{} d", secs / 86_400),
+    }
+}
+
+/// The beginning of an id: enough for a command to find it by.
+fn short(id: &str) -> &str {
+    id.get(..16).unwrap_or(id)
+}
