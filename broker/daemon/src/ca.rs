@@ -15,11 +15,13 @@ use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_identity::{CertificateId, PrincipalKey, Role, ThingName};
 use signet_registry::ca::{
-    CheckedCsr, CrlEntry, CrlError, CrlUrl, CsrError, CsrPolicy, IssueError, Issuer, IssuerError, KeyError, KeyFileError,
-    KeyKinds, KeySigner, Passphrase, Profile, ProfileError, PublicKey, SubjectRule, crl, issue, random_serial,
+    CheckedCsr, CrlEntry, CrlError, CrlUrl, CsrError, CsrPolicy, IssueError, Issuer, IssuerError, KeyError,
+    KeyFileError, KeyKinds, KeySigner, Passphrase, Profile, ProfileError, PublicKey, SubjectRule, crl, issue,
+    random_serial,
 };
 use signet_registry::{
-    Actor, Attempt, CaSettings, Command, IssueFor, NewCa, NewCertificate, RegistryError, Source, Status, Wall,
+    Actor, Attempt, CaSettings, Command, IssueFor, NewCa, NewCertificate, RegistryError, Source, Status,
+    ThingSpec, Wall,
 };
 use zeroize::Zeroizing;
 
@@ -206,64 +208,59 @@ impl Authority {
         Ok(true)
     }
 
-    /// Certifies a key for the thing `thing`, and registers that; see [`Self::issue_all`].
+    /// Certifies keys for things, and registers that, with few waits for the disk. A thing that does not exist is added as it
+    /// is given. The same key for the same thing gives the certificate that is there, so whoever did not get the answer
+    /// may ask again.
     ///
-    /// # Errors
-    /// [`IssueRefused`]; then nothing came into force.
-    pub fn issue(
-        &self,
-        registry: &RegistryService,
-        thing: &ThingName,
-        proof: KeyProof<'_>,
-        actor: &Actor,
-    ) -> Result<Given, IssueRefused> {
-        let signed = self.sign(registry, thing, proof, actor);
-        finish(registry, thing, signed, actor)
-    }
-
-    /// Certifies keys for things, and registers that, with few waits for the disk. The same key for the same thing gives the
-    /// certificate that is there, so whoever did not get the answer may ask again. A refusal leaves a row in the audit trail.
+    /// For each one [`IssueRefused`] says why nothing came into force; the refusal leaves a row in the audit trail.
     pub fn issue_all<'a>(
         &self,
         registry: &RegistryService,
-        asked: impl IntoIterator<Item = (&'a ThingName, KeyProof<'a>)>,
+        asked: impl IntoIterator<Item = (&'a ThingSpec, KeyProof<'a>)>,
         actor: &Actor,
     ) -> Vec<Result<Given, IssueRefused>> {
         let signed: Vec<_> = asked
             .into_iter()
             .map(|(thing, proof)| (thing, self.sign(registry, thing, proof, actor)))
             .collect();
-        signed.into_iter().map(|(thing, signed)| finish(registry, thing, signed, actor)).collect()
+        signed.into_iter().map(|(thing, signed)| finish(registry, &thing.name, signed, actor)).collect()
     }
 
     /// Signs, and hands what was signed to the registry without waiting for it.
     fn sign(
         &self,
         registry: &RegistryService,
-        thing: &ThingName,
+        thing: &ThingSpec,
         proof: KeyProof<'_>,
         actor: &Actor,
     ) -> Result<Signed, IssueRefused> {
+        let name = &thing.name;
         let key = match proof {
             KeyProof::Csr(csr) => {
-                let subject = SubjectRule::MustEqual(thing.clone());
+                let subject = SubjectRule::MustEqual(name.clone());
                 CheckedCsr::parse(csr, &CsrPolicy { keys: self.keys.clone(), subject })?.public_key().clone()
             }
             KeyProof::Operator(spki) => PublicKey::from_spki_allowed(spki, &self.keys)?,
         };
-        let holder = PrincipalKey { role: Role::Device, name: thing.clone() };
+        let holder = PrincipalKey { role: Role::Device, name: name.clone() };
         let now = registry.now();
         if let Some(given) = self.already(registry, &holder, &key)? {
-            return Ok(Signed { given, stored: None });
+            return Ok(Signed { given, added: None, stored: None });
         }
         registry.registry().may_issue(IssueFor::Holder(&holder), &key.hash(), now)?;
         let serial = random_serial().map_err(|_| IssueError::Serial)?;
-        let issued = issue(&self.issuer, &key, thing, &self.profile, now, serial)?;
+        let issued = issue(&self.issuer, &key, name, &self.profile, now, serial)?;
         let certificate = NewCertificate::read(&issued.der, self.issuer.key_hash())
             .map_err(|error| IssueError::Encode(error.to_string()))?;
+        // After the signature, so that nobody is added whose request is refused; both are decided in this order.
+        let added = registry
+            .registry()
+            .thing(name.as_str())
+            .is_none()
+            .then(|| registry.submit(Command::AddThing(thing.clone()), actor.clone()));
         let stored = registry.submit(Command::Issue { certificate, holder }, actor.clone());
         let given = Given { der: issued.der, id: issued.certificate_id, already: false };
-        Ok(Signed { given, stored: Some(stored) })
+        Ok(Signed { given, added, stored: Some(stored) })
     }
 
     /// The certificate in force that `holder` has for `key` from this authority.
@@ -334,7 +331,9 @@ impl Authority {
 /// What was signed and is being stored.
 struct Signed {
     given: Given,
-    /// `None` when it was there already.
+    /// `None` when the thing was there already.
+    added: Option<Pending>,
+    /// `None` when the certificate was there already.
     stored: Option<Pending>,
 }
 
@@ -346,15 +345,21 @@ fn finish(
     actor: &Actor,
 ) -> Result<Given, IssueRefused> {
     let given = signed.and_then(|signed| {
-        if let Some(stored) = signed.stored {
-            stored.wait()?;
+        match signed.added.map_or(Ok(()), |added| added.wait().map(drop)) {
+            // Somebody else was faster.
+            Err(ExecuteError::Refused(RegistryError::ThingExists(_))) => {}
+            other => other?,
         }
+        signed.stored.map_or(Ok(()), |stored| stored.wait().map(drop))?;
         Ok(signed.given)
     });
     if let Err(refused) = &given
         && !matches!(refused, IssueRefused::Store(_))
     {
-        registry.record_refusal(Attempt::Issue, &format_args!("{thing}: {refused}"), 0, actor.clone());
+        // The first line is what is wrong; what follows it is a hint for whoever asked.
+        let why = refused.to_string();
+        let why = why.lines().next().unwrap_or_default();
+        registry.record_refusal(Attempt::Issue, &format_args!("{thing}: {why}"), 0, actor.clone());
     }
     given
 }

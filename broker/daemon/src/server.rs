@@ -179,7 +179,7 @@ impl Broker {
                     id = live.number, %name, client_id, %access, cause = cause.metric_label(), suppressed, "access denied"
                 ),
                 other => {
-                    tracing::warn!(id = live.number, %name, client_id, event = ?other, suppressed, "limit reached")
+                    tracing::warn!(id = live.number, %name, client_id, event = ?other, suppressed, "limit reached");
                 }
             },
         }

@@ -35,7 +35,6 @@ impl Failure {
 }
 
 /// Writes to standard output. A reader that went away (`| head`) is no error.
-#[expect(clippy::print_stdout, reason = "the one place that writes results")]
 pub fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());

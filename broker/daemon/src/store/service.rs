@@ -210,14 +210,10 @@ impl RegistryService {
     /// handed over, and those that wait together share a transaction.
     pub fn submit(&self, command: Command, actor: Actor) -> Pending {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Execute { command: Box::new(command), actor, reply };
-        if let Err(error) = self.enqueue(job)
-            && let Job::Execute { reply, .. } = error.1
-        {
-            // The receiver is in this function.
-            let _ = reply.send(Err(error.0.into()));
+        match self.enqueue(Job::Execute { command: Box::new(command), actor, reply }) {
+            Ok(()) => Pending(Ok(answer)),
+            Err(error) => Pending(Err(error)),
         }
-        Pending(answer)
     }
 
     /// Records in the audit trail that somebody was refused something. It does not wait; when too many commands wait, the
@@ -235,14 +231,12 @@ impl RegistryService {
         }
     }
 
-    fn enqueue(&self, job: Job) -> Result<(), (StoreError, Job)> {
-        match &self.queue {
-            None => Err((StoreError::Closed, job)),
-            Some(queue) => queue.try_send(job).map_err(|error| match error {
-                TrySendError::Full(job) => (StoreError::Busy(QUEUE_COMMANDS_MAX), job),
-                TrySendError::Disconnected(job) => (StoreError::Closed, job),
-            }),
-        }
+    fn enqueue(&self, job: Job) -> Result<(), StoreError> {
+        let Some(queue) = &self.queue else { return Err(StoreError::Closed) };
+        queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy(QUEUE_COMMANDS_MAX),
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })
     }
 
     /// Calls `subscriber` with every command that is applied from now on, in their order, after it is durable and visible in
@@ -304,7 +298,7 @@ impl Drop for RegistryService {
 
 /// The answer to a command that was handed over.
 #[derive(Debug)]
-pub struct Pending(oneshot::Receiver<Result<Applied, ExecuteError>>);
+pub struct Pending(Result<oneshot::Receiver<Result<Applied, ExecuteError>>, StoreError>);
 
 impl Pending {
     /// Waits for it. Not inside a task.
@@ -312,7 +306,7 @@ impl Pending {
     /// # Errors
     /// As [`RegistryService::execute`].
     pub fn wait(self) -> Result<Applied, ExecuteError> {
-        self.0.blocking_recv().unwrap_or(Err(ExecuteError::Store(StoreError::Closed)))
+        self.0?.blocking_recv().unwrap_or(Err(ExecuteError::Store(StoreError::Closed)))
     }
 
     /// Waits for it inside a task.
@@ -320,6 +314,6 @@ impl Pending {
     /// # Errors
     /// As [`RegistryService::execute`].
     pub async fn answer(self) -> Result<Applied, ExecuteError> {
-        self.0.await.unwrap_or(Err(ExecuteError::Store(StoreError::Closed)))
+        self.0?.await.unwrap_or(Err(ExecuteError::Store(StoreError::Closed)))
     }
 }

@@ -7,14 +7,14 @@ use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_identity::{CertificateId, GroupName, ThingName};
 use signet_registry::{
-    Attributes, Certificate, CaId, Command, Groups, KeyHash, Registry, RevocationReason, Selector, SerialNumber,
-    Status, StatusKind, Thing, ThingSpec, ThingType, Wall,
+    Attributes, CaId, Certificate, Command, Groups, KeyHash, Registry, RevocationReason, Selector,
+    SerialNumber, Status, StatusKind, Thing, ThingSpec, ThingType, Wall,
 };
 
 use super::answer::{Answer, Refused, blocking};
 use super::api::{
-    Action, AddDevice, AddDevices, Added, AddedDevice, CertificateRow, Changed, ChangeStanding, DEVICES_AT_ONCE_MAX,
-    Device, Devices, IssuedCertificate, ListDevices, SeenRow, Select, ShowDevice, Shown,
+    Action, AddDevice, AddDevices, Added, AddedDevice, CertificateRow, ChangeStanding, Changed,
+    DEVICES_AT_ONCE_MAX, Device, Devices, IssuedCertificate, ListDevices, SeenRow, Select, ShowDevice, Shown,
 };
 use super::{At, Operated, changed};
 use crate::ca::{Given, KeyProof};
@@ -170,7 +170,8 @@ pub(super) async fn show(at: At, Json(wanted): Json<ShowDevice>) -> Answer<Shown
         let id = certificate_id(&registry, &wanted.what).map_err(|_| {
             Refused::found(format!("there is no device and no certificate {:?}", wanted.what))
         })?;
-        let certificate = registry.certificate(&id).map(|found| certificate_row(service, &registry, found, now));
+        let certificate =
+            registry.certificate(&id).map(|found| certificate_row(service, &registry, found, now));
         Ok(Shown { device: None, certificate })
     })
     .await
@@ -212,15 +213,14 @@ fn add_all(operated: &Operated, devices: &[AddDevice]) -> Vec<AddedDevice> {
             Ok(wanted)
         })
         .collect();
-    // Things first, all of them handed over before the first is waited for. One that exists is no obstacle to its getting
-    // a certificate.
+    // Those without a certificate are all handed over before the first is waited for.
     let things: Vec<_> = read
         .iter()
-        .map(|wanted| {
-            let wanted = wanted.as_ref().ok()?;
-            let exists = service.registry().thing(wanted.spec.name.as_str()).is_some();
-            let needed = wanted.key.is_none() || !exists;
-            needed.then(|| service.submit(Command::AddThing(wanted.spec.clone()), operated.actor.clone()))
+        .map(|wanted| match wanted {
+            Ok(Wanted { spec, key: None }) => {
+                Some(service.submit(Command::AddThing(spec.clone()), operated.actor.clone()))
+            }
+            _ => None,
         })
         .collect();
     let mut added: Vec<Result<Option<Given>, String>> = read
@@ -236,15 +236,14 @@ fn add_all(operated: &Operated, devices: &[AddDevice]) -> Vec<AddedDevice> {
         let asked: Vec<_> = read
             .iter()
             .enumerate()
-            .filter(|(index, _)| added.get(*index).is_some_and(Result::is_ok))
             .filter_map(|(index, wanted)| {
                 let wanted = wanted.as_ref().ok()?;
-                Some((index, &wanted.spec.name, wanted.key.as_ref()?.proof()))
+                Some((index, &wanted.spec, wanted.key.as_ref()?.proof()))
             })
             .collect();
         let given = authority.issue_all(
             service,
-            asked.iter().map(|(_, name, proof)| (*name, *proof)),
+            asked.iter().map(|(_, spec, proof)| (*spec, *proof)),
             &operated.actor,
         );
         for ((index, ..), given) in asked.iter().zip(given) {
@@ -301,11 +300,8 @@ fn read_wanted(device: &AddDevice) -> Result<Wanted<'_>, Refused> {
                 .map_err(|error| Refused::found(format!("{text:?} cannot be a group: {error}")))
         })
         .collect();
-    let attributes: BTreeMap<Box<str>, Box<str>> = device
-        .attributes
-        .iter()
-        .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
-        .collect();
+    let attributes: BTreeMap<Box<str>, Box<str>> =
+        device.attributes.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
     let key = match (&device.csr, &device.public_key) {
         (None, None) => None,
         (Some(csr), None) => Some(WantedKey::Csr(csr)),
@@ -393,11 +389,7 @@ fn issuer_key(registry: &Registry, text: &str) -> Result<KeyHash, Refused> {
     text.parse().or_else(|_| only("issuer", text, registry.cas().map(|ca| ca.key)))
 }
 
-fn only<T: std::fmt::Display>(
-    what: &str,
-    text: &str,
-    ids: impl Iterator<Item = T>,
-) -> Result<T, Refused> {
+fn only<T: std::fmt::Display>(what: &str, text: &str, ids: impl Iterator<Item = T>) -> Result<T, Refused> {
     if text.len() < DIGITS_MIN || !text.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(Refused::found(format!(
             "{text:?} is no id of {what}: give its hexadecimal digits, at least the first {DIGITS_MIN}"

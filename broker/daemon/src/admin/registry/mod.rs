@@ -1,7 +1,7 @@
 //! The routes of the admin socket about the registry, the authority and the audit trail.
 
-pub mod api;
 mod answer;
+pub mod api;
 mod devices;
 mod peer;
 mod trust;
@@ -77,7 +77,8 @@ async fn with_registry(
     next: Next,
 ) -> Response {
     let Some(registry) = broker.registry() else {
-        let problem = "this broker keeps no registry\n  hint: write mode = \"on\" in [registry] of its configuration";
+        let problem =
+            "this broker keeps no registry\n  hint: write mode = \"on\" in [registry] of its configuration";
         let refusal = Refusal { problems: vec![problem.to_owned()] };
         return (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response();
     };
@@ -110,8 +111,10 @@ fn changed(applied: &Applied) -> Changed {
 async fn audit(at: At, Json(list): Json<ListAudit>) -> Answer<Vec<AuditLine>> {
     let operated = at.0;
     blocking(move || {
-        let certificate =
-            list.certificate.map(|id| devices::certificate_id(&operated.registry.registry(), &id)).transpose()?;
+        let certificate = list
+            .certificate
+            .map(|id| devices::certificate_id(&operated.registry.registry(), &id))
+            .transpose()?;
         let query = AuditQuery {
             after: list.after,
             name: list.name,
@@ -169,7 +172,9 @@ async fn backup(at: At, Json(wanted): Json<MakeBackup>) -> Answer<MadeBackup> {
     blocking(move || {
         let to = PathBuf::from(&wanted.to);
         if !to.is_absolute() {
-            return Err(Refused::found("the path of a backup must be absolute: the broker has another working directory"));
+            return Err(Refused::found(
+                "the path of a backup must be absolute: the broker has another working directory",
+            ));
         }
         let copied = at.registry.backup(&to)?;
         let text = Line::new(&format!("written to {}, ends at {}", to.display(), copied.head));

@@ -5,14 +5,15 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_identity::{Role, TemplateName};
 use signet_registry::{
-    Ca, CaId, CaSettings, Command, KeyHash, NamePattern, NewCa, NewCertificate, Registry, Source, UnknownPolicy,
+    Ca, CaId, CaSettings, Command, KeyHash, NamePattern, NewCa, NewCertificate, Registry, Source,
+    UnknownPolicy,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::answer::{Answer, Refused, blocking};
 use super::api::{CaRow, ImportCa, ImportedCa, RevocationList};
-use super::{At, Operated};
 use super::devices::ca_id;
+use super::{At, Operated};
 use crate::ca::WrittenList;
 
 pub(super) async fn cas(at: At) -> Answer<Vec<CaRow>> {

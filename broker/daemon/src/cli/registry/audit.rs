@@ -33,7 +33,8 @@ pub(super) fn audit(command: AuditCommand) -> Result<Outcome, Failure> {
             list(&admin, &ListAudit { after, name, certificate, kind, limit: Some(limit) })
         }
         AuditCommand::Note { text, admin } => {
-            let changed: Changed = call(&admin, Method::POST, "/registry/audit/note", Some(&WriteNote { text }))?;
+            let changed: Changed =
+                call(&admin, Method::POST, "/registry/audit/note", Some(&WriteNote { text }))?;
             say_changed(&admin, &changed)
         }
         AuditCommand::AcceptClock(admin) => {
@@ -46,14 +47,16 @@ pub(super) fn audit(command: AuditCommand) -> Result<Outcome, Failure> {
 fn verify_offline(path: &Path, expect: Option<&str>) -> Result<Verified, Failure> {
     let known = expect.map(str::parse::<Head>).transpose();
     let known = known.map_err(|_| Failure::usage("--expect is written as NUMBER:HASH"))?;
-    let head = verify_file(path, known).map_err(of_store)?;
+    let head = verify_file(path, known).map_err(|error| of_store(&error))?;
     Ok(Verified { head: head.to_string(), rows: head.seq })
 }
 
 /// What is wrong with the database was found; that it cannot be reached is another matter.
-fn of_store(error: StoreError) -> Failure {
+fn of_store(error: &StoreError) -> Failure {
     match error {
-        StoreError::Io { .. } | StoreError::NoRegistry(_) | StoreError::InUse(_) => Failure::usage(error.to_string()),
+        StoreError::Io { .. } | StoreError::NoRegistry(_) | StoreError::InUse(_) => {
+            Failure::usage(error.to_string())
+        }
         _ => Failure::found(error.to_string()),
     }
 }
@@ -93,10 +96,7 @@ pub fn backup(args: &BackupArgs) -> Result<Outcome, Failure> {
     if args.admin.json {
         say_json(&made)?;
     } else {
-        say(&format!(
-            "{} ({} bytes), verified; its last row is\n{}\n",
-            made.file, made.bytes, made.head
-        ));
+        say(&format!("{} ({} bytes), verified; its last row is\n{}\n", made.file, made.bytes, made.head));
     }
     Ok(Outcome::Done)
 }
@@ -118,10 +118,13 @@ pub fn restore(args: &RestoreArgs) -> Result<Outcome, Failure> {
     let directory = match (&args.config, &args.directory) {
         (_, Some(directory)) => directory.clone(),
         (Some(path), None) => {
-            let config =
-                signet_config::load(path).map_err(|problems| Failure::found(signet_config::render(&problems)))?;
+            let config = signet_config::load(path)
+                .map_err(|problems| Failure::found(signet_config::render(&problems)))?;
             config.registry.directory().map(Path::to_owned).ok_or_else(|| {
-                Failure::found(format!("{}: [registry] mode is off, so there is nothing to restore", path.display()))
+                Failure::found(format!(
+                    "{}: [registry] mode is off, so there is nothing to restore",
+                    path.display()
+                ))
             })?
         }
         (None, None) => return Err(Failure::usage("give --config FILE or --directory DIR")),
@@ -132,7 +135,7 @@ pub fn restore(args: &RestoreArgs) -> Result<Outcome, Failure> {
             "{}: there is a registry here\n  hint: --replace moves it aside; what was revoked there stays revoked",
             path.display()
         )),
-        ExecuteError::Store(error) => of_store(error),
+        ExecuteError::Store(error) => of_store(&error),
         ExecuteError::Refused(refused) => Failure::found(refused.to_string()),
     })?;
     let report = RestoreReport {

@@ -84,20 +84,20 @@ pub(super) fn init(args: &InitArgs) -> Result<Outcome, Failure> {
 fn target(args: &InitArgs) -> Result<Target, Failure> {
     let (directory, named) = match (&args.config, &args.directory) {
         (Some(path), _) => {
-            let config =
-                signet_config::load(path).map_err(|problems| Failure::found(signet_config::render(&problems)))?;
+            let config = signet_config::load(path)
+                .map_err(|problems| Failure::found(signet_config::render(&problems)))?;
             let ca = config.ca.ok_or_else(|| {
-                Failure::found(format!("{}: there is no [ca] in it: write one, and [registry] mode = \"on\"", path.display()))
+                Failure::found(format!(
+                    "{}: there is no [ca] in it: write one, and [registry] mode = \"on\"",
+                    path.display()
+                ))
             })?;
             (ca.directory, ca.passphrase_file)
         }
         (None, Some(directory)) => (directory.clone(), None),
         (None, None) => return Err(Failure::usage("give --config FILE or --directory DIR")),
     };
-    Ok(Target {
-        directory,
-        passphrase: passphrase(args.passphrase_file.as_deref().or(named.as_deref()))?,
-    })
+    Ok(Target { directory, passphrase: passphrase(args.passphrase_file.as_deref().or(named.as_deref()))? })
 }
 
 fn passphrase(path: Option<&Path>) -> Result<Option<Passphrase>, Failure> {
@@ -138,7 +138,8 @@ fn make(args: &InitArgs, target: &Target, root_dir: &Path, now: Wall) -> Result<
     let named = |what: &str| AuthorityName::try_from(format!("{} {what}", args.name).as_str()).map_err(found);
     let serial = || random_serial().map_err(|_| Failure::usage("the random number generator does not work"));
     let root_signer = KeySigner::generate(kind).map_err(found)?;
-    let root = make_root(&named("Root CA")?, &root_signer, args.root_validity, now, serial()?).map_err(found)?;
+    let root =
+        make_root(&named("Root CA")?, &root_signer, args.root_validity, now, serial()?).map_err(found)?;
     let root_pem = private_pem(&root_signer, root_passphrase.as_ref())?;
     let root_issuer = Issuer::load(&root.der, Arc::new(root_signer), now).map_err(found)?;
     let signer = KeySigner::generate(kind).map_err(found)?;

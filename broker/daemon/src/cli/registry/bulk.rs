@@ -143,7 +143,10 @@ fn parse(text: &str, args: &AddArgs) -> (Vec<AddDevice>, Vec<String>) {
         Err(error) => return (Vec::new(), vec![format!("1: {error}")]),
     };
     let Some(name_column) = header.iter().position(|column| matches!(column, "name" | "serial")) else {
-        return (Vec::new(), vec!["1: the first line must name the columns, one of them `name` or `serial`".to_owned()]);
+        return (
+            Vec::new(),
+            vec!["1: the first line must name the columns, one of them `name` or `serial`".to_owned()],
+        );
     };
     let mut devices = Vec::new();
     let mut problems = Vec::new();
@@ -204,7 +207,8 @@ mod tests {
     #[test]
     fn columns_become_type_groups_and_attributes() {
         let text = "serial,type,groups,site\nsn-1,esp32, outdoor spare ,\"hall 3, north\"\nsn-2,,,\n";
-        let (devices, problems) = parse(text, &args("add --from l --out o --socket s --group fleet --type plain"));
+        let (devices, problems) =
+            parse(text, &args("add --from l --out o --socket s --group fleet --type plain"));
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(devices[0].name, "sn-1");
         assert_eq!(devices[0].thing_type.as_deref(), Some("esp32"));

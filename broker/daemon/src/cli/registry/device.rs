@@ -8,8 +8,8 @@ use hyper::Method;
 use super::args::{AddArgs, DeviceCommand, ListArgs, ReasonArg, SelectArgs};
 use super::{bulk, folder, left, moment, short};
 use crate::admin::registry::api::{
-    Action, AddDevice, AddDevices, Added, CertificateRow, ChangeStanding, Changed, Device, Devices, ListDevices,
-    ShowDevice, Shown,
+    Action, AddDevice, AddDevices, Added, CertificateRow, ChangeStanding, Changed, Device, Devices,
+    ListDevices, ShowDevice, Shown,
 };
 use crate::cli::args::AdminArgs;
 use crate::cli::operate::call;
@@ -84,9 +84,10 @@ fn table(devices: &[Device], unbound: &[CertificateRow]) -> String {
 }
 
 fn line(text: &mut String, name: &str, row: &CertificateRow) {
-    let (last, from) = row.seen.as_ref().map_or(("never".to_owned(), "-"), |seen| {
-        (moment(seen.last_ms), seen.address.as_str())
-    });
+    let (last, from) = row
+        .seen
+        .as_ref()
+        .map_or(("never".to_owned(), "-"), |seen| (moment(seen.last_ms), seen.address.as_str()));
     let _ = writeln!(
         text,
         "{name:<24} {:<18} {:<16} {:<10} {last:<20} {from:<20}",
@@ -127,7 +128,12 @@ fn details(text: &mut String, row: &CertificateRow) {
     let _ = writeln!(text, "\ncertificate   {}", row.id);
     let _ = writeln!(text, "  status      {} (may connect: {})", row.status, row.standing);
     if let Some(since) = row.since_ms {
-        let _ = writeln!(text, "  since       {}, {}", moment(since), row.reason.as_deref().unwrap_or("suspended"));
+        let _ = writeln!(
+            text,
+            "  since       {}, {}",
+            moment(since),
+            row.reason.as_deref().unwrap_or("suspended")
+        );
     }
     let _ = writeln!(text, "  holder      {}", row.holder.as_deref().unwrap_or("nobody yet"));
     let _ = writeln!(text, "  serial      {}", row.serial);
@@ -182,7 +188,7 @@ pub(super) fn say_changed(admin: &AdminArgs, changed: &Changed) -> Result<Outcom
         text.push_str("nothing to do: it is so already\n");
     }
     if changed.lost > 0 {
-        let _ = writeln!(text, "{} certificates can no longer connect", changed.lost);
+        let _ = writeln!(text, "certificates that can no longer connect: {}", changed.lost);
     }
     say(&text);
     Ok(Outcome::Done)
@@ -222,7 +228,8 @@ fn add(args: AddArgs) -> Result<Outcome, Failure> {
     let mut text = format!("{} is in the registry\n", device.name);
     if let Some(certificate) = &device.certificate {
         let there = if certificate.already { " (it was there already)" } else { "" };
-        let _ = writeln!(text, "certificate {}, ends in {}{there}", certificate.id, left(certificate.not_after));
+        let _ =
+            writeln!(text, "certificate {}, ends in {}{there}", certificate.id, left(certificate.not_after));
         match &out {
             Some(out) => {
                 let _ = writeln!(text, "written to {}", out.path().display());

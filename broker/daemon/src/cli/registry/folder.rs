@@ -95,8 +95,9 @@ impl Folder {
             serial: &certificate.serial,
             not_after: certificate.not_after,
         };
-        let manifest =
-            serde_json::to_string_pretty(&manifest).map_err(|error| Failure::usage(error.to_string()))? + "\n";
+        let manifest = serde_json::to_string_pretty(&manifest)
+            .map_err(|error| Failure::usage(error.to_string()))?
+            + "\n";
         let chain = format!("{}{}", certificate.pem, issuer.unwrap_or_default());
         // The manifest last: it says that the others are there.
         for (file, text) in [(CERTIFICATE, &certificate.pem), (CHAIN, &chain), (MANIFEST, &manifest)] {

@@ -1,7 +1,5 @@
 //! What the store promises, tried on a disk.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
 mod backup;
 mod damage;
 mod order;
