@@ -8,7 +8,7 @@ use rcgen::{
 };
 
 use crate::Error;
-use crate::der::{self, Extension};
+use crate::der::{self, Extension, Extensions};
 use crate::profile::{
     CrlProfile, CrlScope, KeyKind, KeyUse, LeafProfile, Purpose, Serial, Subject, SubjectAltName, Validity,
 };
@@ -112,6 +112,39 @@ impl Authority {
                 Ok(self.issuer.key().sign(tbs)?)
             })?;
         Ok(leaf)
+    }
+
+    /// Issues a leaf of X.509 version 1, as `openssl x509 -req` of OpenSSL 3.0 does without `-extfile`: of the
+    /// profile, the subject, the validity and the key are left.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn issue_version_1(&self, profile: &LeafProfile, extensions: Extensions) -> Result<Leaf, Error> {
+        let mut leaf = self.issue(profile)?;
+        leaf.certificate = self.as_version_1(&leaf.certificate, extensions)?;
+        Ok(leaf)
+    }
+
+    /// A root's own certificate once more, as one of version 1: DER.
+    ///
+    /// # Errors
+    /// When the key cannot sign.
+    pub fn certificate_version_1(&self) -> Result<Vec<u8>, Error> {
+        self.as_version_1(&self.certificate, Extensions::Dropped)
+    }
+
+    /// A root's own certificate once more, with one more extension: DER.
+    ///
+    /// # Errors
+    /// When the key cannot sign.
+    pub fn certificate_with_extension(&self, extension: Extension<'_>) -> Result<Vec<u8>, Error> {
+        der::with_extension(&self.certificate, CERTIFICATE_EXTENSIONS, extension, |tbs| {
+            Ok(self.issuer.key().sign(tbs)?)
+        })
+    }
+
+    fn as_version_1(&self, certificate: &[u8], extensions: Extensions) -> Result<Vec<u8>, Error> {
+        der::as_version_1(certificate, extensions, |tbs| Ok(self.issuer.key().sign(tbs)?))
     }
 
     /// Signs a CRL.

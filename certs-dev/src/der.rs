@@ -20,6 +20,15 @@ pub struct Extension<'a> {
     pub value: &'a [u8],
 }
 
+/// What becomes of the extensions of a certificate that is made one of version 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extensions {
+    /// There are none, as there must be.
+    Dropped,
+    /// They stay, which makes a certificate that nobody may accept.
+    Kept,
+}
+
 impl Extension<'_> {
     fn to_der(self) -> Vec<u8> {
         let oid = tlv(OBJECT_IDENTIFIER, &[self.oid]);
@@ -95,6 +104,26 @@ pub(crate) fn with_extension(
     let list = tlv(context, &[&list]);
     let mut parts: Vec<&[u8]> = fields.iter().map(|field| field.whole).collect();
     parts.push(&list);
+    let tbs = tlv(SEQUENCE, &parts);
+    let signature = tlv(BIT_STRING, &[&[0], &sign(&tbs)?]);
+    Ok(tlv(SEQUENCE, &[&tbs, algorithm.whole, &signature]))
+}
+
+/// Makes a signed certificate of version 3 one of version 1: without its version and, unless they are to be
+/// `kept` where no version 1 has them, without its extensions. Signs the result with `sign`.
+pub(crate) fn as_version_1(
+    signed: &[u8],
+    kept: Extensions,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, Error>,
+) -> Result<Vec<u8>, Error> {
+    const WHAT: &str = "a certificate";
+    const VERSION: u8 = 0xa0;
+    const EXTENSIONS: u8 = 0xa3;
+    let outer = elements(only(signed, WHAT)?.content, WHAT)?;
+    let [tbs, algorithm, _signature] = outer.as_slice() else { return Err(Error::Der(WHAT)) };
+    let fields = elements(tbs.content, WHAT)?;
+    let stays = |tag| tag != VERSION && (tag != EXTENSIONS || kept == Extensions::Kept);
+    let parts: Vec<&[u8]> = fields.iter().filter(|field| stays(field.tag)).map(|field| field.whole).collect();
     let tbs = tlv(SEQUENCE, &parts);
     let signature = tlv(BIT_STRING, &[&[0], &sign(&tbs)?]);
     Ok(tlv(SEQUENCE, &[&tbs, algorithm.whole, &signature]))
