@@ -70,6 +70,8 @@ pub struct Listener {
     /// Whether a certificate without the extended key usage extension is refused. One that has the extension
     /// must contain clientAuth in any case.
     pub require_client_auth_eku: bool,
+    /// What is done with certificates of X.509 version 1.
+    pub x509_v1: X509V1,
     /// Whether the hybrid key exchange X25519MLKEM768 is offered, first in order.
     pub post_quantum: PostQuantum,
     /// From accept to the end of the TLS handshake.
@@ -85,6 +87,15 @@ pub enum CrlStale {
     Grace(Duration),
     /// The list is used, and its age is logged and counted.
     Warn,
+}
+
+/// What is done with certificates of X.509 version 1, which have no extensions: the server's own, and clients'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum X509V1 {
+    /// They are refused.
+    Refuse,
+    /// They are accepted, a client's when a trust anchor issued it directly.
+    Accept,
 }
 
 /// TLS versions of a listener.

@@ -187,6 +187,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Listener,
+        "x509-v1",
+        Kind::Choice(&["refuse", "accept"]),
+        "\"refuse\"",
+        Reload,
+        "Whether certificates of X.509 version 1 are accepted, which OpenSSL 3.0 makes without `-extfile`: the server's own, and a client's that a trust anchor issued directly, which takes `require-client-auth-eku = false` too. They say nothing about what they are for. Authorities of version 1 are refused in any case.",
+    ),
+    key(
+        Listener,
         "post-quantum",
         Kind::Choice(&["prefer", "off"]),
         "\"prefer\"",
@@ -526,14 +534,6 @@ pub const KEYS: &[Key] = &[
         "Where sessions, queues and retained messages are kept: in memory, so that they end with the process. This version has no other store.",
     ),
     key(
-        System,
-        "sys-interval",
-        secs_or("not published", 3600),
-        "\"10s\"",
-        Reload,
-        "Between two publications of the $SYS tree.",
-    ),
-    key(
         Registry,
         "mode",
         Kind::Choice(&["off", "on"]),
@@ -612,6 +612,14 @@ pub const KEYS: &[Key] = &[
         "\"\"",
         Restart,
         "Address in device certificates at which others can fetch the revocation list. This broker does not need it.",
+    ),
+    key(
+        System,
+        "sys-interval",
+        secs_or("not published", 3600),
+        "\"10s\"",
+        Reload,
+        "Between two publications of the $SYS tree.",
     ),
     key(
         System,

@@ -24,7 +24,7 @@ mod value;
 pub use authority::{Ca, KeyKind, Registry};
 pub use checked::{
     Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
-    PostQuantum, SlowConsumer, Store, System, TlsVersions,
+    PostQuantum, SlowConsumer, Store, System, TlsVersions, X509V1,
 };
 pub use keys::KEYS;
 pub use problem::{Problem, render};

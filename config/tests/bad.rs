@@ -1,6 +1,6 @@
 //! Wrong configurations, each with the place and the sentence that the operator gets.
 
-use signet_config::{Problem, parse};
+use signet_config::{Problem, X509V1, parse};
 use std::path::Path;
 
 /// A configuration that is right, to be spoiled: lines 1 to 5, and `[acl]` on lines 6 and 7.
@@ -42,6 +42,20 @@ fn refused(text: &str, line: u32, column: u32, message: &str, hint: &str) {
 #[test]
 fn the_good_configuration_is_accepted() {
     assert!(parse(GOOD, Path::new("signet.toml")).is_ok());
+}
+
+#[test]
+fn certificates_of_version_1_are_refused_unless_said_and_saying_half_of_it_is_warned_of() {
+    let read = |more: &str| {
+        let text = instead("client-ca = [\"ca.pem\"]\n", &format!("client-ca = [\"ca.pem\"]\n{more}\n"));
+        let checked = parse(&text, Path::new("signet.toml")).expect("a good configuration");
+        let warned: Vec<_> = checked.warnings.iter().map(|warning| warning.line).collect();
+        (checked.listeners[0].x509_v1, warned)
+    };
+    assert_eq!(read(""), (X509V1::Refuse, vec![]));
+    assert_eq!(read("x509-v1 = \"refuse\""), (X509V1::Refuse, vec![]));
+    assert_eq!(read("x509-v1 = \"accept\""), (X509V1::Accept, vec![6]));
+    assert_eq!(read("x509-v1 = \"accept\"\nrequire-client-auth-eku = false"), (X509V1::Accept, vec![]));
 }
 
 #[test]

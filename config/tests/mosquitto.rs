@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use signet_config::mosquitto::{self, Import, Line, Verdict};
-use signet_config::{Checked, TlsVersions, parse};
+use signet_config::{Checked, TlsVersions, X509V1, parse};
 use std::path::Path;
 
 const TLS: &str = "cafile ca.crt\ncertfile server.crt\nkeyfile server.key\n";
@@ -40,6 +40,7 @@ fn a_mutual_tls_listener_starts_and_lets_in_who_came_in_before() {
     assert_eq!(listener.client_ca, [Path::new("/srv/ca.crt")]);
     assert_eq!(listener.tls_versions, TlsVersions::V12AndV13);
     assert!(!listener.require_client_auth_eku, "OpenSSL admits certificates without the extension");
+    assert_eq!(listener.x509_v1, X509V1::Accept, "OpenSSL admits certificates of version 1");
     assert!(listener.names.check("pump@example.org").is_ok());
     assert!(listener.names.check("pump/1").is_err());
     assert!(checked.acl.options.subscribe_check);
@@ -48,6 +49,18 @@ fn a_mutual_tls_listener_starts_and_lets_in_who_came_in_before() {
     assert_eq!(checked.limits.session_expiry_secs_max, u32::MAX);
     assert_eq!(checked.limits.sessions_per_principal_max, checked.limits.sessions_max);
     assert!(checked.identity.operators.is_empty());
+}
+
+#[test]
+fn that_certificates_of_version_1_are_accepted_is_told() {
+    let import = import(&mtls(""));
+    assert!(
+        import.remarks.iter().any(|remark| remark.contains("x509-v1 = \"accept\"")),
+        "{:?}",
+        import.remarks
+    );
+    let again = parse(&import.toml, Path::new("/etc/signet/signet.toml")).unwrap();
+    assert_eq!(again.listeners[0].x509_v1, X509V1::Accept);
 }
 
 #[test]

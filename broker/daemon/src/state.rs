@@ -10,6 +10,7 @@ use signet_config::{Checked, Listener};
 use crate::clock;
 use crate::tls::{
     EkuRule, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions, TrustOptions,
+    X509V1,
 };
 
 /// The largest policy file, in bytes.
@@ -157,6 +158,10 @@ fn tls_options(listener: &Listener) -> TlsOptions {
                 signet_config::CrlStale::Reject => StaleCrl::Reject,
                 signet_config::CrlStale::Grace(grace) => StaleCrl::Grace(grace),
                 signet_config::CrlStale::Warn => StaleCrl::Warn,
+            },
+            x509_v1: match listener.x509_v1 {
+                signet_config::X509V1::Refuse => X509V1::Refuse,
+                signet_config::X509V1::Accept => X509V1::Accept,
             },
             ..TrustOptions::default()
         },

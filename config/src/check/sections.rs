@@ -6,7 +6,7 @@ use crate::raw::{At, Node, Table, Value};
 use crate::schema::Section;
 use crate::{
     Acl, Admin, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel, PostQuantum,
-    SlowConsumer, System, TlsVersions,
+    SlowConsumer, System, TlsVersions, X509V1,
 };
 use signet_acl::ParseOptions;
 use signet_identity::{GROUPS_MAX, GroupName, IdentitySource, NameRule, ThingName};
@@ -86,6 +86,8 @@ impl Checker<'_> {
             );
         }
         let crl_stale = self.crl_stale(view);
+        let require_client_auth_eku = self.flag(view, "require-client-auth-eku");
+        let x509_v1 = self.x509_v1(view, require_client_auth_eku);
         let identity = match self.choice(view, "identity") {
             "san-uri" => IdentitySource::SanUri,
             "san-dns" => IdentitySource::SanDns,
@@ -113,13 +115,28 @@ impl Checker<'_> {
                 .and_then(NonZeroU16::new)
                 .unwrap_or(NonZeroU16::MIN),
             session_tickets: u8::try_from(self.count(view, "session-tickets")).unwrap_or_default(),
-            require_client_auth_eku: self.flag(view, "require-client-auth-eku"),
+            require_client_auth_eku,
+            x509_v1,
             post_quantum: match self.choice(view, "post-quantum") {
                 "off" => PostQuantum::Off,
                 _ => PostQuantum::Prefer,
             },
             handshake_timeout: self.time(view, "handshake-timeout"),
         }
+    }
+
+    fn x509_v1(&mut self, view: &View<'_>, require_client_auth_eku: bool) -> X509V1 {
+        if self.choice(view, "x509-v1") != "accept" {
+            return X509V1::Refuse;
+        }
+        if require_client_auth_eku {
+            self.warning(
+                &view.place("x509-v1"),
+                "\"x509-v1\" admits no client while \"require-client-auth-eku\" is true",
+                "a certificate of version 1 has no extended key usage: write require-client-auth-eku = false too",
+            );
+        }
+        X509V1::Accept
     }
 
     fn crl_stale(&mut self, view: &View<'_>) -> CrlStale {

@@ -184,6 +184,7 @@ impl Importer<'_> {
             );
         }
         remarks.push("names must be A-Z a-z 0-9 . _ : - @ and begin with a letter or a digit: a certificate with another common name, or with two, is refused".to_owned());
+        remarks.push("certificates of X.509 version 1, such as openssl x509 -req of OpenSSL 3.0 makes without -extfile, are accepted as in Mosquitto (x509-v1 = \"accept\"): they do not say what they are for, so issue version 3 when you renew them".to_owned());
         remarks.push("an acl_file with %c needs client-id = \"identity\" or \"identity-prefix\" in our TOML, since any client may otherwise choose any client id".to_owned());
 
         remarks.push(
@@ -276,8 +277,10 @@ impl Importer<'_> {
                 Some("write use_identity_as_username true"),
             );
         }
-        // OpenSSL accepts client certificates without the extension, and Mosquitto names with any character.
+        // OpenSSL accepts client certificates without the extension and of version 1, and Mosquitto names with any
+        // character.
         door.table.set("require-client-auth-eku", Value::Bool(false), &at);
+        door.table.set("x509-v1", Value::Text("accept".to_owned()), &at);
         door.table.set("name-extra-characters", Value::Text("@".to_owned()), &at);
     }
 }

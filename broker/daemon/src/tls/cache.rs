@@ -35,6 +35,8 @@ pub(super) struct VerifiedPath {
     pub(super) anchor: [u8; 32],
     /// Whether the leaf has an extended key usage.
     pub(super) has_eku: bool,
+    /// Whether the leaf is of X.509 version 1.
+    pub(super) version_one: bool,
     /// Leaf and intermediates of the path, leaf first.
     pub(super) ids: Box<[PathId]>,
 }
@@ -152,6 +154,7 @@ mod tests {
             not_after: 200,
             anchor: [0; 32],
             has_eku: true,
+            version_one: false,
             ids: Box::new([]),
         })
     }

@@ -28,6 +28,8 @@ pub enum FailureCause {
     CertificatePurpose,
     /// The client's certificate or chain is malformed, too long, or of a kind not accepted.
     CertificateUnusable,
+    /// The client's certificate is of X.509 version 1, which the listener refuses.
+    CertificateVersionOne,
     /// The standing of the client's certificate is unknown: its issuer's list is stale or missing.
     RevocationUnknown,
     /// The client's certificate is good but gives no name that may be used.
@@ -58,7 +60,7 @@ pub enum FailureCause {
 
 impl FailureCause {
     /// Every cause, in the order of [`Self::index`].
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::DeviceClock,
         Self::WrongRoot,
         Self::UnknownDeviceCertificate,
@@ -70,6 +72,7 @@ impl FailureCause {
         Self::CertificateRevoked,
         Self::CertificatePurpose,
         Self::CertificateUnusable,
+        Self::CertificateVersionOne,
         Self::RevocationUnknown,
         Self::NoUsableName,
         Self::NotTheKeyHolder,
@@ -104,6 +107,7 @@ impl FailureCause {
             Self::CertificateRevoked => "certificate_revoked",
             Self::CertificatePurpose => "certificate_purpose",
             Self::CertificateUnusable => "certificate_unusable",
+            Self::CertificateVersionOne => "certificate_version_one",
             Self::RevocationUnknown => "revocation_unknown",
             Self::NoUsableName => "no_usable_name",
             Self::NotTheKeyHolder => "not_the_key_holder",
@@ -169,6 +173,11 @@ impl FailureCause {
             Self::CertificateUnusable => {
                 "The device's certificate or chain cannot be used: see the reason. Issue it with a P-256 key, and send leaf \
                  and intermediate only."
+            }
+            Self::CertificateVersionOne => {
+                "The device's certificate is of X.509 version 1, as `openssl x509 -req` of OpenSSL 3.0 makes without \
+                 -extfile. Issue it anew with -extfile <(printf 'extendedKeyUsage=clientAuth'); the key can stay. Or \
+                 accept it: set x509-v1 = \"accept\" and require-client-auth-eku = false for this listener."
             }
             Self::RevocationUnknown => {
                 "The revocation list of the certificate's issuer is stale or missing. Put a current list in place; \

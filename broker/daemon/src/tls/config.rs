@@ -20,8 +20,9 @@ use super::crl::sha256;
 use super::hello::ClientHello;
 use super::selftest::self_test;
 use super::source::{Source, SourceError, SourceProblem, in_words};
-use super::trust::{Trust, TrustOptions, TrustWarning, seconds};
+use super::trust::{Trust, TrustOptions, TrustWarning, X509V1, seconds};
 use super::verifier::{DeviceVerifier, Judged};
+use super::version_one;
 
 /// Protocol names answered when a client offers one of them; a client that offers none, or only others, is
 /// served without.
@@ -194,7 +195,7 @@ impl TlsListener {
         let mut errors = Vec::new();
         let mut warnings = Vec::new();
         let provider = super::provider::provider(options.post_quantum);
-        let certified = load_certified_key(sources, &provider).and_then(|key| {
+        let certified = load_certified_key(sources, &provider, options.trust.x509_v1).and_then(|key| {
             let not_after = check_server(&sources.certificate, &key, in_force, now, &mut warnings)?;
             Ok((key, not_after))
         });
@@ -375,6 +376,7 @@ impl Variant {
 fn load_certified_key(
     sources: &ListenerSources,
     provider: &CryptoProvider,
+    x509_v1: X509V1,
 ) -> Result<CertifiedKey, SourceError> {
     const EXPECTED: &str = "certificate";
     let source = &sources.certificate;
@@ -398,13 +400,19 @@ fn load_certified_key(
         .load_private_key(sources.private_key.private_key()?)
         .map_err(|_| sources.private_key.error(SourceProblem::KeyUnusable))?;
     let certified = CertifiedKey::new(chain, key);
-    certified.keys_match().map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            sources.private_key.error(SourceProblem::KeyMismatch { certificate: source.file.clone() })
-        }
-        error => rustls_error(source, &error),
-    })?;
-    Ok(certified)
+    let mismatch =
+        || sources.private_key.error(SourceProblem::KeyMismatch { certificate: source.file.clone() });
+    // rustls does not read certificates of version 1, so their keys are compared here.
+    match certified.cert.first().and_then(version_one::public_key) {
+        Some(_) if x509_v1 == X509V1::Refuse => Err(source.error(SourceProblem::ServerVersionOne)),
+        Some(key) if certified.key.public_key().as_ref() == Some(&key) => Ok(certified),
+        Some(_) => Err(mismatch()),
+        None => match certified.keys_match() {
+            Ok(()) => Ok(certified),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(mismatch()),
+            Err(error) => Err(rustls_error(source, &error)),
+        },
+    }
 }
 
 /// Checks the server's own certificate and returns its last second. Devices check it, not we: what they would
@@ -428,6 +436,9 @@ fn check_server(
         };
         if number > 1 {
             continue;
+        }
+        if version_one::is_one(der) {
+            warnings.push(TrustWarning::ServerVersionOne { file: source.file.clone() });
         }
         if certificate.is_ca() {
             return Err(source.error(SourceProblem::ServerIsAuthority));

@@ -354,10 +354,12 @@ fn cause_of(failure: &VerifyFailure) -> FailureCause {
         V::Expired { .. } => FailureCause::CertificateExpired,
         V::NotYetValid { .. } => FailureCause::CertificateNotYetValid,
         V::Revoked { .. } => FailureCause::CertificateRevoked,
-        V::UnknownIssuer { .. } | V::NamesakeIssuer { .. } | V::AnchorRemoved => {
-            FailureCause::UnknownDeviceCertificate
-        }
+        V::UnknownIssuer { .. }
+        | V::VersionOneBelowIntermediate { .. }
+        | V::NamesakeIssuer { .. }
+        | V::AnchorRemoved => FailureCause::UnknownDeviceCertificate,
         V::WrongPurpose | V::MissingPurpose | V::WrongKeyUsage => FailureCause::CertificatePurpose,
+        V::VersionOne => FailureCause::CertificateVersionOne,
         V::CrlStale { .. } | V::CrlMissing { .. } => FailureCause::RevocationUnknown,
         V::NotTheKeyHolder => FailureCause::NotTheKeyHolder,
         V::NoCertificate => FailureCause::NoCertificate,

@@ -20,6 +20,7 @@ mod selftest;
 mod source;
 mod trust;
 mod verifier;
+mod version_one;
 
 #[cfg(test)]
 mod tests;
@@ -33,5 +34,5 @@ pub use hello::ClientHello;
 pub use observe::{Refusal, observed, observed_sync};
 pub use refusal::{VerifyFailure, Which};
 pub use source::{Source, SourceError, SourceProblem};
-pub use trust::{CrlCoverage, CrlInfo, EkuRule, StaleCrl, Trust, TrustOptions, TrustWarning};
+pub use trust::{CrlCoverage, CrlInfo, EkuRule, StaleCrl, Trust, TrustOptions, TrustWarning, X509V1};
 pub use verifier::{DeviceVerifier, Judged};

@@ -92,6 +92,18 @@ pub enum VerifyFailure {
         /// The issuer's name.
         issuer: String,
     },
+    /// It is of X.509 version 1, and this listener refuses those.
+    #[error("the client's certificate is of X.509 version 1, which this listener refuses (x509-v1)")]
+    VersionOne,
+    /// It is of X.509 version 1, and its issuer is not a trust anchor but an intermediate that the client sent.
+    #[error(
+        "the client's certificate is of X.509 version 1, which only a trust anchor may issue, and \"{issuer}\" is not \
+         in client-ca"
+    )]
+    VersionOneBelowIntermediate {
+        /// Its issuer.
+        issuer: String,
+    },
     /// The extended key usage does not contain clientAuth.
     #[error("the certificate's extended key usage does not contain clientAuth")]
     WrongPurpose,
@@ -164,6 +176,8 @@ impl VerifyFailure {
             Self::Revoked { .. } => "revoked",
             Self::UnknownIssuer { .. } => "unknown_issuer",
             Self::NamesakeIssuer { .. } => "namesake_issuer",
+            Self::VersionOne => "version_one",
+            Self::VersionOneBelowIntermediate { .. } => "version_one_below_intermediate",
             Self::WrongPurpose | Self::MissingPurpose | Self::WrongKeyUsage => "wrong_purpose",
             Self::KeyNotAccepted { .. } | Self::SignatureNotAccepted { .. } => "weak_or_unknown_key",
             Self::ChainRules { .. } => "chain_rules",
@@ -178,7 +192,7 @@ impl VerifyFailure {
     /// What rustls is told; it chooses the alert by this.
     ///
     /// Alerts: expired or not yet valid 45, revoked 44, no way to a trust anchor or unknown standing 48, wrong
-    /// purpose or key 43, malformed 42, breach of the rules for authorities 46 (RFC 8446, 6.2).
+    /// purpose, version or key 43, malformed 42, breach of the rules for authorities 46 (RFC 8446, 6.2).
     #[must_use]
     pub fn certificate_error(&self) -> CertificateError {
         let at = |seconds: &u64| UnixTime::since_unix_epoch(Duration::from_secs(*seconds));
@@ -196,10 +210,12 @@ impl VerifyFailure {
             Self::Revoked { .. } => CertificateError::Revoked,
             // The peer presented a chain whose authority cannot be matched with a trust anchor: RFC 8446's
             // unknown_ca, and not decrypt_error, which rustls sends for a false signature.
-            Self::UnknownIssuer { .. } | Self::NamesakeIssuer { .. } | Self::AnchorRemoved => {
-                CertificateError::UnknownIssuer
-            }
-            Self::WrongPurpose
+            Self::UnknownIssuer { .. }
+            | Self::NamesakeIssuer { .. }
+            | Self::VersionOneBelowIntermediate { .. }
+            | Self::AnchorRemoved => CertificateError::UnknownIssuer,
+            Self::VersionOne
+            | Self::WrongPurpose
             | Self::MissingPurpose
             | Self::WrongKeyUsage
             | Self::KeyNotAccepted { .. }

@@ -199,6 +199,16 @@ pub enum SourceProblem {
         /// The extension that says so.
         missing: &'static str,
     },
+    /// A trust anchor of X.509 version 1, which has no extension that would say that it is an authority.
+    #[error(
+        "\"{subject}\" is a certificate of X.509 version 1, which cannot say that it is an authority's, and cannot be a \
+         trust anchor: make the authority's certificate anew from the same key and subject with `openssl req -x509 \
+         -key KEY -subj SUBJECT`, which writes version 3; what it issued stays good"
+    )]
+    AnchorVersionOne {
+        /// The certificate's subject.
+        subject: String,
+    },
     /// Revocation lists revoke all the trust anchors.
     #[error("every trust anchor is revoked by a configured revocation list")]
     EveryAnchorRevoked,
@@ -293,6 +303,13 @@ pub enum SourceProblem {
     /// The server's own certificate is an authority's.
     #[error("begins with an authority's certificate: the server's own certificate must come first")]
     ServerIsAuthority,
+    /// The server's own certificate is of X.509 version 1, and the listener refuses those.
+    #[error(
+        "the server certificate is of X.509 version 1, as `openssl x509 -req` of OpenSSL 3.0 makes without -extfile, and \
+         many clients refuse it: issue it anew with -extfile <(printf 'subjectAltName=DNS:NAME'), NAME being what \
+         clients connect to (the key can stay), or set x509-v1 = \"accept\" for this listener"
+    )]
+    ServerVersionOne,
     /// The server's own certificate is not for servers.
     #[error(
         "the server certificate's extended key usage does not allow serverAuth, so clients would refuse it"

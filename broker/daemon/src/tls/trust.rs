@@ -32,6 +32,18 @@ pub enum EkuRule {
     IfPresent,
 }
 
+/// What is done with certificates of X.509 version 1: clients' own, and the server's. Authorities of version 1
+/// are refused in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum X509V1 {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are accepted. A client's must have been issued by a trust anchor directly, and has no extended key
+    /// usage, so [`EkuRule::IfPresent`] must hold too.
+    Accept,
+}
+
 /// What a revocation list past its nextUpdate means for the certificates of its issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StaleCrl {
@@ -65,6 +77,8 @@ pub struct TrustOptions {
     pub stale: StaleCrl,
     /// Missing lists.
     pub coverage: CrlCoverage,
+    /// Certificates of version 1.
+    pub x509_v1: X509V1,
 }
 
 /// Something doubtful that does not stop a start or reload.
@@ -129,6 +143,14 @@ pub enum TrustWarning {
         /// The file.
         file: String,
     },
+    /// The server's certificate is of X.509 version 1.
+    #[error(
+        "{file}: the server certificate is of X.509 version 1, which OpenSSL accepts and many other TLS libraries refuse"
+    )]
+    ServerVersionOne {
+        /// The file.
+        file: String,
+    },
     /// The server's certificate ends soon or has ended.
     #[error("{file}: the server certificate {}", server_end(*left_secs))]
     ServerEnds {
@@ -169,19 +191,16 @@ impl Anchor {
         }
         let subject = escaped(certificate.subject());
         let not_an_authority = |missing| SourceProblem::NotAnAuthority { subject: subject.clone(), missing };
-        // A certificate of version 1 has no extensions; as a root it is an authority because the operator
-        // says so.
-        let self_signed_v1 = certificate.version() == X509Version::V1
-            && certificate.subject().as_raw() == certificate.issuer().as_raw();
+        if certificate.version() == X509Version::V1 {
+            return Err(SourceProblem::AnchorVersionOne { subject });
+        }
         let usage = certificate.key_usage().map_err(|e| unparsable(number, &e))?;
-        if !self_signed_v1 {
-            let constraints = certificate.basic_constraints().map_err(|e| unparsable(number, &e))?;
-            if !constraints.is_some_and(|constraints| constraints.value.ca) {
-                return Err(not_an_authority("its basicConstraints do not say CA:TRUE"));
-            }
-            if usage.as_ref().is_some_and(|usage| !usage.value.key_cert_sign()) {
-                return Err(not_an_authority("its keyUsage lacks keyCertSign"));
-            }
+        let constraints = certificate.basic_constraints().map_err(|e| unparsable(number, &e))?;
+        if !constraints.is_some_and(|constraints| constraints.value.ca) {
+            return Err(not_an_authority("its basicConstraints do not say CA:TRUE"));
+        }
+        if usage.as_ref().is_some_and(|usage| !usage.value.key_cert_sign()) {
+            return Err(not_an_authority("its keyUsage lacks keyCertSign"));
         }
         let der = CertificateDer::from(der.to_vec());
         let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|e| unparsable(number, &e))?;
@@ -202,6 +221,15 @@ impl Anchor {
             anchor: anchor.to_owned(),
             der: der.clone(),
         })
+    }
+
+    /// The SubjectPublicKeyInfo, DER.
+    pub(super) fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    pub(super) fn has_name_constraints(&self) -> bool {
+        self.anchor.name_constraints.is_some()
     }
 
     pub(super) fn public_key(&self) -> Option<SubjectPublicKeyInfo<'_>> {
@@ -323,8 +351,8 @@ impl Trust {
         let mut certificates: Vec<&[u8]> = anchors.iter().map(|anchor| anchor.der.as_ref()).collect();
         certificates.sort_unstable();
         let hashes: Vec<[u8; 32]> = certificates.iter().map(|der| sha256(&[der])).collect();
-        let rule = [matches!(options.eku, EkuRule::Required).into()];
-        let anchors_hash = sha256(&[hashes.as_flattened(), &rule]);
+        let rules = [options.eku == EkuRule::Required, options.x509_v1 == X509V1::Accept].map(u8::from);
+        let anchors_hash = sha256(&[hashes.as_flattened(), &rules]);
         let generation = match previous {
             None => 1,
             Some(previous) if previous.anchors_hash == anchors_hash => previous.generation,
@@ -387,6 +415,11 @@ impl Trust {
         // Both lists are made in one order from the same certificates.
         let at = self.trust_anchors.iter().position(|anchor| anchor == found)?;
         self.anchors.get(at)
+    }
+
+    /// The anchors with this subject, given with its SEQUENCE header.
+    pub(super) fn anchors_called(&self, subject: &[u8]) -> impl Iterator<Item = &Anchor> {
+        self.anchors.iter().filter(move |anchor| anchor.subject_der == subject)
     }
 
     /// The anchor of this name, if it is valid at `now`.

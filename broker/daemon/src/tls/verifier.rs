@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -20,8 +19,8 @@ use super::cache::{ChainCache, VerifiedPath};
 use super::crl::{KeyHash, PathId, SerialKey, sha256};
 use super::observe::{Refusal, note};
 use super::provider::CLIENT_SIGNATURES;
-use super::trust::{EkuRule, Trust, escaped, seconds};
-use super::{VerifyFailure, Which};
+use super::trust::{EkuRule, Trust, X509V1, escaped, seconds};
+use super::{VerifyFailure, Which, version_one};
 
 /// The bits of an RSA key that a client may have.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
@@ -116,6 +115,9 @@ impl DeviceVerifier {
             if !path.has_eku && trust.options().eku == EkuRule::Required {
                 return Err(VerifyFailure::MissingPurpose);
             }
+            if path.version_one && trust.options().x509_v1 == X509V1::Refuse {
+                return Err(VerifyFailure::VersionOne);
+            }
         }
         if now < path.not_before || now > path.not_after {
             return Err(outside(Which::Leaf, path.not_before, path.not_after, now));
@@ -185,7 +187,7 @@ impl ClientCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &CLIENT_SIGNATURES)
+        version_one::verify_tls12_signature(message, cert, dss, &CLIENT_SIGNATURES)
             .map_err(|_| self.refuse(VerifyFailure::NotTheKeyHolder, cert, 1))
     }
 
@@ -195,7 +197,7 @@ impl ClientCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &CLIENT_SIGNATURES)
+        version_one::verify_tls13_signature(message, cert, dss, &CLIENT_SIGNATURES)
             .map_err(|_| self.refuse(VerifyFailure::NotTheKeyHolder, cert, 1))
     }
 
@@ -231,6 +233,9 @@ fn validate(
     at: UnixTime,
 ) -> Result<VerifiedPath, VerifyFailure> {
     let now = seconds(at);
+    if version_one::is_one(leaf) {
+        return version_one::validate(trust, leaf, intermediates, now);
+    }
     let end_entity = EndEntityCert::try_from(leaf).map_err(|error| unparsable(&error))?;
     let path = end_entity
         .verify_for_usage(
@@ -272,24 +277,25 @@ fn validate(
         not_after: window.1,
         anchor: anchor.id,
         has_eku,
+        version_one: false,
         ids: ids.into(),
     })
 }
 
-fn path_id(issuer: KeyHash, serial: &[u8], which: Which) -> Result<PathId, VerifyFailure> {
+pub(super) fn path_id(issuer: KeyHash, serial: &[u8], which: Which) -> Result<PathId, VerifyFailure> {
     let serial = SerialKey::new(serial).ok_or_else(|| VerifyFailure::Unparsable {
         reason: "the serial number has more than 20 octets".into(),
     })?;
     Ok(PathId { issuer, serial, which })
 }
 
-fn narrow(window: &mut (i64, i64), certificate: &X509Certificate<'_>) {
+pub(super) fn narrow(window: &mut (i64, i64), certificate: &X509Certificate<'_>) {
     let validity = certificate.validity();
     window.0 = window.0.max(validity.not_before.timestamp());
     window.1 = window.1.min(validity.not_after.timestamp());
 }
 
-fn outside(which: Which, not_before: i64, not_after: i64, now: i64) -> VerifyFailure {
+pub(super) fn outside(which: Which, not_before: i64, not_after: i64, now: i64) -> VerifyFailure {
     let unsigned = |seconds: i64| u64::try_from(seconds).unwrap_or(0);
     if now < not_before {
         VerifyFailure::NotYetValid { which, not_before: unsigned(not_before), now: unsigned(now) }
@@ -298,11 +304,11 @@ fn outside(which: Which, not_before: i64, not_after: i64, now: i64) -> VerifyFai
     }
 }
 
-fn unparsable(reason: &dyn fmt::Display) -> VerifyFailure {
+pub(super) fn unparsable(reason: &dyn fmt::Display) -> VerifyFailure {
     VerifyFailure::Unparsable { reason: reason.to_string() }
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, VerifyFailure> {
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, VerifyFailure> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err(unparsable(&"there are bytes after its end")),
@@ -311,7 +317,7 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, VerifyF
 }
 
 /// Extended key usage, key usage, kind and size of the key. Returns whether there is an extended key usage.
-fn check_policy(leaf: &X509Certificate<'_>, rule: EkuRule) -> Result<bool, VerifyFailure> {
+pub(super) fn check_policy(leaf: &X509Certificate<'_>, rule: EkuRule) -> Result<bool, VerifyFailure> {
     let eku = leaf.extended_key_usage().map_err(|error| unparsable(&error))?;
     match &eku {
         Some(eku) if !eku.value.client_auth => return Err(VerifyFailure::WrongPurpose),
@@ -365,6 +371,10 @@ fn explain(
         E::UnsupportedSignatureAlgorithmContext(_)
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
         | E::SignatureAlgorithmMismatch => VerifyFailure::SignatureNotAccepted { reason: reason() },
+        // The leaf was read, so an authority's is meant.
+        E::UnsupportedCertVersion => VerifyFailure::ChainRules {
+            reason: "an authority's certificate is not of X.509 version 3".to_owned(),
+        },
         E::CaUsedAsEndEntity
         | E::EndEntityUsedAsCa
         | E::PathLenConstraintViolated

@@ -11,3 +11,4 @@ mod resumption;
 mod revocation;
 mod sources;
 mod support;
+mod version_one;
