@@ -42,13 +42,14 @@ fn root() -> Issuer {
 fn below(root: &Issuer, validity: Duration) -> Issuer {
     let signer = signer();
     let name = AuthorityName::try_from("Test Issuing").unwrap();
-    let made =
-        make_issuing(root, signer.public_key(), &name, validity, None, NOW, random_serial().unwrap()).unwrap();
+    let made = make_issuing(root, signer.public_key(), &name, validity, None, NOW, random_serial().unwrap())
+        .unwrap();
     Issuer::load(made.pem().as_bytes(), signer, NOW).unwrap()
 }
 
 fn issued_by(issuer: &Issuer) -> Issued {
-    issue(issuer, &device_key(), &thing("sensor-001"), &Profile::default(), NOW, random_serial().unwrap()).unwrap()
+    issue(issuer, &device_key(), &thing("sensor-001"), &Profile::default(), NOW, random_serial().unwrap())
+        .unwrap()
 }
 
 /// Verifies `leaf` as a client's certificate by an implementation that is not the one that made it.
@@ -61,7 +62,8 @@ fn verify(
 ) -> Result<(), webpki::Error> {
     let leaf = CertificateDer::from(leaf);
     let root = CertificateDer::from(root.certificate_der());
-    let intermediates: Vec<_> = intermediates.iter().map(|one| CertificateDer::from(one.certificate_der())).collect();
+    let intermediates: Vec<_> =
+        intermediates.iter().map(|one| CertificateDer::from(one.certificate_der())).collect();
     EndEntityCert::try_from(&leaf)?
         .verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
