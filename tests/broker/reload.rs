@@ -97,7 +97,7 @@ fn revoked_certificate_is_closed_at_reload_and_refused_afterwards() {
         let mut revoked = broker.anonymous().presenting(&bad).connect(&connect(version, "a"), version);
         let mut stays = broker.device("sensor-001").connect(&connect(version, "a"), version);
         broker.reload_file("issuing.crl", &TestBroker::crl_with(&[bad.serial()])).expect("the list is good");
-        revoked.expect_closed_with(0x87);
+        revoked.expect_closed_with(0x98);
         stays.expect_nothing();
         let _ = broker.anonymous().presenting(&bad).expect_refused(version);
         // A new certificate of the same name is another certificate.
@@ -116,7 +116,7 @@ fn will_of_a_revoked_certificate_is_not_sent() {
     let open = connect(V5, "a").will(will("c/w", "last words"));
     let mut revoked = broker.anonymous().presenting(&bad).connect(&open, V5);
     broker.reload_file("issuing.crl", &TestBroker::crl_with(&[bad.serial()])).expect("the list is good");
-    revoked.expect_closed_with(0x87);
+    revoked.expect_closed_with(0x98);
     watcher.publish("c/marker", "1", 0);
     watcher.expect_publish("c/marker", "1");
 }

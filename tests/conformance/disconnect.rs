@@ -59,7 +59,7 @@ fn server_says_why_it_closes_and_nothing_more() {
         (CloseReason::ServerShuttingDown, 0x8B),
         (CloseReason::Administrative, 0x98),
         (CloseReason::CertificateExpired, 0xA0),
-        (CloseReason::CertificateRevoked, 0x87),
+        (CloseReason::CertificateRevoked, 0x98),
         (CloseReason::NotAuthorized, 0x87),
     ];
     for (reason, code) in reasons {

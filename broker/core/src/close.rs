@@ -88,6 +88,14 @@ pub enum Refusal {
     ClientIdNotOwned,
     /// Longer than `client_id_bytes_max`.
     ClientIdTooLong,
+    /// The certificate is good and is not registered here.
+    CertificateUnknown,
+    /// The certificate is registered and waits to be activated.
+    CertificatePending,
+    /// The certificate, its claim or its authority is suspended.
+    CertificateInactive,
+    /// The certificate was revoked.
+    CertificateRevoked,
     /// An authentication method; none is offered, the certificate decides (`[MQTT5-4.12.0-1]`).
     AuthenticationMethod,
     /// 3.1.1: a keep alive above `keep_alive_secs_max`, which that version cannot negotiate.
@@ -111,6 +119,10 @@ impl Refusal {
             Self::ClientIdEmpty | Self::ClientIdNotOwned | Self::ClientIdTooLong | Self::KeepAliveTooLong => {
                 ReasonCode::ClientIdentifierNotValid
             }
+            Self::CertificateUnknown
+            | Self::CertificatePending
+            | Self::CertificateInactive
+            | Self::CertificateRevoked => ReasonCode::NotAuthorized,
             Self::AuthenticationMethod => ReasonCode::BadAuthenticationMethod,
             Self::TooManySessions | Self::TooManySessionsOfPrincipal => ReasonCode::QuotaExceeded,
             Self::ConnAckTooLarge => ReasonCode::PacketTooLarge,
@@ -126,6 +138,10 @@ impl Refusal {
             Self::ClientIdEmpty => "client_id_empty",
             Self::ClientIdNotOwned => "client_id_not_owned",
             Self::ClientIdTooLong => "client_id_too_long",
+            Self::CertificateUnknown => "certificate_unknown",
+            Self::CertificatePending => "certificate_pending",
+            Self::CertificateInactive => "certificate_inactive",
+            Self::CertificateRevoked => "certificate_revoked",
             Self::AuthenticationMethod => "authentication_method",
             Self::KeepAliveTooLong => "keep_alive_too_long",
             Self::TooManySessions => "too_many_sessions",
@@ -145,6 +161,10 @@ impl fmt::Display for Refusal {
                 "the listener binds the client identifier to the certificate's name, and this one differs"
             }
             Self::ClientIdTooLong => "the client identifier is longer than client_id_bytes_max",
+            Self::CertificateUnknown => "the certificate is valid and not registered with this broker",
+            Self::CertificatePending => "the certificate is registered and has not been activated",
+            Self::CertificateInactive => "the certificate is suspended",
+            Self::CertificateRevoked => "the certificate was revoked",
             Self::AuthenticationMethod => {
                 "the client asks for enhanced authentication; the certificate is the only one here"
             }
@@ -222,10 +242,10 @@ impl CloseReason {
             Self::Violation(violation) => violation.reason(),
             Self::KeepAliveTimeout => ReasonCode::KeepAliveTimeout,
             Self::TakenOver => ReasonCode::SessionTakenOver,
-            Self::NotAuthorized | Self::CertificateRevoked => ReasonCode::NotAuthorized,
+            Self::NotAuthorized => ReasonCode::NotAuthorized,
             Self::SlowConsumer => ReasonCode::QuotaExceeded,
             Self::ServerShuttingDown => ReasonCode::ServerShuttingDown,
-            Self::Administrative => ReasonCode::AdministrativeAction,
+            Self::Administrative | Self::CertificateRevoked => ReasonCode::AdministrativeAction,
             Self::CertificateExpired => ReasonCode::MaximumConnectTime,
         })
     }

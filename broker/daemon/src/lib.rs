@@ -22,3 +22,4 @@ pub mod tls;
 
 mod background;
 mod link;
+mod standing;

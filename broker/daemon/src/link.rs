@@ -55,11 +55,15 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival:
     let now = broker.clock.now();
     let ends = start::ends_at(judged.not_after(), now);
     let (address, principal) = (peer.address, peer.principal.clone());
+    let refused = peer.rules.refusal.is_some();
     let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
     let number = connection.number();
     let registration = broker.directory.register(Live { number, listener, address, principal, judged });
     // A reload may have judged the live connections between the judgement in the handshake and the registration.
-    listener::judge_again(&broker, registration.live());
+    // One that is refused at CONNECT anyway lives to be told so.
+    if !refused {
+        listener::judge_again(&broker, registration.live());
+    }
     let mut link = Link {
         stream,
         connection,

@@ -13,7 +13,8 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use signet_config::Listener;
 use signet_core::{ClientIdRule, CloseReason, ListenerRules, Mono, Peer};
-use signet_identity::{GroupName, Identified, IdentityError, Principal, ThingName, identify};
+use signet_identity::{IdentityError, Principal, identify};
+use signet_registry::TlsVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +26,7 @@ use crate::directory::Live;
 use crate::io::PeerIo;
 use crate::link;
 use crate::server::Broker;
+use crate::standing::{self, Bearer};
 use crate::tls::hello::{HelloTap, Progress};
 use crate::tls::{
     Ended, FailureContext, FailureRecord, Judged, LogAdvice, Refusal, TlsListener, VerifyFailure, observed,
@@ -247,14 +249,26 @@ impl Arriving {
         let leaf = chain.first().map(AsRef::<[u8]>::as_ref).unwrap_or_default();
         let settings = self.listening.settings.load();
         let named = match tls.judge(chain, clock::unix_time()) {
-            Ok(judged) => match identify(leaf, settings.identity, &settings.names) {
-                Ok(identified) => Ok((judged, principal(&self.broker, &identified))),
-                Err(error) => Err(Why::NoName(error)),
-            },
+            Ok(judged) => {
+                let bearer = Bearer {
+                    judged: &judged,
+                    leaf,
+                    identified: identify(leaf, settings.identity, &settings.names),
+                    address: self.address.ip(),
+                    tls: match session.protocol_version() {
+                        Some(rustls::ProtocolVersion::TLSv1_2) => TlsVersion::V12,
+                        _ => TlsVersion::V13,
+                    },
+                };
+                match standing::admit(&self.broker, bearer).await {
+                    Ok((principal, refusal)) => Ok((judged, principal, refusal)),
+                    Err(error) => Err(Why::NoName(error)),
+                }
+            }
             Err(failure) => Err(Why::Judged(failure)),
         };
         match named {
-            Ok((judged, principal)) => Ok(Named { stream, judged, principal, resumed }),
+            Ok((judged, principal, refusal)) => Ok(Named { stream, judged, principal, refusal, resumed }),
             Err(why) => {
                 let leaf = leaf.to_vec();
                 Err(Failed { why, refusal: None, leaf, io: Some(stream.into_inner().0) })
@@ -284,7 +298,7 @@ impl Arriving {
 
     /// The named connection moves to the traffic runtime.
     fn hand_over(self, named: Named, places: Places, traffic: &tokio::runtime::Handle) {
-        let Named { mut stream, judged, principal, resumed } = named;
+        let Named { mut stream, judged, principal, refusal, resumed } = named;
         let broker = self.broker;
         let now = broker.clock.now();
         let version = match stream.get_ref().1.protocol_version() {
@@ -302,6 +316,7 @@ impl Arriving {
                 signet_config::ClientIdRule::Identity => ClientIdRule::Identity,
                 signet_config::ClientIdRule::IdentityPrefix => ClientIdRule::IdentityPrefix,
             },
+            refusal,
             ..ListenerRules::default()
         };
         let socket = match stream.get_mut().0.detach() {
@@ -393,6 +408,8 @@ struct Named {
     stream: TlsStream<PeerIo>,
     judged: Judged,
     principal: Principal,
+    /// Why its CONNECT is refused all the same.
+    refusal: Option<signet_core::Refusal>,
     resumed: bool,
 }
 
@@ -418,20 +435,11 @@ impl Failed {
     }
 }
 
-/// Role and groups of a name, from the configuration.
-fn principal(broker: &Broker, identified: &Identified) -> Principal {
-    let config = broker.config.load();
-    let name: ThingName = identified.name.clone();
-    let groups: Vec<GroupName> = config.identity.groups_of(&name).cloned().collect();
-    if config.identity.operators.contains(&name) {
-        Principal::operator(name, identified.certificate, groups)
-    } else {
-        Principal::device(name, identified.certificate, groups)
-    }
-}
-
 /// Judges one live connection by the trust in force, and closes it if it is no longer admitted; whether it did.
 pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
+    if !standing::still_stands(broker, live) {
+        return broker.hub().close_connection(live.number, CloseReason::CertificateRevoked);
+    }
     let Some(listening) = broker.listeners.get(live.listener) else { return false };
     let Err(failure) = listening.tls.load().judge_again(&live.judged, clock::unix_time()) else {
         return false;

@@ -170,6 +170,7 @@ impl Broker {
                 id = live.number, %name, role = %live.principal.role(), client_id, address = %live.address, version,
                 session_present, took_over, "connected"
             );
+            crate::standing::connected(self, live);
             return;
         }
         match self.event_limit.admit((live.number, event.metric_label()), now.mono) {

@@ -2,12 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+mod peer;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use peer::Device;
 use serde_json::Value;
+
+/// Not authorized, of CONNACK.
+const NOT_AUTHORIZED: u8 = 0x87;
+/// Administrative action, of DISCONNECT.
+const ADMINISTRATIVE_ACTION: u8 = 0x98;
 
 const CONFIGURATION: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"pki/server-chain.crt\"\n\
     private-key = \"pki/server.key\"\nclient-ca = [\"ca/issuing.crt\"]\nmax-connections = 10\n\
@@ -92,6 +100,12 @@ impl Setup {
             assert!(Instant::now() < end, "the broker is not ready: {log}");
             std::thread::yield_now();
         }
+    }
+
+    /// A connection with the certificate of an added device.
+    fn dial(&self, folder: &str) -> Device {
+        let address = fs::read_to_string(self.path("ready")).unwrap().trim().parse().unwrap();
+        Device::dial(address, &self.path("pki/root-ca.crt"), &self.path(folder))
     }
 
     /// SIGKILL.
@@ -293,4 +307,52 @@ fn without_a_registry_the_commands_say_how_to_have_one() {
     setup.start();
     assert!(setup.refused(&["device", "list"]).contains("mode = \"on\""));
     assert!(!setup.path("registry").exists());
+}
+
+#[test]
+fn a_registered_device_connects_and_is_out_the_moment_it_is_revoked() {
+    let setup = Setup::started();
+    setup.ask(&["device", "add", "sensor-1", "--key", "--out", "out"]);
+    setup.ask(&["device", "add", "sensor-2", "--key", "--out", "out"]);
+    let (mut first, mut second) = (setup.dial("out/sensor-1"), setup.dial("out/sensor-2"));
+    assert_eq!((first.connack(), second.connack()), (0, 0));
+    let sessions = setup.ask(&["sessions", "list"]);
+    assert_eq!(sessions[0]["name"], "sensor-1", "the registry names the device: {sessions}");
+    setup.ask(&["device", "revoke", "sensor-1", "--reason", "key-compromise"]);
+    let farewell = first.packet();
+    assert_eq!((farewell[0], farewell[2]), (0xe0, ADMINISTRATIVE_ACTION), "{farewell:02x?}");
+    assert!(first.is_closed());
+    // The other one is not disturbed, and the revoked one does not come back.
+    second.send(&[0xc0, 0]);
+    assert_eq!(second.packet(), [0xd0, 0]);
+    let mut again = setup.dial("out/sensor-1");
+    assert_eq!(again.connack(), NOT_AUTHORIZED);
+    assert!(again.is_closed());
+    assert_eq!(setup.ask(&["sessions", "list"]).as_array().unwrap().len(), 1, "its session is gone");
+}
+
+#[test]
+fn a_suspended_device_is_out_and_comes_back_when_it_is_activated() {
+    let setup = Setup::started();
+    setup.ask(&["device", "add", "sensor-1", "--key", "--out", "out"]);
+    let mut device = setup.dial("out/sensor-1");
+    assert_eq!(device.connack(), 0);
+    setup.ask(&["device", "suspend", "sensor-1"]);
+    assert_eq!(device.packet()[2], ADMINISTRATIVE_ACTION);
+    assert_eq!(setup.dial("out/sensor-1").connack(), NOT_AUTHORIZED);
+    setup.ask(&["device", "activate", "sensor-1"]);
+    assert_eq!(setup.dial("out/sensor-1").connack(), 0);
+}
+
+#[test]
+fn a_certificate_that_nobody_registered_is_refused_though_its_authority_is_trusted() {
+    let mut setup = Setup::started();
+    setup.ask(&["device", "add", "sensor-1", "--key", "--out", "out"]);
+    setup.stop();
+    // The same authority, and a registry that knows nothing of what it has issued.
+    fs::remove_dir_all(setup.path("registry")).unwrap();
+    setup.start();
+    let mut device = setup.dial("out/sensor-1");
+    assert_eq!(device.connack(), NOT_AUTHORIZED);
+    assert!(device.is_closed());
 }

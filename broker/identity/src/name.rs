@@ -165,7 +165,7 @@ impl ThingName {
     }
 
     /// The name made of a certificate's fingerprint, which every rule admits.
-    pub(crate) fn fingerprint(id: &crate::CertificateId) -> Self {
+    pub fn fingerprint(id: &crate::CertificateId) -> Self {
         Self(id.to_string().into())
     }
 

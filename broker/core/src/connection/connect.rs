@@ -97,6 +97,9 @@ impl Connection {
     }
 
     fn try_admit(&self, connect: &Connect, now: Now, out: &mut Actions) -> Result<Box<Open>, Refusal> {
+        if let Some(refusal) = self.rules.refusal {
+            return Err(refusal);
+        }
         let limits = self.hub.limits.load();
         let terms = self.agree(connect, &limits, now)?;
         let author =

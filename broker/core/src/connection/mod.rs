@@ -20,7 +20,7 @@ use signet_wire::{
 };
 
 use crate::action::{Action, Actions, Input};
-use crate::close::{CloseReason, Violation};
+use crate::close::{CloseReason, Refusal, Violation};
 use crate::counters::{Shard, count};
 use crate::hub::{Hub, Scratch};
 use crate::link::{Link, SIGNAL_CLOSE, SIGNAL_POLICY};
@@ -51,6 +51,9 @@ pub struct ListenerRules {
     /// What a client that asks for Response Information gets, with `/` and the principal's name behind it (MQTT5
     /// §3.2.2.3.15); `None`: nothing.
     pub response_prefix: Option<Text>,
+    /// Why CONNECT is refused, whatever it says: the peer's certificate is good and not in force. `None`: it is judged as
+    /// usual.
+    pub refusal: Option<Refusal>,
 }
 
 /// Who is at the other end.

@@ -307,3 +307,18 @@ fn lists_show_connections_and_sessions() {
     assert!(!session.connected);
     assert_eq!(w.hub.connections().len(), 1);
 }
+
+#[test]
+fn a_certificate_that_is_not_in_force_is_refused_whatever_connect_says() {
+    for dial in [v5("sensor-1"), v3("sensor-1")] {
+        let mut w = World::new();
+        let mut refused = dial.clone();
+        refused.rules.refusal = Some(Refusal::CertificateInactive);
+        let (who, connack) = w.dial(refused);
+        assert_eq!(connack.unwrap().reason, ReasonCode::NotAuthorized);
+        assert_eq!(w.closed(who), Some(CloseReason::Refused(Refusal::CertificateInactive)));
+        assert_eq!(w.hub.session_count(), 0);
+        // The nearest one that is in force.
+        assert_eq!(w.dial(dial).1.unwrap().reason, ReasonCode::Success);
+    }
+}

@@ -121,7 +121,7 @@ fn purging_a_principal_ends_all_that_it_has() {
     let purged = w.hub.purge(device("dev").key(), w.now);
     w.drive();
     assert_eq!((purged.connections, purged.sessions, purged.retained), (1, 2, 1));
-    w.assert_disconnected(dev, ReasonCode::NotAuthorized);
+    w.assert_disconnected(dev, ReasonCode::AdministrativeAction);
     w.assert_open(bystander);
     assert_eq!(w.hub.session_count(), 2);
     assert_eq!(w.hub.subscription_count(), 1);
@@ -158,7 +158,7 @@ fn one_connection_is_closed_by_its_number() {
     let number = w.connection(one).number();
     assert!(w.hub.close_connection(number, CloseReason::CertificateRevoked));
     w.drive();
-    w.assert_disconnected(one, ReasonCode::NotAuthorized);
+    w.assert_disconnected(one, ReasonCode::AdministrativeAction);
     w.assert_open(two);
     assert!(!w.hub.close_connection(number, CloseReason::CertificateRevoked));
 }

@@ -46,6 +46,11 @@ impl SerialKey {
         octets.get_mut(..significant.len())?.copy_from_slice(significant);
         Some(Self { len: u8::try_from(significant.len()).ok()?, octets })
     }
+
+    /// Big-endian, without leading zeros.
+    pub(super) fn octets(&self) -> &[u8] {
+        self.octets.get(..usize::from(self.len)).unwrap_or_default()
+    }
 }
 
 /// A certificate as revocation lists know it, at its place in a verified path.

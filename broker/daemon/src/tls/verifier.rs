@@ -54,6 +54,21 @@ impl Judged {
         self.path.not_after
     }
 
+    /// The key that signed the client's certificate, by the SHA-256 of its SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn issuer_key(&self) -> signet_registry::KeyHash {
+        // A verified path has the client's certificate in it; without one, no key has this hash.
+        signet_registry::KeyHash::from_bytes(self.path.ids.first().map_or([0; 32], |id| id.issuer.0))
+    }
+
+    /// The serial number of the client's certificate.
+    #[must_use]
+    pub fn serial(&self) -> signet_registry::SerialNumber {
+        let serial =
+            self.path.ids.first().and_then(|id| signet_registry::SerialNumber::new(id.serial.octets()));
+        serial.unwrap_or(signet_registry::SerialNumber::ZERO)
+    }
+
     /// [`Trust::generation`] at the judgement.
     #[must_use]
     pub fn generation(&self) -> u64 {
