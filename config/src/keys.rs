@@ -157,7 +157,7 @@ pub const KEYS: &[Key] = &[
         Listener,
         "max-connections",
         count(1, 1_000_000),
-        "20000",
+        "10000",
         Reload,
         "Connections open at once on this listener, handshakes included. The start is refused when the process may not open so many files.",
     ),

@@ -152,7 +152,7 @@ fn a_connection_limit_before_the_listeners_holds_for_those_that_have_none() {
     let limits: Vec<_> = checked.listeners.iter().map(|listener| listener.connections_max.get()).collect();
     assert_eq!(limits, [7, 9]);
     let unlimited = accepted(&mtls("max_connections -1"));
-    assert_eq!(unlimited.listeners[0].connections_max.get(), 20_000);
+    assert_eq!(unlimited.listeners[0].connections_max.get(), 10_000);
 }
 
 #[test]

@@ -207,7 +207,7 @@ impl Importer<'_> {
                 let limit = number(value)?;
                 if limit < 0 {
                     return changed(
-                        "a bound remains: max-connections is 20000 for each listener unless said otherwise",
+                        "a bound remains: max-connections is 10000 for each listener unless said otherwise",
                     );
                 }
                 self.door().table.set("max-connections", Value::Integer(limit), at);
