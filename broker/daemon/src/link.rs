@@ -64,6 +64,10 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival:
     if !refused {
         listener::judge_again(&broker, registration.live());
     }
+    // A stop closes the connections that are registered; one that comes from its handshake afterwards closes itself.
+    if broker.is_stopping() {
+        broker.hub().close_connection(number, CloseReason::ServerShuttingDown);
+    }
     let mut link = Link {
         stream,
         connection,

@@ -437,8 +437,8 @@ impl Failed {
 
 /// Judges one live connection by the trust in force, and closes it if it is no longer admitted; whether it did.
 pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
-    if !standing::still_stands(broker, live) {
-        return broker.hub().close_connection(live.number, CloseReason::CertificateRevoked);
+    if let Some(reason) = standing::lost(broker, live) {
+        return broker.hub().close_connection(live.number, reason);
     }
     let Some(listening) = broker.listeners.get(live.listener) else { return false };
     let Err(failure) = listening.tls.load().judge_again(&live.judged, clock::unix_time()) else {

@@ -99,7 +99,7 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     broker.config.store(Arc::new(merged));
     let closed = crate::listener::judge_live(broker);
     if closed > 0 {
-        changed.push(format!("{closed} connections were closed: their certificates are no longer accepted"));
+        changed.push(format!("{closed} connections were closed: their certificates or rights are no longer as they were"));
     }
     let generation = broker.generation.fetch_add(1, Ordering::Relaxed) + 1;
     Ok(Reloaded { generation, changed, needs_restart, warnings })

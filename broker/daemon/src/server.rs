@@ -131,6 +131,11 @@ impl Broker {
         self.stopping.send_replace(true);
     }
 
+    /// Whether a stop has been asked for.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
     /// Resolves when a stop has been asked for.
     pub async fn stop_requested(&self) {
         let mut stopping = self.stopping.subscribe();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use signet_core::{CloseReason, Refusal};
 use signet_identity::{CertificateId, GroupName, Identified, IdentityError, Principal, Role, ThingName};
-use signet_registry::{Actor, Command, NewCertificate, Standing, TlsVersion, UnknownPolicy};
+use signet_registry::{Active, Actor, Command, NewCertificate, Standing, TlsVersion, UnknownPolicy};
 
 use crate::directory::Live;
 use crate::server::Broker;
@@ -36,7 +36,8 @@ pub(crate) async fn admit(
     bearer: Bearer<'_>,
 ) -> Result<(Principal, Option<Refusal>), IdentityError> {
     let Some(registry) = broker.registry() else {
-        return bearer.identified.map(|identified| (by_certificate(broker, &identified), None));
+        let principal = |known: Identified| by_configuration(broker, &known.name, known.certificate);
+        return bearer.identified.map(|identified| (principal(identified), None));
     };
     let mut standing = look_up(registry, bearer.judged);
     if let Standing::Admissible { policy: UnknownPolicy::Auto | UnknownPolicy::Jitr, .. } = &standing
@@ -48,15 +49,7 @@ pub(crate) async fn admit(
     let certificate = bearer.judged.certificate();
     if let Standing::Active(active) = &standing {
         registry.seen(&certificate, bearer.address, bearer.tls);
-        let (name, groups) = (active.holder.name.clone(), active.groups().to_vec());
-        return Ok((
-            match active.holder.role {
-                Role::Device => Principal::device(name, certificate, groups),
-                Role::Claim => Principal::claim(name, certificate, active.templates().to_vec()),
-                Role::Operator => Principal::operator(name, certificate, groups),
-            },
-            None,
-        ));
+        return Ok((by_registry(active, certificate), None));
     }
     let refusal = refusal_of(&standing);
     let name = bearer.identified.map_or_else(|_| ThingName::fingerprint(&certificate), |known| known.name);
@@ -68,14 +61,23 @@ pub(crate) async fn admit(
 }
 
 /// Role and groups of a name, from the configuration.
-fn by_certificate(broker: &Broker, identified: &Identified) -> Principal {
+fn by_configuration(broker: &Broker, name: &ThingName, certificate: CertificateId) -> Principal {
     let config = broker.config.load();
-    let name = identified.name.clone();
-    let groups: Vec<GroupName> = config.identity.groups_of(&name).cloned().collect();
-    if config.identity.operators.contains(&name) {
-        Principal::operator(name, identified.certificate, groups)
+    let groups: Vec<GroupName> = config.identity.groups_of(name).cloned().collect();
+    if config.identity.operators.contains(name) {
+        Principal::operator(name.clone(), certificate, groups)
     } else {
-        Principal::device(name, identified.certificate, groups)
+        Principal::device(name.clone(), certificate, groups)
+    }
+}
+
+/// Role, name and what belongs to the role, from the registry.
+fn by_registry(active: &Active, certificate: CertificateId) -> Principal {
+    let (name, groups) = (active.holder.name.clone(), active.groups().to_vec());
+    match active.holder.role {
+        Role::Device => Principal::device(name, certificate, groups),
+        Role::Claim => Principal::claim(name, certificate, active.templates().to_vec()),
+        Role::Operator => Principal::operator(name, certificate, groups),
     }
 }
 
@@ -110,9 +112,16 @@ fn refusal_of(standing: &Standing) -> Refusal {
     }
 }
 
-/// Whether the registry still lets a live connection be.
-pub(crate) fn still_stands(broker: &Broker, live: &Live) -> bool {
-    broker.registry().is_none_or(|registry| matches!(look_up(registry, &live.judged), Standing::Active(_)))
+/// Why a live connection may not go on: its certificate is no longer in force, or it would come back with another role,
+/// other groups or other bounds than those it has.
+pub(crate) fn lost(broker: &Broker, live: &Live) -> Option<CloseReason> {
+    let certificate = *live.principal.certificate();
+    let principal = match broker.registry().map(|registry| look_up(registry, &live.judged)) {
+        None => by_configuration(broker, live.principal.name(), certificate),
+        Some(Standing::Active(active)) => by_registry(&active, certificate),
+        Some(_) => return Some(CloseReason::CertificateRevoked),
+    };
+    (principal != live.principal).then_some(CloseReason::Administrative)
 }
 
 /// A connection has been accepted: a certificate that takes the place of another has proven itself.

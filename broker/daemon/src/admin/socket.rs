@@ -1,6 +1,6 @@
 //! The admin socket: HTTP over a Unix socket that only the broker's own user may open.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,9 @@ impl AdminSocket {
         };
         std::fs::create_dir_all(parent).map_err(io)?;
         let private = parent.join(format!(".signet-{}", std::process::id()));
-        std::fs::create_dir_all(&private).map_err(io)?;
+        // One that a crash, or somebody else, left there is not used. In a container every process has the same number.
+        drop(std::fs::remove_dir_all(&private));
+        std::fs::DirBuilder::new().mode(0o700).create(&private).map_err(io)?;
         let made = Self::bind_inside(&private, path);
         let cleaned = std::fs::remove_dir_all(&private);
         let listener = made.map_err(io)?;
@@ -60,7 +62,6 @@ impl AdminSocket {
     }
 
     fn bind_inside(private: &Path, path: &Path) -> std::io::Result<UnixListener> {
-        std::fs::set_permissions(private, std::fs::Permissions::from_mode(0o700))?;
         let inside = private.join("s");
         let listener = UnixListener::bind(&inside)?;
         listener.set_nonblocking(true)?;
