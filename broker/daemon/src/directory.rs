@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use signet_config::Listener;
 use signet_identity::Principal;
 
 use crate::tls::Judged;
@@ -22,6 +23,8 @@ pub struct Live {
     pub principal: Principal,
     /// The certificate that it proved that with, as it was judged.
     pub judged: Judged,
+    /// The settings of the listener under which it was named.
+    pub settings: Arc<Listener>,
 }
 
 /// All live connections of the process.

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use signet_config::Listener;
 use signet_core::{Action, Actions, CloseReason, Connection, Input, Mono, Now, Peer};
 use signet_wire::{Version, decode_connect, decode_from_client, encode, frame};
 use tokio::io::AsyncWrite;
@@ -46,11 +47,13 @@ pub(crate) struct Arrival {
     pub(crate) listener: usize,
     /// The peer's certificate.
     pub(crate) judged: Judged,
+    /// The settings under which it was named.
+    pub(crate) settings: Arc<Listener>,
 }
 
 /// Runs one authenticated connection to its end.
 pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival: Arrival) {
-    let Arrival { peer, listener, judged } = arrival;
+    let Arrival { peer, listener, judged, settings } = arrival;
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let now = broker.clock.now();
     let ends = start::ends_at(judged.not_after(), now);
@@ -58,7 +61,8 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival:
     let refused = peer.rules.refusal.is_some();
     let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
     let number = connection.number();
-    let registration = broker.directory.register(Live { number, listener, address, principal, judged });
+    let registration =
+        broker.directory.register(Live { number, listener, address, principal, judged, settings });
     // A reload may have judged the live connections between the judgement in the handshake and the registration.
     // One that is refused at CONNECT anyway lives to be told so.
     if !refused {

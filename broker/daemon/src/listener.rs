@@ -247,7 +247,7 @@ impl Arriving {
         let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         let chain = session.peer_certificates().unwrap_or_default();
         let leaf = chain.first().map(AsRef::<[u8]>::as_ref).unwrap_or_default();
-        let settings = self.listening.settings.load();
+        let settings = self.listening.settings.load_full();
         let named = match tls.judge(chain, clock::unix_time()) {
             Ok(judged) => {
                 let bearer = Bearer {
@@ -268,7 +268,9 @@ impl Arriving {
             Err(failure) => Err(Why::Judged(failure)),
         };
         match named {
-            Ok((judged, principal, refusal)) => Ok(Named { stream, judged, principal, refusal, resumed }),
+            Ok((judged, principal, refusal)) => {
+                Ok(Named { stream, judged, principal, refusal, settings, resumed })
+            }
             Err(why) => {
                 let leaf = leaf.to_vec();
                 Err(Failed { why, refusal: None, leaf, io: Some(stream.into_inner().0) })
@@ -298,7 +300,7 @@ impl Arriving {
 
     /// The named connection moves to the traffic runtime.
     fn hand_over(self, named: Named, places: Places, traffic: &tokio::runtime::Handle) {
-        let Named { mut stream, judged, principal, refusal, resumed } = named;
+        let Named { mut stream, judged, principal, refusal, settings, resumed } = named;
         let broker = self.broker;
         let now = broker.clock.now();
         let version = match stream.get_ref().1.protocol_version() {
@@ -311,7 +313,7 @@ impl Arriving {
         // Our output is bounded by the task that writes it; TLS itself holds no more than a few records.
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
         let rules = ListenerRules {
-            client_id_rule: match self.listening.settings.load().client_id {
+            client_id_rule: match settings.client_id {
                 signet_config::ClientIdRule::Any => ClientIdRule::Any,
                 signet_config::ClientIdRule::Identity => ClientIdRule::Identity,
                 signet_config::ClientIdRule::IdentityPrefix => ClientIdRule::IdentityPrefix,
@@ -327,7 +329,7 @@ impl Arriving {
             }
         };
         let peer = Peer { principal, address: self.address, rules };
-        let arrival = link::Arrival { peer, listener: self.listening.index, judged };
+        let arrival = link::Arrival { peer, listener: self.listening.index, judged, settings };
         traffic.spawn(async move {
             let _places = places;
             match stream.get_mut().0.attach(socket) {
@@ -410,6 +412,8 @@ struct Named {
     principal: Principal,
     /// Why its CONNECT is refused all the same.
     refusal: Option<signet_core::Refusal>,
+    /// The listener's settings that this was done under.
+    settings: Arc<Listener>,
     resumed: bool,
 }
 
@@ -441,6 +445,14 @@ pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
         return broker.hub().close_connection(live.number, reason);
     }
     let Some(listening) = broker.listeners.get(live.listener) else { return false };
+    let settings = listening.settings.load();
+    let named_as_now = settings.client_id == live.settings.client_id
+        && settings.identity == live.settings.identity
+        && settings.names == live.settings.names;
+    if !named_as_now {
+        // Its name or client id might be another under the new rules, and rights hang on both.
+        return broker.hub().close_connection(live.number, CloseReason::Administrative);
+    }
     let Err(failure) = listening.tls.load().judge_again(&live.judged, clock::unix_time()) else {
         return false;
     };

@@ -92,14 +92,17 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     }
     broker.admission.set_limits(start::admission_limits(&merged));
     broker.hub().set_limits(start::core_limits(&merged));
-    broker.hub().set_policy(Arc::new(built.policy));
     if *old != merged {
         changed.push("the configuration".to_owned());
     }
     broker.config.store(Arc::new(merged));
+    // Before the policy: who may not go on under the new settings must not gain rights by the new rules meanwhile.
     let closed = crate::listener::judge_live(broker);
+    broker.hub().set_policy(Arc::new(built.policy));
     if closed > 0 {
-        changed.push(format!("{closed} connections were closed: their certificates or rights are no longer as they were"));
+        changed.push(format!(
+            "{closed} connections were closed: their certificates or rights are no longer as they were"
+        ));
     }
     let generation = broker.generation.fetch_add(1, Ordering::Relaxed) + 1;
     Ok(Reloaded { generation, changed, needs_restart, warnings })

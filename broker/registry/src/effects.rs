@@ -8,7 +8,7 @@ use crate::certificate::Certificate;
 use crate::event::{Change, Event};
 use crate::{CaId, KeyHash, Registry, Source, Standing, Status, Wall};
 
-/// A certificate that could connect before and no longer can.
+/// A certificate that could connect before and no longer can, or was suspended and is now gone for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// The certificate.
@@ -54,11 +54,16 @@ impl Registry {
         for id in touched {
             let Some(old) = before.certificate(&id) else { continue };
             let Some(holder) = &old.holder else { continue };
-            if !matches!(before.standing_of(old, now), Standing::Active(_)) {
-                continue;
-            }
+            let stood = before.standing_of(old, now);
             let standing = self.certificate(&id).map_or(Standing::Unknown, |new| self.standing_of(new, now));
-            if matches!(standing, Standing::Active(_)) {
+            // A suspended certificate keeps its holder's sessions for its return; revoked or deleted, it will not return.
+            let ended = matches!(standing, Standing::Revoked { .. } | Standing::Unknown);
+            let lost = match stood {
+                Standing::Active(_) => !matches!(standing, Standing::Active(_)),
+                Standing::Inactive(_) => ended,
+                _ => false,
+            };
+            if !lost {
                 continue;
             }
             let holder_remains = self.stands(holder, now);

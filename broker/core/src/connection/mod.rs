@@ -254,7 +254,13 @@ impl std::fmt::Debug for Connection {
 
 impl Open {
     fn handle(&mut self, hub: &Hub, input: Input, now: Now, out: &mut Actions) -> Result<(), CloseReason> {
-        self.heed_signals(hub)?;
+        if let Err(reason) = self.heed_signals(hub) {
+            // What was acknowledged to its publisher and waits here would be lost with the process.
+            if reason == CloseReason::ServerShuttingDown {
+                self.drain(hub, now, out)?;
+            }
+            return Err(reason);
+        }
         match input {
             Input::Packet(packet) => {
                 self.last_received = now.mono;

@@ -23,7 +23,7 @@ fn revoking_one_of_two_certificates_leaves_the_thing_its_standing() {
 }
 
 #[test]
-fn what_had_no_standing_loses_none() {
+fn what_was_suspended_is_reported_once_more_when_it_is_gone_for_good() {
     let mut world = World::new();
     let id = world.issue("1", "a").unwrap();
     assert!(lost(&world).is_empty(), "issuing takes nothing away");
@@ -31,7 +31,7 @@ fn what_had_no_standing_loses_none() {
     assert_eq!(lost(&world), [(id, false)]);
     world
         .must(Command::Revoke { selector: Selector::Certificate(id), reason: RevocationReason::Unspecified });
-    assert!(lost(&world).is_empty());
+    assert_eq!(lost(&world), [(id, false)], "what was kept for its return is to be dropped");
     assert!(world.effects.lists.contains(&key("own")), "the list changes nevertheless");
 }
 
