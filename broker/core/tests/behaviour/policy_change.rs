@@ -1,7 +1,7 @@
 //! A new policy reaches what exists.
 
 use signet_core::CloseReason;
-use signet_wire::ReasonCode;
+use signet_wire::{Packet, ReasonCode};
 
 use crate::world::{World, device, say, texts, v3, v5, will};
 
@@ -172,4 +172,20 @@ fn a_connection_before_connect_is_kicked_too() {
     w.drive();
     assert_eq!(w.closed(who), Some(CloseReason::CertificateRevoked));
     assert_eq!(w.heard(who), []);
+}
+
+#[test]
+fn a_stop_hands_out_what_was_acknowledged_before_it_says_goodbye() {
+    let mut w = World::new();
+    let subscriber = w.connect(v5("sub"));
+    w.subscribe(subscriber, "t", 1);
+    // Its output has no room, so the message waits in the mailbox when the stop comes.
+    w.stall(subscriber, true);
+    let publisher = w.connect(v5("pub"));
+    assert_eq!(w.publish(publisher, say("t", "last words").qos(1)), ReasonCode::Success);
+    w.hub.kick_all(CloseReason::ServerShuttingDown);
+    w.drive();
+    let heard = w.heard(subscriber);
+    assert!(matches!(&heard[0], Packet::Publish(publish) if publish.payload == "last words"), "{heard:?}");
+    assert!(matches!(&heard[1], Packet::Disconnect(_)), "{heard:?}");
 }
