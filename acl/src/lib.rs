@@ -5,11 +5,13 @@
 //! both, the extensions, and every difference. In short, a question is decided by the first of these that has an
 //! answer:
 //!
-//! 1. publishing below `$SYS`, `$share` and `$CONTROL` is refused;
+//! 1. publishing below `$SYS`, `$share`, `$CONTROL` and `$aws` is refused (but for the requests of provisioning), and so is
+//!    reading `$aws/events` to all but operators;
 //! 2. the section of the principal's name (`user NAME`): its `deny` rules, then its other rules;
 //! 3. the sections of the principal's role and groups (`role NAME`), taken together in the same way;
 //! 4. the `pattern` rules, in the same way, unless a name could be read as a wildcard;
-//! 5. nothing matched: refused.
+//! 5. the built-in rights of provisioning, which a device has while there is a template for its rotation;
+//! 6. nothing matched: refused.
 //!
 //! [`Authorized`] is the type that the router takes. Only [`Policy::authorize`] (and, for what the broker itself
 //! says below `$`, [`authorize_broker`]) makes one.
@@ -42,6 +44,8 @@ mod levels;
 mod lint;
 mod policy;
 mod problem;
+mod reserved;
+mod rights;
 mod trie;
 
 pub use compile::{POLICY_BYTES_MAX, ParseOptions};
@@ -54,3 +58,4 @@ pub use grammar::LEVELS_MAX;
 pub use lint::lint;
 pub use policy::Policy;
 pub use problem::{AclError, AclErrorKind, PROBLEMS_MAX, Warning, WarningKind};
+pub use rights::{RIGHTS_SHOWN_MAX, Right, Rights};
