@@ -125,6 +125,7 @@ pub(crate) fn parse(
             trie: compiled.trie,
             sections: compiled.sections,
             uses_client_id: compiled.uses_client_id,
+            rotation: std::sync::RwLock::default(),
         },
         compiled.warnings.into_warnings(&file),
     ))

@@ -97,7 +97,8 @@ impl fmt::Display for RuleInfo<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DenyCause {
     /// Nobody publishes there: below `$SYS` (but for `$SYS/broker/connection/+/state`, which the policy decides),
-    /// `$share` and `$CONTROL`; and nobody reads below `$share`.
+    /// `$share`, `$CONTROL` and `$aws` (but for the requests of provisioning, by claims and devices); nobody reads these
+    /// or below `$share`, and only operators read below `$aws/events`.
     ReservedTopic,
     /// A `deny` rule matches.
     Rule(RuleId),

@@ -8,7 +8,8 @@ use signet_wire::{FilterError, Text, TopicFilter, TopicName};
 use crate::claim;
 use crate::decision::{Access, Denied, RuleId, Subject, Values};
 use crate::grammar::AccessWord;
-use crate::policy::{Policy, Rule, Section, is_dangerous, is_reserved};
+use crate::policy::{Policy, Rule, Section, is_dangerous};
+use crate::reserved::{is_provisioning, is_reserved};
 
 /// The most rules that one stage of an explanation lists when they do not match.
 const RULES_SHOWN_MAX: usize = 200;
@@ -198,11 +199,12 @@ impl Policy {
     }
 
     fn stages(&self, who: &Subject<'_>, access: Access, asked: &str) -> Vec<Stage> {
-        if is_reserved(access, asked) {
-            let note = "nobody publishes below $SYS, $share and $CONTROL, or reads below $share";
+        let principal = who.principal;
+        if is_reserved(principal.role(), access, asked) {
+            let note = "nobody publishes below $SYS, $share, $CONTROL and $aws (but requests of provisioning), or reads \
+                        these or $share; $aws/events is for operators";
             return vec![Stage::noted("reserved topics".to_owned(), note)];
         }
-        let principal = who.principal;
         let asking = Asking { access, asked, values: who.values() };
         if principal.role() == Role::Claim {
             return self.claim_stages(&asking);
@@ -233,6 +235,14 @@ impl Policy {
         } else {
             asking.stage(self, "patterns".to_owned(), patterns)
         });
+        if principal.role() == Role::Device && is_provisioning(asked) && !stages.iter().any(Stage::decides) {
+            let templates = self.rotation_templates();
+            if !templates.is_empty() {
+                let asking =
+                    Asking { access, asked, values: Values { templates: &templates, ..asking.values } };
+                stages.push(asking.built_in("built-in rights of devices that rotate their certificate"));
+            }
+        }
         stages
     }
 
@@ -242,9 +252,7 @@ impl Policy {
         if own.decides() {
             return vec![own];
         }
-        let built_in = claim::policy();
-        let name = "built-in rights of claims".to_owned();
-        vec![own, asking.stage(built_in, name, built_in.sections.role(Role::Claim))]
+        vec![own, asking.built_in("built-in rights of claims")]
     }
 }
 
@@ -255,6 +263,12 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
+    /// Considers the built-in rules of provisioning.
+    fn built_in(&self, name: &str) -> Stage {
+        let built_in = claim::policy();
+        self.stage(built_in, name.to_owned(), built_in.sections.role(Role::Claim))
+    }
+
     /// Considers the rules of `sections` as one list: `deny` rules first, then the others, both in the order of the
     /// file.
     fn stage(&self, policy: &Policy, name: String, sections: impl IntoIterator<Item = Section>) -> Stage {

@@ -1,9 +1,9 @@
 //! A compiled policy and its decisions.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use signet_identity::{Principal, Role};
+use signet_identity::{Principal, Role, TemplateName};
 use signet_wire::{TopicFilter, TopicName};
 
 use crate::claim;
@@ -12,6 +12,7 @@ use crate::decision::{Access, Authorized, Denied, DenyCause, RuleId, RuleInfo, S
 use crate::grammar::AccessWord;
 use crate::levels::Shape;
 use crate::problem::{AclError, Warning};
+use crate::reserved::{is_provisioning, is_reserved};
 use crate::trie::{Effect, Hits, NONE, Trie};
 
 /// A line of the policy. Spans are (start, length) in bytes of the source.
@@ -114,6 +115,8 @@ pub struct Policy {
     pub(crate) trie: Trie,
     pub(crate) sections: Sections,
     pub(crate) uses_client_id: bool,
+    /// The templates by which devices may ask for their own next certificate. Looked at for provisioning topics alone.
+    pub(crate) rotation: RwLock<Arc<[TemplateName]>>,
 }
 
 impl Policy {
@@ -142,6 +145,7 @@ impl Policy {
             trie: Trie::default(),
             sections: Sections::default(),
             uses_client_id: false,
+            rotation: RwLock::default(),
         }
     }
 
@@ -220,6 +224,18 @@ impl Policy {
         &self.options
     }
 
+    /// Sets the templates by which devices may ask for their own next certificate. While there is one, every device has the
+    /// built-in rights of provisioning for these templates, besides what the rules give it and less what they deny.
+    pub fn set_rotation_templates(&self, templates: Arc<[TemplateName]>) {
+        *self.rotation.write().unwrap_or_else(PoisonError::into_inner) = templates;
+    }
+
+    /// The templates by which devices may ask for their own next certificate.
+    #[must_use]
+    pub fn rotation_templates(&self) -> Arc<[TemplateName]> {
+        Arc::clone(&self.rotation.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How many rules there are.
     #[must_use]
     pub fn rule_count(&self) -> usize {
@@ -233,17 +249,33 @@ impl Policy {
 
     /// Decides about `asked`: a topic, or for [`Access::Subscribe`] a filter.
     pub(crate) fn decide(&self, who: &Subject<'_>, access: Access, asked: &str) -> Result<RuleId, Denied> {
-        if is_reserved(access, asked) {
+        let role = who.principal.role();
+        if is_reserved(role, access, asked) {
             return Err(Denied { because: DenyCause::ReservedTopic });
         }
         let values = who.values();
-        if who.principal.role() == Role::Claim {
+        if role == Role::Claim {
             return self.decide_claim(access, asked, &values);
         }
         if access == Access::Subscribe && !self.options.subscribe_check {
             return Ok(RuleId::SUBSCRIBE_UNCHECKED);
         }
-        let hits = |section: Section| self.hits(section, access, asked, &values);
+        match self.decide_by_rules(who, access, asked, &values) {
+            Err(denied) if role == Role::Device && !matches!(denied.because, DenyCause::Rule(_)) => {
+                self.decide_rotation(access, asked, &values).unwrap_or(Err(denied))
+            }
+            answer => answer,
+        }
+    }
+
+    fn decide_by_rules(
+        &self,
+        who: &Subject<'_>,
+        access: Access,
+        asked: &str,
+        values: &Values<'_>,
+    ) -> Result<RuleId, Denied> {
+        let hits = |section: Section| self.hits(section, access, asked, values);
         let user = self.sections.users.get(who.principal.name().as_str()).copied();
         if let Some(answer) = user.and_then(|section| answer(hits(section))) {
             return answer;
@@ -256,25 +288,51 @@ impl Policy {
         let Some(patterns) = self.sections.patterns else {
             return Err(Denied { because: DenyCause::NoRule });
         };
-        if is_dangerous(&values) {
+        if is_dangerous(values) {
             return Err(Denied { because: DenyCause::DangerousName });
         }
         answer(hits(patterns)).unwrap_or(Err(Denied { because: DenyCause::NoRule }))
     }
 
+    /// What a device has besides the rules: the provisioning topics, while there are templates for its rotation.
+    fn decide_rotation(
+        &self,
+        access: Access,
+        asked: &str,
+        values: &Values<'_>,
+    ) -> Option<Result<RuleId, Denied>> {
+        if !is_provisioning(asked) {
+            return None;
+        }
+        let templates = self.rotation_templates();
+        if templates.is_empty() {
+            return None;
+        }
+        self.decide_built_in(access, asked, &Values { templates: &templates, ..*values })
+    }
+
     /// A claim has the built-in rights, less what its section of the file denies. Nothing else of the file applies
     /// to it.
     fn decide_claim(&self, access: Access, asked: &str, values: &Values<'_>) -> Result<RuleId, Denied> {
-        let hits = |policy: &Self| {
-            let section = policy.sections.role(Role::Claim);
-            section.map_or(Hits::NONE, |section| policy.hits(section, access, asked, values))
-        };
-        if let Some(denied) = answer(hits(self)).filter(Result::is_err) {
+        let own = self.sections.role(Role::Claim).map(|section| self.hits(section, access, asked, values));
+        if let Some(denied) = own.and_then(answer).filter(Result::is_err) {
             return denied;
         }
-        match answer(hits(claim::policy())) {
-            Some(Ok(RuleId(id))) => Ok(RuleId(id | RuleId::BUILT_IN)),
-            Some(Err(_)) | None => Err(Denied { because: DenyCause::NoRule }),
+        self.decide_built_in(access, asked, values).unwrap_or(Err(Denied { because: DenyCause::NoRule }))
+    }
+
+    /// What the built-in rules of provisioning say.
+    fn decide_built_in(
+        &self,
+        access: Access,
+        asked: &str,
+        values: &Values<'_>,
+    ) -> Option<Result<RuleId, Denied>> {
+        let built_in = claim::policy();
+        let section = built_in.sections.role(Role::Claim)?;
+        match answer(built_in.hits(section, access, asked, values))? {
+            Ok(RuleId(id)) => Some(Ok(RuleId(id | RuleId::BUILT_IN))),
+            Err(_) => None,
         }
     }
 
@@ -300,24 +358,6 @@ fn answer(hits: Hits) -> Option<Result<RuleId, Denied>> {
         Hits { deny: NONE, allow } => Some(Ok(RuleId(allow))),
         Hits { deny, .. } => Some(Err(Denied { because: DenyCause::Rule(RuleId(deny)) })),
     }
-}
-
-/// What no rule can allow.
-pub(crate) fn is_reserved(access: Access, asked: &str) -> bool {
-    if !asked.starts_with('$') {
-        return false;
-    }
-    if asked.starts_with("$share") {
-        return true;
-    }
-    access == Access::Write
-        && (asked.starts_with("$CONTROL/") || (asked.starts_with("$SYS") && !is_bridge_state(asked)))
-}
-
-/// `$SYS/broker/connection/+/state`, where a bridge of another broker says whether it is connected.
-fn is_bridge_state(topic: &str) -> bool {
-    let name = topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
-    name.is_some_and(|name| !name.contains('/'))
 }
 
 /// Whether a name could be taken for a wildcard. A principal's name never can; a client id can.

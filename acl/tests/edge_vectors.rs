@@ -78,13 +78,13 @@ fn vector_06_rules_before_the_first_user_are_not_for_a_client_with_a_name() {
 
 #[test]
 fn vector_07_a_leading_wildcard_does_not_reach_below_dollar() {
-    let policy = policy("user u\ntopic readwrite #\ntopic readwrite +/x\nuser v\ntopic $aws/#\n");
+    let policy = policy("user u\ntopic readwrite #\ntopic readwrite +/x\nuser v\ntopic $hall/#\n");
     let (u, v) = (device("u"), device("v"));
     let ask = Ask::new(&policy, &u);
     assert!(ask.writes("x/y") && ask.reads("x/y"));
     assert!(!ask.writes("$aws/x") && !ask.reads("$aws/x") && !ask.subscribes("$aws/x"));
     assert!(!ask.subscribes("$aws/#") && ask.subscribes("#"));
-    assert!(Ask::new(&policy, &v).writes("$aws/x"));
+    assert!(Ask::new(&policy, &v).writes("$hall/x"));
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn a_claim_may_ask_for_its_own_templates_and_read_the_answers_and_nothing_else()
                 assert!(!ask.writes(&answer), "{answer}");
             }
             assert!(ask.subscribes(&format!("{request}/+")));
-            assert!(!ask.subscribes(&format!("{request}/#")));
+            assert!(ask.subscribes(&format!("{request}/#")));
         }
     }
     for refused in [
@@ -186,11 +186,77 @@ fn a_claim_may_ask_for_its_own_templates_and_read_the_answers_and_nothing_else()
     ] {
         assert!(!ask.writes(refused), "{refused}");
     }
-    for refused in ["#", "$aws/#", "$aws/provisioning-templates/+/provision/json/+", "$SYS/#"] {
+    for refused in [
+        "#",
+        "$aws/#",
+        "$aws/certificates/#",
+        "$aws/certificates/create/#",
+        "$aws/certificates/create/+/accepted",
+        "$aws/provisioning-templates/+/provision/json/+",
+        "$aws/events/#",
+        "$SYS/#",
+    ] {
         assert!(!ask.subscribes(refused), "{refused}");
     }
     let without = claim("batch-8", &[]);
     assert!(!Ask::new(&policy, &without).writes("$aws/provisioning-templates/fleet/provision/json"));
     let device = device("batch-7");
     assert!(!Ask::new(&policy, &device).writes("$aws/certificates/create/json"));
+}
+
+#[test]
+fn a_device_may_ask_for_its_next_certificate_only_while_there_is_a_template_for_rotation() {
+    let policy = shipped(include_str!("../policies/default.acl"), "default.acl");
+    let principal = device("sensor-001");
+    let own = ["$aws/certificates/create-from-csr/json", "$aws/provisioning-templates/renew/provision/cbor"];
+    for request in own {
+        assert!(!Ask::new(&policy, &principal).writes(request), "{request}");
+    }
+    policy.set_rotation_templates(["renew".try_into().unwrap()].into());
+    let ask = Ask::new(&policy, &principal);
+    for request in own {
+        assert!(ask.writes(request), "{request}");
+        for answer in ["accepted", "rejected", "+", "#"] {
+            assert!(ask.subscribes(&format!("{request}/{answer}")), "{request}/{answer}");
+        }
+        assert!(!ask.subscribes(request) && !ask.writes(&format!("{request}/accepted")));
+    }
+    let by = ask.write(own[0]).unwrap();
+    assert_eq!(policy.rule(by).file, "built-in");
+    assert!(!ask.writes("$aws/provisioning-templates/fleet/provision/json"));
+    assert!(!ask.subscribes("$aws/provisioning-templates/fleet/provision/json/accepted"));
+    assert!(
+        !Ask::new(&policy, &operator("olga")).writes(own[0]),
+        "an operator has no certificate to renew here"
+    );
+    policy.set_rotation_templates([].into());
+    assert!(!Ask::new(&policy, &principal).writes(own[0]));
+}
+
+#[test]
+fn what_the_file_denies_a_device_it_does_not_get_for_its_rotation() {
+    let text = "role device\ntopic deny $aws/certificates/create/+\n";
+    let (policy, _) = Policy::parse(text, "acl.conf", &ParseOptions::default()).unwrap();
+    policy.set_rotation_templates(["renew".try_into().unwrap()].into());
+    let principal = device("sensor-001");
+    let ask = Ask::new(&policy, &principal);
+    assert!(!ask.writes("$aws/certificates/create/json"));
+    assert!(ask.writes("$aws/certificates/create-from-csr/json"));
+}
+
+#[test]
+fn no_rule_lets_a_client_speak_below_aws_or_a_device_read_what_is_told_of_the_fleet() {
+    let text = "role device\ntopic readwrite $aws/#\nrole operator\ntopic readwrite $aws/#\n";
+    let (policy, _) = Policy::parse(text, "acl.conf", &ParseOptions::default()).unwrap();
+    let (a_device, an_operator) = (device("d"), operator("o"));
+    for topic in ["$aws/certificates/create/json/accepted", "$aws/events/presence/connected/d", "$aws/x"] {
+        assert!(
+            !Ask::new(&policy, &a_device).writes(topic) && !Ask::new(&policy, &an_operator).writes(topic)
+        );
+    }
+    assert!(!Ask::new(&policy, &a_device).reads("$aws/events/presence/connected/d"));
+    assert!(!Ask::new(&policy, &a_device).subscribes("$aws/events/#"));
+    assert!(Ask::new(&policy, &an_operator).reads("$aws/events/presence/connected/d"));
+    assert!(Ask::new(&policy, &an_operator).subscribes("$aws/events/#"));
+    assert!(!Ask::new(&policy, &operator("p")).writes("$aws/certificates/create/json"));
 }

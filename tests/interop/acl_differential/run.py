@@ -74,6 +74,8 @@ DIFFERENCES = [
     Difference("thing name", "%t is a variable here and plain text in Mosquitto", line=lambda line: "%t" in levels_of(line)),
     Difference("$CONTROL", "Mosquitto hands $CONTROL to plugins, here nobody publishes there",
                lambda op: op["access"] == "write" and op["topic"].startswith("$CONTROL/")),
+    Difference("$aws", "an ordinary topic in Mosquitto; here the broker alone publishes there, but for the requests of provisioning",
+               lambda op: op["access"] == "write" and op["topic"].startswith("$aws/")),
 ]
 # Not a disagreement about a topic, counted on the side.
 IDENTITY = Difference("identity", "a name with / + # % $, space or non-ASCII letters is refused with its certificate")
