@@ -29,10 +29,10 @@ impl Registry {
 /// `[ca]`: the authority that this broker is itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ca {
-    /// The folder with `issuing.crt` and `issuing.key`.
+    /// The folder with `issuing.crt`, and with `issuing.key` unless the key is in a token.
     pub directory: PathBuf,
-    /// The file whose first line is the passphrase of `issuing.key`; `None` when that is not encrypted.
-    pub passphrase_file: Option<PathBuf>,
+    /// Where the private key is.
+    pub key: CaKey,
     /// How long a device's certificate is valid from when it is issued, whole seconds.
     pub certificate_validity: Duration,
     /// How long it is valid before that, whole seconds.
@@ -45,6 +45,31 @@ pub struct Ca {
     pub crl_file: Option<PathBuf>,
     /// The address in certificates at which the list can be fetched.
     pub crl_url: Option<String>,
+}
+
+/// Where the private key of the authority is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaKey {
+    /// In `issuing.key` in the folder.
+    File {
+        /// The file whose first line is the passphrase; `None` when the key is not encrypted.
+        passphrase_file: Option<PathBuf>,
+    },
+    /// In a token that is reached through PKCS #11, such as an HSM: it never leaves it.
+    Pkcs11(Pkcs11),
+}
+
+/// A private key in a PKCS #11 token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pkcs11 {
+    /// The shared library that speaks to the token.
+    pub module: PathBuf,
+    /// The token's label or serial number.
+    pub token: String,
+    /// The label (CKA_LABEL) of the key pair.
+    pub key: String,
+    /// The file whose first line is the user PIN; `None` when the token has a keypad of its own, or needs no login.
+    pub pin_file: Option<PathBuf>,
 }
 
 /// Kinds of public keys.

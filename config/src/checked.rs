@@ -32,6 +32,16 @@ pub struct Checked {
     pub registry: crate::Registry,
     /// The authority that this broker is; `None`: it issues no certificates.
     pub ca: Option<crate::Ca>,
+    /// The doors for devices that get or renew a certificate.
+    pub https: Vec<crate::Https>,
+    /// The labels of EST, none twice.
+    pub est_labels: Vec<crate::EstLabel>,
+    /// What follows when the last certificate of a name is revoked.
+    pub revocation: crate::Revocation,
+    /// What a certificate may do that is no longer quite good.
+    pub standing: crate::StandingRules,
+    /// How one certificate in two hands is noticed.
+    pub clones: crate::Clones,
     /// Threads and intervals.
     pub system: System,
     /// Doubtful settings that do not stop the start, to be logged.

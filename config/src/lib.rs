@@ -14,21 +14,27 @@
 mod authority;
 mod check;
 mod checked;
+mod https;
 mod keys;
 pub mod mosquitto;
 mod problem;
 mod raw;
 mod schema;
+mod standing;
 mod value;
-
-pub use authority::{Ca, KeyKind, Registry};
+pub use authority::{Ca, CaKey, KeyKind, Pkcs11, Registry};
 pub use checked::{
     Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
     PostQuantum, SlowConsumer, Store, System, TlsVersions, X509V1,
 };
+pub use https::{EstLabel, Https};
 pub use keys::KEYS;
 pub use problem::{Problem, render};
 pub use schema::{Key, Section, TakesEffect};
+pub use standing::{
+    CloneAction, Clones, RetainedOfRevoked, Revocation, SessionOfRevoked, StandingRules, TOPIC_PATTERNS_MAX,
+    TopicPatterns, WillOfRevoked,
+};
 pub use value::duration;
 
 use std::path::Path;

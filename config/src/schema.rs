@@ -24,13 +24,23 @@ pub enum Section {
     Registry,
     /// `[ca]`.
     Ca,
+    /// `[revocation]`.
+    Revocation,
+    /// `[standing]`.
+    Standing,
+    /// `[clones]`.
+    Clones,
+    /// `[[https]]`, once for each address.
+    Https,
+    /// `[[est.label]]`, once for each label.
+    EstLabel,
     /// `[system]`.
     System,
 }
 
 impl Section {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Listener,
         Self::Acl,
         Self::Identity,
@@ -40,6 +50,11 @@ impl Section {
         Self::Store,
         Self::Registry,
         Self::Ca,
+        Self::Revocation,
+        Self::Standing,
+        Self::Clones,
+        Self::Https,
+        Self::EstLabel,
         Self::System,
     ];
 
@@ -56,6 +71,11 @@ impl Section {
             Self::Store => "store",
             Self::Registry => "registry",
             Self::Ca => "ca",
+            Self::Revocation => "revocation",
+            Self::Standing => "standing",
+            Self::Clones => "clones",
+            Self::Https => "https",
+            Self::EstLabel => "est",
             Self::System => "system",
         }
     }
@@ -73,6 +93,11 @@ impl Section {
             Self::Store => "[store]",
             Self::Registry => "[registry]",
             Self::Ca => "[ca]",
+            Self::Revocation => "[revocation]",
+            Self::Standing => "[standing]",
+            Self::Clones => "[clones]",
+            Self::Https => "[[https]]",
+            Self::EstLabel => "[[est.label]]",
             Self::System => "[system]",
         }
     }
@@ -147,6 +172,8 @@ pub(crate) enum Kind {
     Names,
     /// A table: group name to list of names.
     Groups,
+    /// A list of topics with `%u`.
+    Topics,
     /// ASCII characters.
     Characters,
     /// A number of things.
@@ -171,6 +198,7 @@ impl fmt::Display for Kind {
             Self::Choices(words) => write!(f, "list of {}", quoted(words, ", ")),
             Self::Names => f.write_str("list of names"),
             Self::Groups => f.write_str("table: group = list of names"),
+            Self::Topics => f.write_str("list of topics with %u"),
             Self::Characters => f.write_str("ASCII characters"),
             Self::Count { min, max, zero } => write!(f, "{min} to {max}{}", zero_text(zero)),
             Self::Bytes { min, max, zero } => {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
-use signet_config::{Checked, KeyKind, Problem, Registry, parse};
+use signet_config::{CaKey, Checked, KeyKind, Pkcs11, Problem, Registry, parse};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,7 +40,8 @@ fn an_authority_has_safe_defaults() {
     assert_eq!(ca.certificate_validity, Duration::from_secs(90 * 86_400));
     assert_eq!(ca.backdate, Duration::from_secs(3600));
     assert_eq!(ca.keys, [KeyKind::P256, KeyKind::P384, KeyKind::Rsa]);
-    assert_eq!((ca.passphrase_file, ca.crl_file, ca.crl_url), (None, None, None));
+    assert_eq!((ca.crl_file, ca.crl_url), (None, None));
+    assert_eq!(ca.key, CaKey::File { passphrase_file: None });
 }
 
 #[test]
@@ -55,6 +56,12 @@ fn fractions_of_seconds_and_what_is_no_url_are_refused() {
     for (line, what) in [
         ("backdate = \"1500ms\"", "whole seconds"),
         ("certificate-validity = \"10s\"", "1m"),
+        ("pkcs11-module = \"m.so\"\npkcs11-token = \"t\"", "\"pkcs11-key\" is missing"),
+        ("pkcs11-module = \"m.so\"\npkcs11-token = \"\"\npkcs11-key = \"k\"", "\"pkcs11-token\" is empty"),
+        (
+            "pkcs11-module = \"m.so\"\npkcs11-token = \"t\"\npkcs11-key = \"k\"\npassphrase-file = \"p\"",
+            "pkcs11-pin-file",
+        ),
         ("crl-url = \"ldap://example.org/crl\"", "http"),
         ("crl-url = \"http:///crl\"", "http"),
         ("keys = []", "empty"),
@@ -64,4 +71,21 @@ fn fractions_of_seconds_and_what_is_no_url_are_refused() {
         let text = problem.to_string();
         assert!(text.contains(what), "{line}: {text}");
     }
+}
+
+#[test]
+fn the_key_of_an_authority_may_be_in_a_token() {
+    let token = "pkcs11-module = \"/usr/lib/hsm.so\"\npkcs11-token = \"signet\"\npkcs11-key = \"issuing\"\n";
+    let key = |more: &str| {
+        read(&format!("[registry]\nmode = \"on\"\n[ca]\n{token}{more}")).unwrap().ca.unwrap().key
+    };
+    let mut expected = Pkcs11 {
+        module: PathBuf::from("/usr/lib/hsm.so"),
+        token: "signet".to_owned(),
+        key: "issuing".to_owned(),
+        pin_file: None,
+    };
+    assert_eq!(key(""), CaKey::Pkcs11(expected.clone()));
+    expected.pin_file = Some(PathBuf::from("/etc/signet/pin"));
+    assert_eq!(key("pkcs11-pin-file = \"pin\"\n"), CaKey::Pkcs11(expected));
 }

@@ -4,7 +4,7 @@ use super::Checker;
 use super::read::View;
 use crate::raw::Table;
 use crate::schema::Section;
-use crate::{Ca, KeyKind, Registry};
+use crate::{Ca, CaKey, KeyKind, Pkcs11, Registry};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Checker<'_> {
         let keys = self.choices(&view, "keys").iter().filter_map(|word| key_kind(word)).collect();
         Some(Ca {
             directory: self.file(&view, "directory"),
-            passphrase_file: self.optional_file(&view, "passphrase-file"),
+            key: self.ca_key(&view),
             certificate_validity: self.seconds(&view, "certificate-validity"),
             backdate: self.seconds(&view, "backdate"),
             keys,
@@ -38,12 +38,40 @@ impl Checker<'_> {
         })
     }
 
+    /// A key in a token is named by its module, the token and its label; one in a file may have a passphrase.
+    fn ca_key(&mut self, view: &View<'_>) -> CaKey {
+        let passphrase_file = self.optional_file(view, "passphrase-file");
+        const NEEDED: [&str; 3] = ["pkcs11-module", "pkcs11-token", "pkcs11-key"];
+        let said = NEEDED.iter().chain(&["pkcs11-pin-file"]).find(|name| view.has(name));
+        let Some(said) = said else { return CaKey::File { passphrase_file } };
+        for name in NEEDED.iter().filter(|name| !view.has(name)) {
+            let message =
+                format!("\"{said}\" says that the authority's key is in a token, and \"{name}\" is missing");
+            self.problem(&view.place(said), message);
+        }
+        if passphrase_file.is_some() {
+            let message = "\"passphrase-file\" is for a key in a file, and this one is in a token";
+            let hint = "\"pkcs11-pin-file\" is what unlocks a token";
+            self.problem_with_hint(&view.place("passphrase-file"), message, hint);
+        }
+        let mut label = |name: &str| {
+            let text = self.characters(view, name);
+            if view.has(name) && text.is_empty() {
+                self.problem(&view.place(name), format!("\"{name}\" is empty"));
+            }
+            text
+        };
+        let (token, key) = (label("pkcs11-token"), label("pkcs11-key"));
+        let module = self.file(view, "pkcs11-module");
+        CaKey::Pkcs11(Pkcs11 { module, token, key, pin_file: self.optional_file(view, "pkcs11-pin-file") })
+    }
+
     fn optional_file(&mut self, view: &View<'_>, name: &str) -> Option<PathBuf> {
         view.has(name).then(|| self.file(view, name))
     }
 
     /// A duration that certificates and lists count in whole seconds.
-    fn seconds(&mut self, view: &View<'_>, name: &str) -> Duration {
+    pub(super) fn seconds(&mut self, view: &View<'_>, name: &str) -> Duration {
         let value = self.time(view, name);
         if value.subsec_nanos() != 0 {
             self.problem(&view.place(name), format!("\"{name}\" must be whole seconds"));

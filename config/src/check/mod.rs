@@ -2,8 +2,10 @@
 //! reports them all.
 
 mod authority;
+mod https;
 mod read;
 mod sections;
+mod standing;
 
 use crate::keys::KEYS;
 use crate::problem::Problem;
@@ -29,6 +31,10 @@ pub(crate) fn check(
     let listeners = checker.listeners(root);
     let identity = checker.identity(root, &listeners);
     let registry = checker.registry(root);
+    let ca = checker.ca(root, &registry);
+    let https = checker.https(root, ca.as_ref(), &listeners);
+    let clones = checker.clones(root, &registry);
+    let est_labels = checker.est_labels(root, &https);
     let checked = Checked {
         file: file.to_owned(),
         acl: checker.acl(root),
@@ -37,7 +43,12 @@ pub(crate) fn check(
         admin: checker.admin(root),
         log: checker.log(root),
         store: checker.store(root),
-        ca: checker.ca(root, &registry),
+        ca,
+        https,
+        est_labels,
+        revocation: checker.revocation(root),
+        standing: checker.standing(root),
+        clones,
         registry,
         system: checker.system(root),
         listeners,

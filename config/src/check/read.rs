@@ -126,6 +126,11 @@ impl Checker<'_> {
         self.read(view, name, read).unwrap_or_default()
     }
 
+    /// A list of strings, none of them empty.
+    pub(super) fn texts(&mut self, view: &View<'_>, name: &str) -> Vec<String> {
+        self.read(view, name, |checker, key, node| checker.list(key, node, Self::string)).unwrap_or_default()
+    }
+
     fn path(&mut self, key: &Key, node: &Node) -> Option<PathBuf> {
         let text = self.string(key, node)?;
         if text.contains('\0') {

@@ -15,6 +15,14 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
+/// Whether the second of two binds would fail.
+pub(super) fn same_door(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() != 0
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 impl Checker<'_> {
     pub(super) fn listeners(&mut self, root: &Table) -> Vec<Listener> {
         let Some(entry) = root.get(Section::Listener.name()) else {
@@ -62,14 +70,7 @@ impl Checker<'_> {
 
     /// Two listeners cannot have the same door: the second bind would fail at the start.
     fn refuse_same_door(&mut self, others: &[Listener], address: SocketAddr, at: &At) {
-        let same = |other: &&Listener| {
-            address.port() != 0
-                && other.address.port() == address.port()
-                && other.address.is_ipv4() == address.is_ipv4()
-                && (other.address.ip() == address.ip()
-                    || other.address.ip().is_unspecified()
-                    || address.ip().is_unspecified())
-        };
+        let same = |other: &&Listener| same_door(other.address, address);
         if let Some(other) = others.iter().find(same) {
             self.problem(at, format!("{address} is taken by the listener on {}", other.address));
         }
