@@ -6,8 +6,8 @@ use signet_identity::{CertificateId, PrincipalKey, Role, TemplateName, ThingName
 
 use crate::event::Topic;
 use crate::{
-    CaId, CaSettings, ClaimSpec, KeyHash, Line, NewCa, NewCertificate, RevocationReason, SerialNumber,
-    TemplateSpec, ThingSpec, TokenHash, TokenSpec, Wall,
+    CaId, CaSettings, ClaimSpec, Groups, KeyHash, Line, NewCa, NewCertificate, RevocationReason,
+    SerialNumber, TemplateSpec, ThingSpec, TokenHash, TokenSpec, Wall,
 };
 
 /// Which certificates a command is about.
@@ -48,7 +48,7 @@ pub enum Enter {
 }
 
 /// What happens when a thing that is to be registered exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IfExists {
     /// The registration is refused.
     Refuse,
@@ -56,6 +56,32 @@ pub enum IfExists {
     Keep,
     /// Its type, attributes and groups are replaced by those given.
     Replace,
+    /// Each part by its own rule.
+    Adjust(Overrides),
+}
+
+/// What happens to each part of a thing that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overrides {
+    /// Its type is replaced; else it stays.
+    pub replace_type: bool,
+    /// Its attributes.
+    pub attributes: Override,
+    /// Its groups.
+    pub groups: Override,
+    /// Groups that it joins whatever `groups` says.
+    pub join: Groups,
+}
+
+/// What happens to one part of a thing that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Override {
+    /// It stays.
+    Keep,
+    /// It becomes what is given.
+    Replace,
+    /// What is given is added to it; where both have a value, the given one counts.
+    Merge,
 }
 
 /// Something to decide. Time, and who asks, are given to [`Registry::decide`](crate::Registry::decide) beside it.

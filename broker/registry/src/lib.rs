@@ -9,6 +9,7 @@
 //! - [`Registry::decide`] answers everything that changes something. [`RegistryError`] says why not.
 //! - [`Registry::effects`] says which certificates and things lost their standing by events, for those who close connections.
 //! - [`SeenBook`] notes when and from where certificates connected. That is neither audited nor decided upon.
+//! - [`template`] says which thing a newcomer becomes.
 //! - [`ca`] signs.
 
 mod apply;
@@ -31,6 +32,7 @@ mod provisioning;
 mod registry;
 mod seen;
 mod standing;
+pub mod template;
 mod thing;
 mod time;
 
@@ -43,7 +45,7 @@ pub use certificate::{
     RevocationReason, Source, Status, StatusKind, Succession,
 };
 pub use checkpoint::Record;
-pub use command::{Command, Enter, IfExists, RegisterThing, Selector};
+pub use command::{Command, Enter, IfExists, Override, Overrides, RegisterThing, Selector};
 pub use decide::IssueFor;
 pub use effects::{Effects, Lost};
 pub use error::{Fault, RegistryError};

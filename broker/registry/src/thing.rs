@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use signet_identity::{CertificateId, GROUPS_MAX, GroupName, ThingName};
 use smallvec::SmallVec;
 
-use crate::{RegistryError, Wall};
+use crate::{Override, Overrides, RegistryError, Wall};
 
 /// The most attributes of a thing.
 pub const ATTRIBUTES_MAX: usize = 50;
@@ -143,6 +143,30 @@ impl ThingSpec {
     #[must_use]
     pub fn named(name: ThingName) -> Self {
         Self { name, thing_type: None, attributes: Attributes::default(), groups: Groups::default() }
+    }
+
+    /// What becomes of this thing when `given` is registered for it under `overrides`.
+    ///
+    /// # Errors
+    /// [`RegistryError::Full`] when the merged attributes or groups are too many.
+    pub(crate) fn adjusted(&self, given: Self, overrides: &Overrides) -> Result<Self, RegistryError> {
+        let attributes = match overrides.attributes {
+            Override::Keep => self.attributes.clone(),
+            Override::Replace => given.attributes,
+            Override::Merge => {
+                let mut merged = self.attributes.0.clone();
+                merged.extend(given.attributes.0);
+                Attributes::new(merged)?
+            }
+        };
+        let (kept, added): (&[_], &[_]) = match overrides.groups {
+            Override::Keep => (self.groups.as_slice(), &[]),
+            Override::Replace => (&[], given.groups.as_slice()),
+            Override::Merge => (self.groups.as_slice(), given.groups.as_slice()),
+        };
+        let groups = Groups::new([kept, added, overrides.join.as_slice()].concat())?;
+        let thing_type = if overrides.replace_type { given.thing_type } else { self.thing_type.clone() };
+        Ok(Self { name: self.name.clone(), thing_type, attributes, groups })
     }
 }
 

@@ -121,6 +121,16 @@ impl Profile {
         self
     }
 
+    /// The same for certificates that are valid for `validity` from when they are issued.
+    ///
+    /// # Errors
+    /// [`ProfileError::Validity`].
+    pub fn with_validity(mut self, validity: Duration) -> Result<Self, ProfileError> {
+        check_validity(validity)?;
+        self.validity = validity;
+        Ok(self)
+    }
+
     /// How long its certificates are valid from when they are issued.
     #[must_use]
     pub const fn validity(&self) -> Duration {

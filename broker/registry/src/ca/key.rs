@@ -182,6 +182,14 @@ impl PublicKey {
         KeyHash::of_spki(&self.spki)
     }
 
+    /// Whether `signature`, in the form of X.509, is this key's over `message`, with the algorithm of
+    /// [`SignatureAlgorithm::of`](super::SignatureAlgorithm::of). Keys that are no authority's verify nothing.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        super::SignatureAlgorithm::of(self.kind)
+            .is_some_and(|algorithm| algorithm.verify(self, message, signature))
+    }
+
     /// The subjectPublicKey bits: for an elliptic curve the point, for RSA the RSAPublicKey.
     pub(super) fn raw(&self) -> &[u8] {
         self.encoder.der_bytes()

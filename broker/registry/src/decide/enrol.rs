@@ -273,9 +273,9 @@ impl<'a> Draft<'a> {
 }
 
 /// A rotation is about a thing that exists, so its existence is no reason to refuse.
-const fn keep_unless_replaced(if_exists: IfExists) -> IfExists {
+fn keep_unless_replaced(if_exists: IfExists) -> IfExists {
     match if_exists {
-        IfExists::Refuse | IfExists::Keep => IfExists::Keep,
-        IfExists::Replace => IfExists::Replace,
+        IfExists::Refuse => IfExists::Keep,
+        other => other,
     }
 }

@@ -168,6 +168,11 @@ impl<'a> Draft<'a> {
                 self.replace_spec(known, thing);
                 Ok(())
             }
+            (Some(known), IfExists::Adjust(overrides)) => {
+                let adjusted = known.spec.adjusted(thing, &overrides)?;
+                self.replace_spec(known, adjusted);
+                Ok(())
+            }
         }
     }
 
