@@ -228,7 +228,7 @@ impl Arriving {
     async fn handshake(&mut self, mut socket: TcpStream) -> Result<Named, Failed> {
         // Without this, CONNACK waits 40 ms for the peer's delayed acknowledgement.
         drop(socket.set_nodelay(true));
-        let first = self.read_hello(&mut socket).await?;
+        let first = read_hello(&mut socket, &mut self.tap).await.map_err(|error| Failed::new(Why::Io(error)))?;
         let tls = self.listening.tls.load_full();
         let config = tls.server_config(self.tap.hello());
         let record =
@@ -274,26 +274,6 @@ impl Arriving {
             Err(why) => {
                 let leaf = leaf.to_vec();
                 Err(Failed { why, refusal: None, leaf, io: Some(stream.into_inner().0) })
-            }
-        }
-    }
-
-    /// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.
-    async fn read_hello(&mut self, socket: &mut TcpStream) -> Result<BytesMut, Failed> {
-        let mut first = BytesMut::with_capacity(HELLO_BYTES_USUAL);
-        loop {
-            let seen = first.len();
-            match socket.read_buf(&mut first).await {
-                Ok(0) => return Err(Failed::new(Why::Io(io::ErrorKind::UnexpectedEof.into()))),
-                Ok(_) => {}
-                Err(error) => return Err(Failed::new(Why::Io(error))),
-            }
-            match self.tap.push(first.get(seen..).unwrap_or_default()) {
-                Progress::More => first.reserve(HELLO_BYTES_USUAL),
-                Progress::Complete(_) | Progress::Unreadable => return Ok(first),
-                Progress::NotTls(_) => {
-                    return Err(Failed::new(Why::Io(io::ErrorKind::InvalidData.into())));
-                }
             }
         }
     }
@@ -359,31 +339,56 @@ impl Arriving {
             Why::Judged(failure) => Ended::Judged { failure, leaf: &failed.leaf },
             Why::NoName(error) => Ended::NoName { error, leaf: &failed.leaf },
         };
-        let record = FailureRecord::new(&context, ended);
-        self.broker.metrics.tls_failures.with_label_values(&[record.cause.metric_label()]).inc();
-        let (record, advice) = self.broker.failures.record(record, self.broker.clock.mono().elapsed());
-        match advice {
-            LogAdvice::Log { suppressed } => log_failure(&record, suppressed),
-            LogAdvice::Suppress => self.broker.metrics.log_suppressed.inc(),
-        }
-        if let Some(mut io) = failed.io {
-            // Closing with unread bytes would reset the connection and might destroy the alert on its way.
-            let farewell = async {
-                io.flush().await?;
-                io.shutdown().await?;
-                let mut rest = [0u8; 1024];
-                let mut read = 0;
-                while read < REFUSAL_BYTES_MAX {
-                    match io.read(&mut rest).await? {
-                        0 => break,
-                        count => read += count,
-                    }
-                }
-                io::Result::Ok(())
-            };
-            drop(tokio::time::timeout(REFUSAL_WITHIN, farewell).await);
+        keep_failure(&self.broker, &context, ended);
+        if let Some(io) = failed.io {
+            farewell(io).await;
         }
     }
+}
+
+/// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.
+pub(crate) async fn read_hello(socket: &mut TcpStream, tap: &mut HelloTap) -> io::Result<BytesMut> {
+    let mut first = BytesMut::with_capacity(HELLO_BYTES_USUAL);
+    loop {
+        let seen = first.len();
+        if socket.read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match tap.push(first.get(seen..).unwrap_or_default()) {
+            Progress::More => first.reserve(HELLO_BYTES_USUAL),
+            Progress::Complete(_) | Progress::Unreadable => return Ok(first),
+            Progress::NotTls(_) => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// Keeps, counts and logs a handshake that failed.
+pub(crate) fn keep_failure(broker: &Broker, context: &FailureContext<'_>, ended: Ended<'_>) {
+    let record = FailureRecord::new(context, ended);
+    broker.metrics.tls_failures.with_label_values(&[record.cause.metric_label()]).inc();
+    let (record, advice) = broker.failures.record(record, broker.clock.mono().elapsed());
+    match advice {
+        LogAdvice::Log { suppressed } => log_failure(&record, suppressed),
+        LogAdvice::Suppress => broker.metrics.log_suppressed.inc(),
+    }
+}
+
+/// Lets the peer see the alert: closing with unread bytes would reset the connection and might destroy it on its way.
+pub(crate) async fn farewell(mut io: PeerIo) {
+    let farewell = async {
+        io.flush().await?;
+        io.shutdown().await?;
+        let mut rest = [0u8; 1024];
+        let mut read = 0;
+        while read < REFUSAL_BYTES_MAX {
+            match io.read(&mut rest).await? {
+                0 => break,
+                count => read += count,
+            }
+        }
+        io::Result::Ok(())
+    };
+    drop(tokio::time::timeout(REFUSAL_WITHIN, farewell).await);
 }
 
 fn log_failure(record: &FailureRecord, suppressed: u64) {

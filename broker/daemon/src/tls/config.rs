@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -21,12 +22,9 @@ use super::hello::ClientHello;
 use super::selftest::self_test;
 use super::source::{Source, SourceError, SourceProblem, in_words};
 use super::trust::{Trust, TrustOptions, TrustWarning, X509V1, seconds};
-use super::verifier::{DeviceVerifier, Judged};
+use super::verifier::{DeviceVerifier, Judged, Optional};
 use super::version_one;
 
-/// Protocol names answered when a client offers one of them; a client that offers none, or only others, is
-/// served without.
-const ALPN: [&[u8]; 2] = [b"mqtt", b"x-amzn-mqtt-ca"];
 /// The record sizes that RFC 6066 lets a client ask for.
 const FRAGMENT_BYTES: [u16; 4] = [512, 1024, 2048, 4096];
 /// rustls counts a record's header into `max_fragment_size`.
@@ -44,6 +42,27 @@ pub enum TlsVersions {
     V12,
     /// TLS 1.3 only.
     V13,
+}
+
+/// What is spoken inside TLS, and so whether a client may come without a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inside {
+    /// MQTT: a client without a certificate is refused.
+    #[default]
+    Mqtt,
+    /// HTTP/1.1: a client may have no certificate yet. One that it shows is judged as for MQTT.
+    Http,
+}
+
+impl Inside {
+    /// Protocol names answered when a client offers one of them; a client that offers none, or only others, is served
+    /// without.
+    const fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Mqtt => &[b"mqtt", b"x-amzn-mqtt-ca"],
+            Self::Http => &[b"http/1.1"],
+        }
+    }
 }
 
 static V12_AND_V13: &[&rustls::SupportedProtocolVersion] =
@@ -66,6 +85,8 @@ impl TlsVersions {
 pub struct TlsOptions {
     /// Versions spoken.
     pub versions: TlsVersions,
+    /// What is spoken inside.
+    pub inside: Inside,
     /// How certificates are judged.
     pub trust: TrustOptions,
     /// TLS 1.3 tickets sent after each full handshake; 0 switches resumption off, TLS 1.2 included.
@@ -91,6 +112,7 @@ impl Default for TlsOptions {
     fn default() -> Self {
         Self {
             versions: TlsVersions::default(),
+            inside: Inside::default(),
             trust: TrustOptions::default(),
             session_tickets: 0,
             sessions_max: Self::SESSIONS_MAX,
@@ -168,6 +190,7 @@ pub struct TlsListener {
     /// For clients that ask for less, ascending.
     smaller: Vec<Variant>,
     versions: TlsVersions,
+    inside: Inside,
     sessions: Arc<dyn StoresServerSessions>,
     session_tickets: u8,
     certificate_hash: [u8; 32],
@@ -226,15 +249,16 @@ impl TlsListener {
         let key = Arc::new(key);
         let base = server_config(provider, options, &verifier, &key, &sessions)
             .map_err(|error| vec![rustls_error(&sources.certificate, &error)])?;
-        self_test(&base, options.versions, &key)
+        self_test(&base, options.versions, options.inside, &key)
             .map_err(|problem| vec![sources.certificate.error(problem)])?;
         let own = options.fragment_bytes_max.get();
         let smaller = FRAGMENT_BYTES.iter().filter(|bytes| **bytes < own);
         let listener = Self {
-            own: Variant::new(&base, own),
-            smaller: smaller.map(|bytes| Variant::new(&base, *bytes)).collect(),
+            own: Variant::new(&base, options.inside, own),
+            smaller: smaller.map(|bytes| Variant::new(&base, options.inside, *bytes)).collect(),
             verifier,
             versions: options.versions,
+            inside: options.inside,
             sessions,
             session_tickets: options.session_tickets,
             certificate_hash,
@@ -260,7 +284,7 @@ impl TlsListener {
             None => self.smaller.first().unwrap_or(&self.own),
         };
         let only_others = hello.is_some_and(|hello| {
-            !hello.alpn.is_empty() && !hello.alpn.iter().any(|name| ALPN.contains(&name.as_slice()))
+            !hello.alpn.is_empty() && !hello.alpn.iter().any(|name| self.inside.alpn().contains(&name.as_slice()))
         });
         Arc::clone(if only_others { &variant.without_alpn } else { &variant.with_alpn })
     }
@@ -341,9 +365,13 @@ fn server_config(
     key: &Arc<CertifiedKey>,
     sessions: &Arc<dyn StoresServerSessions>,
 ) -> Result<ServerConfig, rustls::Error> {
+    let verifier: Arc<dyn ClientCertVerifier> = match options.inside {
+        Inside::Mqtt => Arc::clone(verifier) as _,
+        Inside::Http => Arc::new(Optional(Arc::clone(verifier))),
+    };
     let mut config = ServerConfig::builder_with_details(provider, Arc::clone(&options.clock))
         .with_protocol_versions(options.versions.supported())?
-        .with_client_cert_verifier(Arc::clone(verifier) as _)
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key))));
     config.ignore_client_order = true;
     config.session_storage = Arc::clone(sessions);
@@ -364,11 +392,11 @@ struct Variant {
 }
 
 impl Variant {
-    fn new(base: &ServerConfig, fragment_bytes: u16) -> Self {
+    fn new(base: &ServerConfig, inside: Inside, fragment_bytes: u16) -> Self {
         let mut without = base.clone();
         without.max_fragment_size = Some(usize::from(fragment_bytes) + RECORD_HEADER_BYTES);
         let mut with = without.clone();
-        with.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+        with.alpn_protocols = inside.alpn().iter().map(|name| name.to_vec()).collect();
         Self { fragment_bytes, with_alpn: Arc::new(with), without_alpn: Arc::new(without) }
     }
 }

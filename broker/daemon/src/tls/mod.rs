@@ -27,7 +27,7 @@ mod tests;
 
 pub use cache::ChainCache;
 pub use cause::FailureCause;
-pub use config::{ListenerSources, TlsListener, TlsOptions, TlsVersions};
+pub use config::{Inside, ListenerSources, TlsListener, TlsOptions, TlsVersions};
 pub use failure::{AlertShown, CertificateShown, Direction, Ended, FailureContext, FailureRecord};
 pub use failure_log::{FailureLog, FailureLogLimits, LogAdvice};
 pub use hello::ClientHello;

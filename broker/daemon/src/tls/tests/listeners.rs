@@ -252,7 +252,7 @@ fn a_key_that_does_not_fit_fails_the_trial_in_both_versions() {
     let tried = |key: rustls::sign::CertifiedKey, versions| {
         let mut config = rustls::ServerConfig::clone(&config);
         config.cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key.clone()));
-        crate::tls::selftest::self_test(&config, versions, &key)
+        crate::tls::selftest::self_test(&config, versions, crate::tls::Inside::Mqtt, &key)
     };
     let other = world.device("other");
     for versions in [TlsVersions::V12, TlsVersions::V13] {
