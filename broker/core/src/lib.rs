@@ -53,7 +53,7 @@ pub use close::{CloseReason, Refusal, Violation};
 pub use connection::{ClientIdRule, Connection, ListenerRules, Peer};
 pub use counters::{Counters, Counts};
 pub use event::{DeniedAccess, Event, Quota};
-pub use hub::{ConnectionInfo, Hub, Purged, SessionInfo};
+pub use hub::{Condemned, ConnectionInfo, Consequences, Hub, Purged, RetainedTaken, SessionInfo};
 pub use limits::{Limits, SlowConsumer};
 pub use message::{Author, Message, Publisher};
 pub use time::{Mono, Now, Wall};

@@ -1,8 +1,8 @@
 //! What the rest of the broker can reach of one network connection.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use signet_identity::Principal;
 use signet_wire::{ClientId, Version};
 
 use crate::close::CloseReason;
+use crate::hub::Consequences;
 use crate::time::Now;
 
 /// Somebody wants the connection closed.
@@ -30,6 +31,8 @@ pub(crate) struct Link {
     waker: Waker,
     signals: AtomicU8,
     close: Mutex<Option<CloseReason>>,
+    /// Its owner is trusted no more: what it has made is taken back when it closes.
+    condemned: OnceLock<Arc<Consequences>>,
 }
 
 impl Link {
@@ -49,6 +52,7 @@ impl Link {
             waker,
             signals: AtomicU8::new(0),
             close: Mutex::new(None),
+            condemned: OnceLock::new(),
         }
     }
 
@@ -57,6 +61,17 @@ impl Link {
         self.close.lock().get_or_insert(reason);
         self.signals.fetch_or(SIGNAL_CLOSE, Ordering::Release);
         self.waker.wake_by_ref();
+    }
+
+    /// Asks the owner to close, and to take back what it has made; the first consequences win.
+    pub(crate) fn condemn(&self, consequences: Arc<Consequences>) {
+        let _ = self.condemned.set(consequences);
+        self.close(CloseReason::CertificateRevoked);
+    }
+
+    /// What has to be taken back when the connection closes.
+    pub(crate) fn condemned(&self) -> Option<&Arc<Consequences>> {
+        self.condemned.get()
     }
 
     /// Tells the owner that the policy changed.

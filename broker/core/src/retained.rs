@@ -243,12 +243,12 @@ impl RetainedStore {
         self.schedule.lock().first().map(|(due, _)| *due)
     }
 
-    /// Removes what a principal has retained, such as one whose certificate was revoked; gives how many.
-    pub fn remove_by_publisher(&self, publisher: &PrincipalKey) -> usize {
+    /// Removes what of a principal's messages `taken` says, such as when its certificate was revoked; gives how many.
+    pub fn remove_by_publisher(&self, publisher: &PrincipalKey, taken: impl Fn(&Message) -> bool) -> usize {
         let Some(topics) = self.accounts.get(publisher).map(|account| account.topics.clone()) else {
             return 0;
         };
-        let theirs = |kept: &Kept| publisher_of(&kept.message) == Some(publisher);
+        let theirs = |kept: &Kept| publisher_of(&kept.message) == Some(publisher) && taken(&kept.message);
         topics.iter().filter(|topic| self.remove_if(topic, theirs)).count()
     }
 

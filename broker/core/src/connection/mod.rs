@@ -229,6 +229,9 @@ impl Connection {
         if let Phase::Open(open) = std::mem::replace(&mut self.phase, Phase::Closed { version }) {
             open.say_goodbye(&self.hub, reason, out);
             self.hub.release(&self.link, &open.cell, reason, now);
+            if let Some(consequences) = self.link.condemned() {
+                self.hub.take_back(&open.author, consequences);
+            }
         }
         self.hub.unregister(&self.link);
         out.push(Action::Close(reason));

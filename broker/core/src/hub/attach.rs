@@ -8,7 +8,7 @@ use signet_identity::PrincipalKey;
 
 use crate::close::{CloseReason, Refusal};
 use crate::counters::count;
-use crate::hub::{Hub, Scratch};
+use crate::hub::{Hub, Scratch, purge};
 use crate::link::Link;
 use crate::mailbox::Entry;
 use crate::message::Author;
@@ -75,6 +75,10 @@ impl Hub {
                 self.connected_count.fetch_sub(1, Ordering::Relaxed);
                 count(&self.counters.shard(link.number).takeovers);
                 old.close(CloseReason::TakenOver);
+            }
+            let condemned = ousted.as_deref().and_then(Link::condemned);
+            if let Some(consequences) = condemned {
+                purge::on_release(&mut state, CloseReason::TakenOver, consequences);
             }
             let ends = ask.clean_start || (ousted.is_some() && state.expiry == Expiry::AtClose);
             if ends {
@@ -186,8 +190,10 @@ impl Hub {
         state.owner = None;
         cell.mailbox.lock().detach();
         self.connected_count.fetch_sub(1, Ordering::Relaxed);
-        if !reason.sends_will() {
-            state.will = None;
+        match link.condemned() {
+            Some(consequences) => purge::on_release(&mut state, reason, consequences),
+            None if !reason.sends_will() => state.will = None,
+            None => {}
         }
         if state.expiry == Expiry::AtClose {
             let aftermath = self.end(cell, state);

@@ -8,6 +8,7 @@
 
 mod attach;
 mod policy;
+mod purge;
 mod route;
 mod sys;
 mod timers;
@@ -26,8 +27,9 @@ use signet_wire::{ReasonCode, TopicName};
 
 pub(crate) use attach::{Attach, Attached};
 pub(crate) use policy::PolicySlot;
+pub use purge::{Condemned, Consequences, Purged, RetainedTaken};
 pub(crate) use route::{Draft, Routed, Scratch, SendError};
-pub use view::{ConnectionInfo, Purged, SessionInfo};
+pub use view::{ConnectionInfo, SessionInfo};
 
 use crate::counters::Counters;
 use crate::limits::Limits;

@@ -9,7 +9,7 @@ use signet_wire::{ClientId, Version};
 use crate::close::CloseReason;
 use crate::hub::Hub;
 use crate::link::Link;
-use crate::session::{Expiry, SessionKey, SessionRef};
+use crate::session::{SessionKey, SessionRef};
 use crate::time::{Now, Wall};
 
 /// A session, as it was a moment ago.
@@ -48,17 +48,6 @@ pub struct ConnectionInfo {
     pub since: Wall,
     /// Its client identifier and protocol version, once CONNECT was accepted.
     pub admitted: Option<(ClientId, Version)>,
-}
-
-/// What [`Hub::purge`] ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Purged {
-    /// Connections told to close.
-    pub connections: usize,
-    /// Sessions ended, with their subscriptions and queues.
-    pub sessions: usize,
-    /// Retained messages removed.
-    pub retained: usize,
 }
 
 impl Hub {
@@ -132,31 +121,6 @@ impl Hub {
         links.len()
     }
 
-    /// Takes everything from a principal that is no longer trusted: its connections close without a will, its
-    /// sessions end with their queues and wills, its retained messages are removed.
-    ///
-    /// A connected session ends as soon as its connection is woken.
-    pub fn purge(&self, principal: &PrincipalKey, now: Now) -> Purged {
-        let mut purged = Purged::default();
-        for cell in self.cells(|cell| &cell.key.principal == principal) {
-            let mut state = cell.state.lock();
-            if state.ended {
-                continue;
-            }
-            purged.sessions += 1;
-            state.will = None;
-            if state.owner.is_some() {
-                state.expiry = Expiry::AtClose;
-                continue;
-            }
-            let aftermath = self.end(&cell, state);
-            self.settle(aftermath, now);
-        }
-        purged.connections = self.kick(principal, None, CloseReason::CertificateRevoked);
-        purged.retained = self.retained.remove_by_publisher(principal);
-        purged
-    }
-
     /// Ends one session that has no connection. False: there is none.
     pub fn end_session(&self, principal: &PrincipalKey, client_id: &ClientId, now: Now) -> bool {
         let key = SessionKey { principal: principal.clone(), client_id: client_id.clone() };
@@ -171,7 +135,7 @@ impl Hub {
     }
 
     /// Handles of sessions, so that no lock of the directory is held while they are looked at.
-    fn cells(&self, wanted: impl Fn(&SessionRef) -> bool) -> Vec<SessionRef> {
+    pub(super) fn cells(&self, wanted: impl Fn(&SessionRef) -> bool) -> Vec<SessionRef> {
         self.sessions.iter().filter(|cell| wanted(cell)).map(|cell| Arc::clone(&cell)).collect()
     }
 }

@@ -248,7 +248,7 @@ fn a_topic_that_another_principal_takes_over_counts_for_the_new_one_only() {
     assert_eq!(store.bytes(), cost(&plain("d2", "t/1", "yy")));
     assert_eq!(store.set(plain("d2", "t/2", "x")), Err(RetainedFull::PublisherCount));
     store.set(plain("d1", "t/2", "x")).unwrap();
-    assert_eq!(store.remove_by_publisher(principal("d1").key()), 1);
+    assert_eq!(store.remove_by_publisher(principal("d1").key(), |_| true), 1);
     assert_eq!(found(&store, "#", at(0)), ["t/1"]);
 }
 
@@ -269,8 +269,8 @@ fn removing_a_principal_takes_all_its_messages_and_no_others() {
         store.set(plain("d1", &format!("one/{n}"), "x")).unwrap();
         store.set(plain("d2", &format!("two/{n}"), "x")).unwrap();
     }
-    assert_eq!(store.remove_by_publisher(principal("d1").key()), 5);
-    assert_eq!(store.remove_by_publisher(principal("d1").key()), 0);
+    assert_eq!(store.remove_by_publisher(principal("d1").key(), |_| true), 5);
+    assert_eq!(store.remove_by_publisher(principal("d1").key(), |_| true), 0);
     assert_eq!(found(&store, "#", at(0)), (0..5).map(|n| format!("two/{n}")).collect::<Vec<_>>());
     assert_eq!(store.bytes(), 5 * cost(&plain("d2", "two/0", "x")));
 }
@@ -291,7 +291,7 @@ fn the_books_balance_after_threads_have_set_cleared_and_searched_the_same_topics
                     match round % 5 {
                         0 => drop(store.clear(&topic(&on))),
                         1 => drop(store.expire(at(round as u64))),
-                        2 => drop(store.remove_by_publisher(principal(&name).key())),
+                        2 => drop(store.remove_by_publisher(principal(&name).key(), |_| true)),
                         _ => {}
                     }
                 }

@@ -21,6 +21,7 @@ mod outgoing;
 mod packet_size;
 #[cfg(test)]
 mod policy_change;
+mod purge;
 #[cfg(test)]
 mod qos1;
 #[cfg(test)]

@@ -107,29 +107,6 @@ fn messages_that_wait_for_a_slow_client_are_judged_when_they_go_out() {
 }
 
 #[test]
-fn purging_a_principal_ends_all_that_it_has() {
-    let mut w = World::new();
-    let listener = w.connect(v5("listener"));
-    w.subscribe(listener, "wills/#", 0);
-    let dev = w.connect(v5("dev").lasting().will(will("wills/dev", "gone")));
-    w.subscribe(dev, "t", 1);
-    w.publish(dev, say("status", "online").retain());
-    let second = w.connect(v5("dev").client_id("second").lasting().will(will("wills/dev", "gone")));
-    w.subscribe(second, "t", 1);
-    w.disconnect(second);
-    let bystander = w.connect(v5("bystander").lasting());
-    let purged = w.hub.purge(device("dev").key(), w.now);
-    w.drive();
-    assert_eq!((purged.connections, purged.sessions, purged.retained), (1, 2, 1));
-    w.assert_disconnected(dev, ReasonCode::AdministrativeAction);
-    w.assert_open(bystander);
-    assert_eq!(w.hub.session_count(), 2);
-    assert_eq!(w.hub.subscription_count(), 1);
-    assert_eq!(w.hub.retained_fill().0, 0);
-    assert_eq!(w.messages(listener), []);
-}
-
-#[test]
 fn kicking_closes_the_named_connections_and_keeps_their_sessions() {
     let mut w = World::new();
     let one = w.connect(v5("dev").client_id("one").lasting());

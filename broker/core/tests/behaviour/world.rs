@@ -4,8 +4,8 @@
 //! [`World::drive`] lets every connection that was woken act until all is quiet; each test helper does so by itself.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
@@ -59,11 +59,18 @@ struct Client {
 }
 
 #[derive(Default)]
-struct Flag(AtomicBool);
+struct Flag(AtomicBool, Mutex<Option<Hook>>);
+
+/// Something that happens in the moment in which a connection is woken.
+type Hook = Box<dyn FnOnce() + Send>;
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::SeqCst);
+        let hook = self.1.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 }
 
@@ -204,6 +211,11 @@ impl World {
     pub(crate) fn stall(&mut self, who: Who, stalled: bool) {
         self.client(who).stalled = stalled;
         self.drive();
+    }
+
+    /// `hook` runs in the middle of what wakes `who` next.
+    pub(crate) fn when_woken(&mut self, who: Who, hook: impl FnOnce() + Send + 'static) {
+        *self.client(who).flag.1.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// Lets everybody who was woken act, until nobody is.
