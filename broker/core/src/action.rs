@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::close::CloseReason;
 use crate::event::Event;
 use crate::message::Message;
+use crate::provisioning::{Reply, Request};
 
 /// The subscription identifiers that a message carries to one client (`[MQTT5-3.3.4-3]`).
 pub type SubscriptionIds = SmallVec<[u32; 4]>;
@@ -44,6 +45,10 @@ pub enum Action {
     Send(Packet),
     /// Write this message with [`Delivery::write`].
     Deliver(Delivery),
+    /// Serve this request for a certificate, and answer through [`crate::Hub::answer`].
+    Enrol(Box<Request>),
+    /// Write this answer with [`Reply::write`].
+    Answer(Box<Reply>),
     /// For the log and the audit trail; the connection goes on.
     Note(Event),
     /// Flush and close. Nothing follows.

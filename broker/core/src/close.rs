@@ -108,6 +108,8 @@ pub enum Refusal {
     ConnAckTooLarge,
     /// The will's topic has more levels than `topic_levels_max`.
     WillTopicTooDeep,
+    /// A will below `$aws/`, or of a claim, which has none.
+    WillNotAllowed,
 }
 
 impl Refusal {
@@ -122,7 +124,8 @@ impl Refusal {
             Self::CertificateUnknown
             | Self::CertificatePending
             | Self::CertificateInactive
-            | Self::CertificateRevoked => ReasonCode::NotAuthorized,
+            | Self::CertificateRevoked
+            | Self::WillNotAllowed => ReasonCode::NotAuthorized,
             Self::AuthenticationMethod => ReasonCode::BadAuthenticationMethod,
             Self::TooManySessions | Self::TooManySessionsOfPrincipal => ReasonCode::QuotaExceeded,
             Self::ConnAckTooLarge => ReasonCode::PacketTooLarge,
@@ -148,6 +151,7 @@ impl Refusal {
             Self::TooManySessionsOfPrincipal => "too_many_sessions_of_principal",
             Self::ConnAckTooLarge => "connack_too_large",
             Self::WillTopicTooDeep => "will_topic_too_deep",
+            Self::WillNotAllowed => "will_not_allowed",
         }
     }
 }
@@ -173,6 +177,7 @@ impl fmt::Display for Refusal {
             Self::TooManySessionsOfPrincipal => "sessions_per_principal_max is reached for this identity",
             Self::ConnAckTooLarge => "the client's Maximum Packet Size has no room for CONNACK",
             Self::WillTopicTooDeep => "the will's topic has more levels than topic_levels_max",
+            Self::WillNotAllowed => "a will below $aws, or of a claim, is not taken",
         })
     }
 }

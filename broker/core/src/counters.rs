@@ -87,6 +87,12 @@ counters! {
     quota_subscriptions,
     /// PUBLISH packets refused by a bound of the retained store.
     quota_retained,
+    /// Requests for certificates that were handed on.
+    enrol_requests,
+    /// Answers to them that were sent.
+    enrol_answers,
+    /// Answers to them that were not sent: nobody subscribed, or may have them, or they are too large.
+    enrol_answers_dropped,
     /// Network connections.
     sockets,
     /// CONNECT packets that were accepted.

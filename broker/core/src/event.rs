@@ -55,6 +55,8 @@ pub enum Quota {
     Retained,
     /// `topic_levels_max`, of a filter.
     FilterLevels,
+    /// Requests of one connection that wait for their answers.
+    Requests,
 }
 
 impl Quota {
@@ -65,7 +67,41 @@ impl Quota {
             Self::Subscriptions => "subscriptions",
             Self::Retained => "retained",
             Self::FilterLevels => "filter_levels",
+            Self::Requests => "requests",
         }
+    }
+}
+
+/// Why the answer to a request was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnswerDropped {
+    /// The connection does not subscribe to its topic. Many clients do not look at the refusal of a subscription.
+    NotSubscribed,
+    /// The connection may not read its topic.
+    Denied(DenyCause),
+    /// It is larger than the client's Maximum Packet Size.
+    TooLarge,
+}
+
+impl AnswerDropped {
+    /// A bounded label for metrics.
+    #[must_use]
+    pub const fn metric_label(self) -> &'static str {
+        match self {
+            Self::NotSubscribed => "answer_not_subscribed",
+            Self::Denied(_) => "answer_denied",
+            Self::TooLarge => "answer_too_large",
+        }
+    }
+}
+
+impl fmt::Display for AnswerDropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSubscribed => "the client has not subscribed to it",
+            Self::Denied(_) => "the access policy refuses it to the client",
+            Self::TooLarge => "it is larger than the client's Maximum Packet Size",
+        })
     }
 }
 
@@ -89,6 +125,13 @@ pub enum Event {
     },
     /// A bound refused something.
     QuotaReached(Quota),
+    /// The answer to a request for a certificate was not sent.
+    AnswerDropped {
+        /// Its topic.
+        topic: TopicName,
+        /// Why.
+        why: AnswerDropped,
+    },
 }
 
 impl Event {
@@ -99,6 +142,7 @@ impl Event {
             Self::Connected { .. } => "connected",
             Self::Denied { access, .. } => access.metric_label(),
             Self::QuotaReached(quota) => quota.metric_label(),
+            Self::AnswerDropped { why, .. } => why.metric_label(),
         }
     }
 }

@@ -30,6 +30,7 @@
 //!   responder would otherwise publish there with rights that the publisher does not have.
 //! - A retained message that a bound refuses is not routed either, and is answered with 0x97.
 //! - PUBLISH packets to a client wait for nothing but its Receive Maximum; QoS 0 does not wait for that.
+//! - Nothing is routed to or from the provisioning topics below `$aws/`: see [`provisioning`].
 //! - A will is judged when it is sent. One that would be refused already at CONNECT is reported as an [`Event`].
 
 mod action;
@@ -43,6 +44,7 @@ mod link;
 mod mailbox;
 mod message;
 mod outbound;
+pub mod provisioning;
 pub mod retained;
 pub mod router;
 mod session;
@@ -52,7 +54,7 @@ pub use action::{Action, Actions, Delivery, Input, SubscriptionIds};
 pub use close::{CloseReason, Refusal, Violation};
 pub use connection::{ClientIdRule, Connection, ListenerRules, Peer};
 pub use counters::{Counters, Counts};
-pub use event::{DeniedAccess, Event, Quota};
+pub use event::{AnswerDropped, DeniedAccess, Event, Quota};
 pub use hub::{Condemned, ConnectionInfo, Consequences, Hub, Purged, RetainedTaken, SessionInfo};
 pub use limits::{Limits, SlowConsumer};
 pub use message::{Author, Message, Publisher};

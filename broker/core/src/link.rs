@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use signet_identity::Principal;
-use signet_wire::{ClientId, Version};
+use signet_wire::{ClientId, TopicName, Version};
 
 use crate::close::CloseReason;
 use crate::hub::Consequences;
@@ -19,6 +20,8 @@ pub(crate) const SIGNAL_CLOSE: u8 = 1;
 pub(crate) const SIGNAL_POLICY: u8 = 2;
 /// The mailbox has something.
 pub(crate) const SIGNAL_MAIL: u8 = 4;
+/// A request for a certificate was answered.
+pub(crate) const SIGNAL_ANSWER: u8 = 8;
 
 /// One network connection, as others see it. Its owner looks at the signals before every input.
 #[derive(Debug)]
@@ -33,6 +36,21 @@ pub(crate) struct Link {
     close: Mutex<Option<CloseReason>>,
     /// Its owner is trusted no more: what it has made is taken back when it closes.
     condemned: OnceLock<Arc<Consequences>>,
+    /// Bounded by `REQUESTS_IN_FLIGHT_MAX`: each is for one request of this connection.
+    answers: Mutex<Vec<Answered>>,
+}
+
+/// An answer that waits for its connection. Its content is never shown.
+pub(crate) struct Answered {
+    pub(crate) topic: TopicName,
+    pub(crate) payload: Bytes,
+    pub(crate) secret: bool,
+}
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answered").field("topic", &self.topic).finish_non_exhaustive()
+    }
 }
 
 impl Link {
@@ -52,6 +70,7 @@ impl Link {
             waker,
             signals: AtomicU8::new(0),
             close: Mutex::new(None),
+            answers: Mutex::new(Vec::new()),
             condemned: OnceLock::new(),
         }
     }
@@ -84,6 +103,18 @@ impl Link {
     pub(crate) fn mail(&self) {
         self.signals.fetch_or(SIGNAL_MAIL, Ordering::Release);
         self.waker.wake_by_ref();
+    }
+
+    /// Gives the owner the answer to one of its requests.
+    pub(crate) fn answer(&self, answered: Answered) {
+        self.answers.lock().push(answered);
+        self.signals.fetch_or(SIGNAL_ANSWER, Ordering::Release);
+        self.waker.wake_by_ref();
+    }
+
+    /// The answers since the last call.
+    pub(crate) fn take_answers(&self) -> Vec<Answered> {
+        std::mem::take(&mut *self.answers.lock())
     }
 
     /// The signals that wait, without taking them.

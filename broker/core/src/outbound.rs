@@ -21,6 +21,8 @@ enum Stage {
     Published(Entry),
     /// PUBREC came and PUBREL is out; PUBCOMP is due. From here on only the identifier counts (`[MQTT5-4.3.3-6]`).
     Released,
+    /// The answer to a request is out; PUBACK is due. It is kept by nobody and never sent again.
+    Answered,
 }
 
 /// The client acknowledged with a packet that does not belong to the stage of its identifier.
@@ -84,11 +86,18 @@ impl Outbound {
         self.exchanges.push_back(Exchange { id, sent: true, stage: Stage::Published(entry) });
     }
 
+    /// Records that an answer goes out now, with an identifier from [`Self::next_id`].
+    pub(crate) fn begin_answer(&mut self, id: PacketId) {
+        self.next = id.next();
+        self.exchanges.push_back(Exchange { id, sent: true, stage: Stage::Answered });
+    }
+
     /// PUBACK.
     pub(crate) fn acknowledged(&mut self, id: PacketId) -> Result<Option<Entry>, OutOfOrder> {
         let Some(place) = self.find(id) else { return Ok(None) };
         match self.exchanges.get(place).map(|exchange| &exchange.stage) {
             Some(Stage::Published(entry)) if entry.qos == QoS::AtLeastOnce => Ok(self.remove(place)),
+            Some(Stage::Answered) => Ok(self.remove(place)),
             _ => Err(OutOfOrder),
         }
     }
@@ -100,7 +109,7 @@ impl Outbound {
         match &exchange.stage {
             Stage::Published(entry) if entry.qos == QoS::ExactlyOnce => {}
             Stage::Released => return Ok(Received::Release),
-            Stage::Published(_) => return Err(OutOfOrder),
+            Stage::Published(_) | Stage::Answered => return Err(OutOfOrder),
         }
         if refused {
             self.remove(place);
@@ -127,8 +136,9 @@ impl Outbound {
     }
 
     /// The session continues on another connection: everything is to be sent again (`[MQTT5-4.4.0-1]`,
-    /// `[MQTT3-4.4.0-1]`).
+    /// `[MQTT3-4.4.0-1]`), but for answers, which were for the connection that asked.
     pub(crate) fn resume(&mut self) {
+        self.exchanges.retain(|exchange| !matches!(exchange.stage, Stage::Answered));
         self.unsent = 0;
         for exchange in &mut self.exchanges {
             exchange.sent = false;
@@ -178,7 +188,7 @@ impl Outbound {
         self.unsent = 0;
         std::mem::take(&mut self.exchanges).into_iter().filter_map(|exchange| match exchange.stage {
             Stage::Published(entry) => Some(entry),
-            Stage::Released => None,
+            Stage::Released | Stage::Answered => None,
         })
     }
 
@@ -196,7 +206,7 @@ impl Outbound {
                 self.unsent -= usize::from(!exchange.sent);
                 Some(entry)
             }
-            Stage::Released => None,
+            Stage::Released | Stage::Answered => None,
         }
     }
 }

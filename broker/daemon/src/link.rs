@@ -18,6 +18,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
+use zeroize::Zeroize as _;
 
 use crate::directory::{Live, Registration};
 use crate::io::PeerIo;
@@ -77,6 +78,7 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival:
         connection,
         inbound: BytesMut::new(),
         outbound: BytesMut::new(),
+        secret: false,
         actions: Actions::default(),
         timer: None,
         armed: Mono::START,
@@ -100,6 +102,8 @@ struct Link {
     connection: Connection,
     inbound: BytesMut,
     outbound: BytesMut,
+    /// A private key is among the output.
+    secret: bool,
     actions: Actions,
     timer: Option<Pin<Box<Sleep>>>,
     /// When `timer` fires.
@@ -238,6 +242,15 @@ impl Link {
                     }
                 }
                 Action::Deliver(delivery) => delivery.write(version, &mut self.outbound),
+                Action::Enrol(request) => {
+                    crate::provisioning::submit(&self.broker, self.registration.live(), *request);
+                }
+                Action::Answer(reply) => {
+                    self.secret |= reply.is_secret();
+                    if let Err(error) = reply.write(version, &mut self.outbound) {
+                        tracing::error!(%error, "an answer of our own could not be encoded and was left out");
+                    }
+                }
                 Action::Note(event) => {
                     self.broker.note(self.registration.live(), &self.connection, &event, now);
                 }
@@ -262,6 +275,9 @@ impl Link {
                     moved += count;
                 }
             }
+        }
+        if self.secret {
+            self.wipe_outbound();
         }
         // What TLS holds back because the socket was full goes out when the socket has room again.
         match Pin::new(&mut self.stream).poll_flush(cx) {
@@ -346,6 +362,16 @@ impl Link {
         tracing::debug!(id = self.registration.live().number, %error, "the connection was lost");
         self.input(Input::PeerClosed, now);
         Poll::Ready(())
+    }
+
+    /// A private key was in the output and is on its way: no copy of it stays here.
+    fn wipe_outbound(&mut self) {
+        self.secret = false;
+        // Empty and unshared, so that the whole room is taken back in place.
+        self.outbound.reserve(READ_BYTES_MIN);
+        self.outbound.resize(self.outbound.capacity(), 0);
+        self.outbound.as_mut().zeroize();
+        self.outbound = BytesMut::new();
     }
 
     /// A connection that waits holds no buffers; ten thousand of them then hold none.

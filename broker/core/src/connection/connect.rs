@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use signet_identity::Role;
 use signet_wire::{
     ClientId, ConnAck, ConnAckProperties, Connect, ConnectError, Packet, ReasonCode, Text, Version, Will,
 };
@@ -18,6 +19,7 @@ use crate::event::{DeniedAccess, Event};
 use crate::hub::{Attach, Attached};
 use crate::limits::Limits;
 use crate::message::Author;
+use crate::provisioning::is_below_aws;
 use crate::session::{ArmedWill, Expiry, SessionKey, SessionRef};
 use crate::time::{Mono, Now};
 
@@ -107,6 +109,9 @@ impl Connection {
         if connect.will.as_ref().is_some_and(|will| self.hub.too_deep(&will.topic)) {
             return Err(Refusal::WillTopicTooDeep);
         }
+        if connect.will.as_ref().is_some_and(|will| self.is_claim() || is_below_aws(&will.topic)) {
+            return Err(Refusal::WillNotAllowed);
+        }
         let mut connack = ConnAck {
             session_present: false,
             reason: ReasonCode::Success,
@@ -130,6 +135,10 @@ impl Connection {
             out.push(Action::Note(event));
         }
         Ok(Box::new(self.opened(connect, &terms, &limits, author, (cell, session_present), now)))
+    }
+
+    fn is_claim(&self) -> bool {
+        self.link.principal.role() == Role::Claim
     }
 
     fn attach_request(&self, connect: &Connect, terms: &Terms, author: &Arc<Author>) -> Attach {
@@ -191,6 +200,8 @@ impl Connection {
             outbound_aliases: (alias_out_max > 0).then(|| Box::new(OutboundAliases::new(alias_out_max))),
             more: resumed,
             held_back: false,
+            requests: 0,
+            answers_due: false,
             verdict: None,
             scratch: None,
         }
@@ -215,7 +226,8 @@ impl Connection {
             (Version::V311, true) => 0,
             (Version::V311, false) => u32::MAX,
         };
-        let expiry_secs = wanted_secs.min(limits.session_expiry_secs_max);
+        // Many devices share a claim. Nothing of it is kept: no answer waits for whoever comes next.
+        let expiry_secs = if self.is_claim() { 0 } else { wanted_secs.min(limits.session_expiry_secs_max) };
         Ok(Terms { client_id, assigned, keep_alive_secs, expiry_secs })
     }
 

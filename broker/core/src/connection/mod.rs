@@ -4,6 +4,7 @@ mod acknowledge;
 mod alias;
 mod connect;
 mod deliver;
+mod enrol;
 mod publish;
 mod subscribe;
 
@@ -14,7 +15,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
-use signet_identity::Principal;
+use signet_identity::{Principal, Role};
 use signet_wire::{
     AckProperties, ClientId, Disconnect, DisconnectProperties, Packet, ReasonCode, Text, Version, encoded_len,
 };
@@ -23,7 +24,7 @@ use crate::action::{Action, Actions, Input};
 use crate::close::{CloseReason, Refusal, Violation};
 use crate::counters::{Shard, count};
 use crate::hub::{Hub, Scratch};
-use crate::link::{Link, SIGNAL_CLOSE, SIGNAL_POLICY};
+use crate::link::{Link, SIGNAL_ANSWER, SIGNAL_CLOSE, SIGNAL_POLICY};
 use crate::message::Author;
 use crate::session::{Session, SessionRef};
 use crate::time::{Mono, Now};
@@ -115,6 +116,10 @@ struct Open {
     more: bool,
     /// QoS 1 and 2 messages wait for an acknowledgement.
     held_back: bool,
+    /// Requests for certificates that wait for their answers.
+    requests: usize,
+    /// Some of them were answered.
+    answers_due: bool,
     /// The policy's last answer about a delivery.
     verdict: Option<Box<Verdict>>,
     scratch: Option<Box<Scratch>>,
@@ -264,6 +269,9 @@ impl Open {
             }
             return Err(reason);
         }
+        if std::mem::take(&mut self.answers_due) {
+            self.hand_out_answers(hub, out)?;
+        }
         match input {
             Input::Packet(packet) => {
                 self.last_received = now.mono;
@@ -298,6 +306,7 @@ impl Open {
             return Err(reason);
         }
         self.more = true;
+        self.answers_due |= signals & SIGNAL_ANSWER != 0;
         if signals & SIGNAL_POLICY != 0 {
             let judged = {
                 let mut state = self.state()?;
@@ -342,7 +351,9 @@ impl Open {
     /// The client's own end of the connection.
     fn disconnect(&self, hub: &Hub, disconnect: &Disconnect) -> CloseReason {
         let expiry = disconnect.properties.as_ref().and_then(|properties| properties.session_expiry_secs);
-        if let Some(secs) = expiry {
+        // A claim keeps no session, whatever it says.
+        let keeps = self.author.principal.role() != Role::Claim;
+        if let Some(secs) = expiry.filter(|_| keeps) {
             if self.expiry_was_zero && secs != 0 {
                 return CloseReason::Violation(Violation::SessionExpiryFromZero);
             }

@@ -8,6 +8,7 @@ use crate::connection::Open;
 use crate::counters::{count, count_by};
 use crate::event::{DeniedAccess, Event, Quota};
 use crate::hub::{Draft, Hub, Routed, SendError, routed_reason};
+use crate::provisioning::RequestTopic;
 use crate::time::Now;
 
 /// Whether a QoS 2 message is to be routed.
@@ -51,9 +52,12 @@ impl Open {
             retain: publish.retain,
             properties: publish.properties,
         };
+        if let Some(request) = RequestTopic::parse(&draft.topic) {
+            return self.request(hub, publish.qos, draft, request, out);
+        }
         let scratch = self.scratch.get_or_insert_default();
         let sent = hub.send(&mut draft, &self.author, self.cell.number, scratch, now);
-        self.answer(hub, publish.qos, &draft, sent, out)
+        self.acknowledge(hub, publish.qos, &draft, sent, out)
     }
 
     /// Remembers the identifier of a QoS 2 message before it is routed: if another connection of the session receives
@@ -90,7 +94,7 @@ impl Open {
 
     /// Acknowledges, now that the message is where it has to be. 3.1.1 cannot say no: a refused message is
     /// acknowledged and gone, as with Mosquitto.
-    fn answer(
+    pub(super) fn acknowledge(
         &mut self,
         hub: &Hub,
         qos: QosId,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use foldhash::quality::RandomState;
+use signet_acl::{Denied, DenyCause};
 use signet_wire::{
     Packet, QoS, ReasonCode, Requested, RetainHandling, SubAck, Subscribe, SubscribeOptions,
     SubscriptionFilter, UnsubAck, Unsubscribe,
@@ -16,6 +17,7 @@ use crate::event::{DeniedAccess, Event, Quota};
 use crate::hub::Hub;
 use crate::mailbox::Entry;
 use crate::message::Message;
+use crate::provisioning::is_below_aws;
 use crate::router::SubOptions;
 use crate::time::Now;
 
@@ -80,7 +82,12 @@ impl Open {
             return Ok(ReasonCode::TopicFilterInvalid);
         }
         let mut state = self.state()?;
-        let judged = hub.policy_slot().policy.may_subscribe(&self.author.subject(), filter.filter());
+        let judged = if filter.group().is_some() && is_below_aws(filter.filter()) {
+            // An answer is for the one that asked, not for the next in turn.
+            Err(Denied { because: DenyCause::ReservedTopic })
+        } else {
+            hub.policy_slot().policy.may_subscribe(&self.author.subject(), filter.filter())
+        };
         if let Err(denied) = judged {
             count(&self.counters(hub).denied_subscribe);
             let access = DeniedAccess::Subscribe(filter.detached());

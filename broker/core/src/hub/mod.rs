@@ -33,7 +33,8 @@ pub use view::{ConnectionInfo, SessionInfo};
 
 use crate::counters::Counters;
 use crate::limits::Limits;
-use crate::link::Link;
+use crate::link::{Answered, Link};
+use crate::provisioning::{Answer, ReplyTo};
 use crate::retained::{RetainedBounds, RetainedStore};
 use crate::router::Index;
 use crate::session::{SessionKey, SessionRef};
@@ -125,6 +126,20 @@ impl Hub {
 
     pub(crate) fn register(&self, link: &Arc<Link>) {
         self.links.insert(link.number, Arc::clone(link));
+    }
+
+    /// Answers a request for a certificate. The answer is for the connection that asked; it is gone when that is.
+    ///
+    /// It may be called from any thread. False: the connection is gone.
+    pub fn answer(&self, reply_to: ReplyTo, answer: &Answer) -> bool {
+        let link = self.links.get(&reply_to.connection).map(|link| Arc::clone(&link));
+        match (link, Answered::new(&reply_to.topic, answer)) {
+            (Some(link), Some(answered)) => {
+                link.answer(answered);
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn unregister(&self, link: &Link) {

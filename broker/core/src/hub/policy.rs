@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use signet_acl::Policy;
+use signet_identity::TemplateName;
 
 use crate::counters::count_by;
 use crate::hub::{Hub, NOBODY};
@@ -32,6 +33,7 @@ impl Hub {
     /// their connection is woken, which then closes with 0x87. Wills and retained messages are judged when they are
     /// sent.
     pub fn set_policy(&self, policy: Arc<Policy>) {
+        policy.set_rotation_templates(self.policy().rotation_templates());
         self.policy.store(Arc::new(PolicySlot { policy, generation: self.next_number() }));
         let cells: Vec<SessionRef> = self.sessions.iter().map(|cell| Arc::clone(&cell)).collect();
         for cell in cells {
@@ -49,6 +51,11 @@ impl Hub {
             drop(state);
             self.redistribute(judged.orphans);
         }
+    }
+
+    /// Sets the templates by which devices may ask for their own next certificate, for the policy in force and those after it.
+    pub fn set_rotation_templates(&self, templates: Arc<[TemplateName]>) {
+        self.policy().set_rotation_templates(templates);
     }
 
     /// Judges all subscriptions and waiting messages of a session by the policy of this moment, and removes what it

@@ -211,7 +211,8 @@ mod tests {
             let answer = Answer::Rejected(code.because("why"));
             let json = answer.encode(Format::Json);
             let (status, name) = (code.status(), code.as_str());
-            let expected = format!("{{\"statusCode\":{status},\"errorCode\":\"{name}\",\"errorMessage\":\"why\"}}");
+            let expected =
+                format!("{{\"statusCode\":{status},\"errorCode\":\"{name}\",\"errorMessage\":\"why\"}}");
             assert_eq!(&*json, expected.as_bytes());
             let cbor = answer.encode(Format::Cbor);
             let head = [&[0xa3, 0x6a][..], b"statusCode", &[0x19], &status.to_be_bytes()].concat();

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::Format;
 
@@ -40,35 +40,25 @@ pub(super) struct Unreadable;
 
 /// Reads a whole document. The caller has bounded its length.
 pub(super) fn read(bytes: &[u8], format: Format) -> Result<Value, Unreadable> {
-    let seed = Node { depth_left: DEPTH_MAX };
     match format {
-        Format::Json => {
-            let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-            let value = seed.deserialize(&mut deserializer).map_err(|_| Unreadable)?;
-            deserializer.end().map_err(|_| Unreadable)?;
-            Ok(value)
-        }
+        Format::Json => serde_json::from_slice::<Whole>(bytes).map(|whole| whole.0).map_err(|_| Unreadable),
         Format::Cbor => {
             let mut rest = bytes;
-            let value = read_cbor(seed, &mut rest)?;
-            if rest.is_empty() { Ok(value) } else { Err(Unreadable) }
+            let limit = usize::from(DEPTH_MAX) + 2;
+            let whole = ciborium::de::from_reader_with_recursion_limit::<Whole, _>(&mut rest, limit)
+                .map_err(|_| Unreadable)?;
+            if rest.is_empty() { Ok(whole.0) } else { Err(Unreadable) }
         }
     }
 }
 
-fn read_cbor(seed: Node, rest: &mut &[u8]) -> Result<Value, Unreadable> {
-    // ciborium hands its own deserializer to whoever implements `Deserialize`; the seed starts from its initial depth.
-    struct Whole(Value);
-    impl<'de> serde::Deserialize<'de> for Whole {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            Node { depth_left: DEPTH_MAX }.deserialize(deserializer).map(Self)
-        }
+/// The document itself.
+struct Whole(Value);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Node { depth_left: DEPTH_MAX }.deserialize(deserializer).map(Self)
     }
-    let Node { depth_left } = seed;
-    let limit = usize::from(depth_left) + 2;
-    ciborium::de::from_reader_with_recursion_limit::<Whole, _>(rest, limit)
-        .map(|whole| whole.0)
-        .map_err(|_| Unreadable)
 }
 
 /// Reads one value and what is in it.
@@ -195,12 +185,6 @@ impl<'de> Visitor<'de> for Key {
     fn visit_string<E: Error>(self, text: String) -> Result<String, E> {
         Ok(text)
     }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<String, A::Error> {
-        // Never taken; read so far only that the error is the same for every wrong key.
-        drop(items.next_element::<IgnoredAny>());
-        Err(A::Error::custom("a key that is no text"))
-    }
 }
 
 #[cfg(test)]
@@ -217,10 +201,8 @@ mod tests {
 
     fn cbor(hex: &str) -> Result<Value, Unreadable> {
         let hex: String = hex.split_whitespace().collect();
-        let bytes: Vec<u8> = (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-            .collect();
+        let bytes: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
         read(&bytes, Format::Cbor)
     }
 
@@ -262,14 +244,25 @@ mod tests {
             assert_eq!(json(text), Err(Unreadable), "{text}");
         }
         assert_eq!(read(b"{\"a\":\"\xff\"}", Format::Json), Err(Unreadable));
-        for hex in ["", "a0 00", "a1", "a1 61 61", "a1 61 61 62 62", "bf 61 61 61 62", "a1 61 61 61 ff", "ff", "7f 61"] {
+        for hex in [
+            "",
+            "a0 00",
+            "a1",
+            "a1 61 61",
+            "a1 61 61 62 62",
+            "bf 61 61 61 62",
+            "a1 61 61 61 ff",
+            "ff",
+            "7f 61",
+        ] {
             assert_eq!(cbor(hex), Err(Unreadable), "{hex}");
         }
     }
 
     #[test]
     fn nesting_is_bounded() {
-        let nested = |depth: usize| format!("{}{}", "{\"a\":".repeat(depth - 1), "{}") + &"}".repeat(depth - 1);
+        let nested =
+            |depth: usize| format!("{}{}", "{\"a\":".repeat(depth - 1), "{}") + &"}".repeat(depth - 1);
         assert!(json(&nested(DEPTH_MAX.into())).is_ok());
         assert_eq!(json(&nested(usize::from(DEPTH_MAX) + 1)), Err(Unreadable));
         assert_eq!(json(&"[".repeat(8000)), Err(Unreadable));

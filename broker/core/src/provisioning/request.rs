@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn a_registration_has_a_token_and_may_have_parameters() {
         let payload = br#"{"parameters":{"SerialNumber":"1"},"certificateOwnershipToken":"t"}"#;
-        let Ok(Payload::Thing { token, parameters }) = read_payload(&register(), Format::Json, payload) else {
+        let Ok(Payload::Thing { token, parameters }) = read_payload(&register(), Format::Json, payload)
+        else {
             panic!("it can be read")
         };
         assert_eq!(token.expose(), "t");
@@ -223,7 +224,8 @@ mod tests {
         }
         let long = format!(r#"{{"certificateOwnershipToken":"{}"}}"#, "x".repeat(257));
         assert_eq!(code(&register(), &long), Token);
-        for payload in ["{}", r#"{"certificateSigningRequest":null}"#, r#"{"CertificateSigningRequest":"x"}"#] {
+        for payload in ["{}", r#"{"certificateSigningRequest":null}"#, r#"{"CertificateSigningRequest":"x"}"#]
+        {
             assert_eq!(code(&Operation::CreateFromCsr, payload), Payload, "{payload}");
         }
     }

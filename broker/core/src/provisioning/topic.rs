@@ -82,7 +82,8 @@ impl RequestTopic {
             "certificates/create-from-csr" => Operation::CreateFromCsr,
             "certificates/create" => Operation::CreateKeys,
             _ => {
-                let template = operation.strip_prefix("provisioning-templates/")?.strip_suffix("/provision")?;
+                let template =
+                    operation.strip_prefix("provisioning-templates/")?.strip_suffix("/provision")?;
                 Operation::RegisterThing(TemplateName::try_from(template).ok()?)
             }
         };

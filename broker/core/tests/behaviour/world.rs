@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use signet_acl::{ParseOptions, Policy};
+use signet_core::provisioning::Request;
 use signet_core::{
     Action, Actions, CloseReason, Connection, Counts, Event, Hub, Input, Limits, ListenerRules, Mono, Now,
     Peer, Wall,
@@ -53,6 +54,7 @@ struct Client {
     actions: Actions,
     heard: VecDeque<Packet>,
     notes: Vec<Event>,
+    requests: Vec<Request>,
     closed: Option<CloseReason>,
     /// The output has no room: only summons are heeded.
     stalled: bool,
@@ -116,6 +118,7 @@ impl World {
             actions: Actions::new(),
             heard: VecDeque::new(),
             notes: Vec::new(),
+            requests: Vec::new(),
             closed: None,
             stalled: false,
         });
@@ -429,6 +432,11 @@ impl World {
         std::mem::take(&mut self.client(who).notes)
     }
 
+    /// The requests for certificates that the client's connection handed on since it was last asked.
+    pub(crate) fn requests(&mut self, who: Who) -> Vec<Request> {
+        std::mem::take(&mut self.client(who).requests)
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.hub.counters().snapshot()
     }
@@ -463,6 +471,10 @@ impl Client {
                     assert_eq!(outbound.len() - before, delivery.encoded_len(version));
                 }
                 Action::Note(event) => self.notes.push(event),
+                Action::Enrol(request) => self.requests.push(*request),
+                Action::Answer(reply) => {
+                    reply.write(version, &mut outbound).expect("an answer that can be encoded")
+                }
                 Action::Close(reason) => self.closed = Some(reason),
             }
         }
