@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::admission::{AddressSlot, Ticket};
 use crate::clock;
+use crate::consequences;
 use crate::directory::Live;
 use crate::io::PeerIo;
 use crate::link;
@@ -84,6 +85,11 @@ impl Listening {
     /// Connections open now, those in their handshake included.
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> Arc<Listener> {
+        self.settings.load_full()
     }
 
     pub(crate) fn replace(&self, settings: &Listener, tls: Arc<TlsListener>) {
@@ -228,7 +234,8 @@ impl Arriving {
     async fn handshake(&mut self, mut socket: TcpStream) -> Result<Named, Failed> {
         // Without this, CONNACK waits 40 ms for the peer's delayed acknowledgement.
         drop(socket.set_nodelay(true));
-        let first = read_hello(&mut socket, &mut self.tap).await.map_err(|error| Failed::new(Why::Io(error)))?;
+        let first =
+            read_hello(&mut socket, &mut self.tap).await.map_err(|error| Failed::new(Why::Io(error)))?;
         let tls = self.listening.tls.load_full();
         let config = tls.server_config(self.tap.hello());
         let record =
@@ -465,6 +472,9 @@ pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
         id = live.number, name = %live.principal.name(), address = %live.address,
         "closing: its certificate is no longer accepted: {failure}"
     );
+    if matches!(failure, VerifyFailure::Revoked { .. }) {
+        return consequences::close_listed(broker, live);
+    }
     broker.hub().close_connection(live.number, CloseReason::CertificateRevoked)
 }
 

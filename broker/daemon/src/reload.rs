@@ -95,6 +95,7 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     if *old != merged {
         changed.push("the configuration".to_owned());
     }
+    broker.consequences.store(Arc::new(crate::consequences::of_settings(&merged)));
     broker.config.store(Arc::new(merged));
     // Before the policy: who may not go on under the new settings must not gain rights by the new rules meanwhile.
     let closed = crate::listener::judge_live(broker);

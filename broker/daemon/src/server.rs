@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use signet_config::Checked;
-use signet_core::{CloseReason, Connection, Event, Hub, Now};
+use signet_core::{CloseReason, Connection, Consequences, Event, Hub, Now};
 use signet_identity::{PrincipalKey, ThingName};
 use signet_wire::{ClientId, Version};
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use crate::admin::api::{FailureReport, FailureRow, ListenerStatus, Reloaded, Ses
 use crate::admission::Admission;
 use crate::ca::Authority;
 use crate::clock::Clock;
+use crate::consequences;
 use crate::directory::{Directory, Live};
 use crate::listener::Listening;
 use crate::logging::{Admit, RateLimit};
@@ -58,6 +59,8 @@ pub struct Broker {
     pub failures: FailureLog,
     pub(crate) listeners: Vec<Arc<Listening>>,
     pub(crate) config: ArcSwap<Checked>,
+    /// What follows a revocation, by the configuration in force.
+    pub(crate) consequences: ArcSwap<Consequences>,
     pub(crate) source: ConfigSource,
     /// Held while a reload is under way; the digest of the files that were last tried.
     pub(crate) reloading: Mutex<reload::Tried>,
@@ -91,6 +94,7 @@ impl Broker {
             registry: registered.registry,
             authority: registered.authority,
             hub: Hub::new(start::core_limits(&config), Arc::new(built.policy)),
+            consequences: ArcSwap::from_pointee(consequences::of_settings(&config)),
             config: ArcSwap::from_pointee(config),
             source,
             reloading: Mutex::new(reload::Tried::new(built.digest)),
@@ -183,6 +187,10 @@ impl Broker {
             Admit::Log { suppressed } => match event {
                 Event::Denied { access, cause } => tracing::warn!(
                     id = live.number, %name, client_id, %access, cause = cause.metric_label(), suppressed, "access denied"
+                ),
+                Event::AnswerDropped { topic, why } => tracing::warn!(
+                    id = live.number, %name, client_id, topic = &**topic, suppressed,
+                    "an answer to a request for a certificate was not sent: {why}"
                 ),
                 other => {
                     tracing::warn!(id = live.number, %name, client_id, event = ?other, suppressed, "limit reached");

@@ -4,7 +4,6 @@
 //! force is refused after its handshake, with a CONNACK that says so: an alert would be hidden by many clients.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use signet_core::{CloseReason, Refusal};
@@ -13,7 +12,7 @@ use signet_registry::{Active, Actor, Command, NewCertificate, Standing, TlsVersi
 
 use crate::directory::Live;
 use crate::server::Broker;
-use crate::store::{Applied, RegistryService};
+use crate::store::RegistryService;
 use crate::tls::Judged;
 
 /// How long the certificate that a rotation has replaced stays in force after its successor has connected once.
@@ -136,46 +135,4 @@ pub(crate) fn connected(broker: &Broker, live: &Live) {
         // The writer answers in its own time; the connection does not wait for it, and asks again at its next connect.
         drop(registry.submit(Command::CompleteRotation { certificate, retire_at }, Actor::Broker));
     }
-}
-
-/// Lets every change of the registry reach the live connections. Called by the registry's writer, which must not wait.
-pub(crate) fn enforce_changes(broker: &Arc<Broker>) {
-    let Some(registry) = broker.registry() else { return };
-    let broker = Arc::downgrade(broker);
-    registry.subscribe(move |applied, _| {
-        if let Some(broker) = broker.upgrade() {
-            enforce(&broker, applied);
-        }
-    });
-}
-
-fn enforce(broker: &Broker, applied: &Applied) {
-    let effects = &applied.effects;
-    for lost in &effects.lost {
-        let revoked = matches!(lost.standing, Standing::Revoked { .. } | Standing::Unknown);
-        let closed = if revoked && !lost.holder_remains {
-            // Nobody is left to whom sessions, queues, wills and retained messages could belong.
-            broker.hub().purge(&lost.holder, broker.clock.now()).connections
-        } else {
-            close_bearers(broker, &lost.certificate)
-        };
-        tracing::warn!(
-            holder = %lost.holder, certificate = %lost.certificate, standing = lost.standing.metric_label(), closed,
-            "a certificate lost its standing"
-        );
-    }
-    for principal in &effects.rejudge {
-        // Its next connection has the new rights; the old one must not go on with rights that were taken away.
-        broker.hub().kick(principal, None, CloseReason::Administrative);
-    }
-}
-
-fn close_bearers(broker: &Broker, certificate: &CertificateId) -> usize {
-    let bears = |live: &&Arc<Live>| live.judged.certificate() == *certificate;
-    let connections = broker.directory.snapshot();
-    connections
-        .iter()
-        .filter(bears)
-        .filter(|live| broker.hub().close_connection(live.number, CloseReason::CertificateRevoked))
-        .count()
 }

@@ -153,7 +153,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
         Broker::new(source, config, built, listeners, registered)
             .map_err(|error| StartError::Threads(error.to_string()))?,
     );
-    crate::standing::enforce_changes(&broker);
+    crate::consequences::enforce_changes(&broker);
     let runtimes = runtimes.serve(&broker, sockets, metrics)?;
     broker.set_ready(true);
     for listening in &broker.listeners {

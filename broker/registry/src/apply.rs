@@ -8,7 +8,7 @@ use crate::certificate::{Certificate, Facts, Pending, Source, Status, Succession
 use crate::event::{Change, Event};
 use crate::provisioning::{Claim, ClaimSpec, Template, Token};
 use crate::registry::{ByKey, BySerial, KeyPlace, Registry, SerialPlace};
-use crate::thing::{Held, Thing, ThingSpec};
+use crate::thing::{Held, Quarantine, Thing, ThingSpec};
 use crate::{Ca, CaId, RevocationReason, Wall};
 
 impl Registry {
@@ -25,7 +25,9 @@ impl Registry {
             Change::ThingAdded { .. }
             | Change::ThingChanged { .. }
             | Change::ThingDeleted { .. }
-            | Change::ThingApproved { .. } => self.apply_to_thing(&event.change, event.at),
+            | Change::ThingApproved { .. }
+            | Change::ThingQuarantined { .. }
+            | Change::ThingReleased { .. } => self.apply_to_thing(&event.change, event.at),
             Change::CertificateAdded { .. }
             | Change::CertificateBound { .. }
             | Change::CertificateActivated { .. }
@@ -71,6 +73,11 @@ impl Registry {
             Change::ThingApproved { thing, until } => {
                 self.change_thing(thing, |known| known.approved_until = *until);
             }
+            Change::ThingQuarantined { thing, why } => {
+                let quarantine = Quarantine { since: at, why: why.clone() };
+                self.change_thing(thing, |known| known.quarantine = Some(quarantine));
+            }
+            Change::ThingReleased { thing } => self.change_thing(thing, |known| known.quarantine = None),
             _ => {}
         }
     }
@@ -368,6 +375,7 @@ fn new_thing(spec: &ThingSpec, at: Wall) -> Thing {
         certified: false,
         barred: false,
         approved_until: None,
+        quarantine: None,
         held: Held::new(),
     }
 }

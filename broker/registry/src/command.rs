@@ -105,6 +105,15 @@ pub enum Command {
         /// Until when.
         until: Option<Wall>,
     },
+    /// Puts a thing into quarantine: its certificates connect, and reach its recovery topics only.
+    Quarantine {
+        /// The thing.
+        thing: ThingName,
+        /// Why, for people.
+        why: Line,
+    },
+    /// Lets a thing out of quarantine.
+    Release(ThingName),
 
     /// An operator registers a certificate of an outside authority, or takes back one that this broker issued elsewhere.
     RegisterCertificate {

@@ -116,6 +116,11 @@ impl Registry {
                     .rejudge
                     .insert(PrincipalKey { role: signet_identity::Role::Device, name: thing.name.clone() });
             }
+            Change::ThingQuarantined { thing, .. } | Change::ThingReleased { thing } => {
+                effects
+                    .rejudge
+                    .insert(PrincipalKey { role: signet_identity::Role::Device, name: thing.clone() });
+            }
             Change::ClaimChanged { claim } => {
                 self.gather_claim(&claim.name, touched);
                 effects.rejudge.insert(claim_key(&claim.name));

@@ -66,6 +66,8 @@ pub enum Topic {
     Command,
     /// A key of an authority was made, read or unlocked.
     Key,
+    /// Something that somebody should look at, such as a certificate in two hands.
+    Alarm,
 }
 
 /// What somebody tried and was refused.
@@ -127,6 +129,10 @@ pub enum Change {
     ThingDeleted { thing: ThingName },
     /// An operator lets a thing be provisioned again, until then; or no longer.
     ThingApproved { thing: ThingName, until: Option<Wall> },
+    /// A thing went into quarantine.
+    ThingQuarantined { thing: ThingName, why: Line },
+    /// A thing came out of quarantine.
+    ThingReleased { thing: ThingName },
     /// A certificate came into the registry: issued here, or an outside one that became known.
     CertificateAdded {
         facts: Arc<Facts>,
@@ -276,6 +282,8 @@ impl Change {
             Self::ThingChanged { .. } => "thing_changed",
             Self::ThingDeleted { .. } => "thing_deleted",
             Self::ThingApproved { .. } => "thing_approved",
+            Self::ThingQuarantined { .. } => "thing_quarantined",
+            Self::ThingReleased { .. } => "thing_released",
             Self::CertificateAdded { .. } => "certificate_added",
             Self::CertificateBound { .. } => "certificate_bound",
             Self::CertificateActivated { .. } => "certificate_activated",

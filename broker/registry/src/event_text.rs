@@ -53,7 +53,9 @@ impl fmt::Display for Change {
             Self::ThingAdded { .. }
             | Self::ThingChanged { .. }
             | Self::ThingDeleted { .. }
-            | Self::ThingApproved { .. } => thing(self, f),
+            | Self::ThingApproved { .. }
+            | Self::ThingQuarantined { .. }
+            | Self::ThingReleased { .. } => thing(self, f),
             Self::CertificateAdded { .. }
             | Self::CertificateBound { .. }
             | Self::CertificateActivated { .. }
@@ -86,6 +88,8 @@ fn thing(change: &Change, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Change::ThingApproved { thing, until: None } => {
             write!(f, "thing {thing} may not be provisioned again")
         }
+        Change::ThingQuarantined { thing, why } => write!(f, "thing {thing} is in quarantine: {why}"),
+        Change::ThingReleased { thing } => write!(f, "thing {thing} is out of quarantine"),
         _ => Ok(()),
     }
 }
@@ -241,6 +245,7 @@ impl fmt::Display for Topic {
             Self::Backup => "backup",
             Self::Command => "command",
             Self::Key => "key",
+            Self::Alarm => "alarm",
         })
     }
 }

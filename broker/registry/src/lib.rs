@@ -62,7 +62,7 @@ pub use registry::{ACTIVE_MAX, Counts, Limits, Registry};
 pub use seen::{Seen, SeenBook, TlsVersion};
 pub use standing::{Active, Rights, Standing, Suspended};
 pub use thing::{
-    ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Attributes, Groups,
+    ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Attributes, Groups, Quarantine,
     TYPE_NAME_BYTES_MAX, Thing, ThingSpec, ThingType,
 };
 pub use time::Wall;

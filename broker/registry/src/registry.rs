@@ -445,7 +445,9 @@ impl Registry {
             successor.is_some_and(|s| s.by == *certificate.id() && s.retire_at.is_none())
         });
         let not_after = certificate.facts.not_after;
-        Standing::Active(Active { holder: holder.clone(), rights, replaces_another, not_after })
+        let quarantined = holder.role == Role::Device
+            && self.thing(&holder.name).is_some_and(|thing| thing.quarantine.is_some());
+        Standing::Active(Active { holder: holder.clone(), rights, replaces_another, not_after, quarantined })
     }
 
     fn groups_of(&self, thing: &ThingName) -> Groups {

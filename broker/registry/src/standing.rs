@@ -73,6 +73,8 @@ pub struct Active {
     pub replaces_another: bool,
     /// The last second of the certificate's validity period, in Unix seconds.
     pub not_after: i64,
+    /// Whether it reaches the recovery topics only.
+    pub quarantined: bool,
 }
 
 /// What belongs to a role.
@@ -99,6 +101,15 @@ impl Active {
         match &self.rights {
             Rights::Device(groups) => groups.as_slice(),
             Rights::Claim(_) | Rights::Operator => &[],
+        }
+    }
+
+    /// When its time is over other than by the certificate's end, for a claim.
+    #[must_use]
+    pub fn until(&self) -> Option<Wall> {
+        match &self.rights {
+            Rights::Claim(claim) => claim.until,
+            Rights::Device(_) | Rights::Operator => None,
         }
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use signet_identity::{CertificateId, GROUPS_MAX, GroupName, ThingName};
 use smallvec::SmallVec;
 
-use crate::{Override, Overrides, RegistryError, Wall};
+use crate::{Line, Override, Overrides, RegistryError, Wall};
 
 /// The most attributes of a thing.
 pub const ATTRIBUTES_MAX: usize = 50;
@@ -178,6 +178,16 @@ pub struct ThingType(pub ThingName);
 /// A list of certificates, one of which is the common case.
 pub(crate) type Held = SmallVec<[CertificateId; 1]>;
 
+/// Why a thing reaches nothing but its recovery topics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantine {
+    /// Since when.
+    pub since: Wall,
+    /// Why, for people.
+    pub why: Line,
+}
+
 /// A member of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -196,6 +206,9 @@ pub struct Thing {
     /// Until when an operator lets it be provisioned again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_until: Option<Wall>,
+    /// Since when and why it is in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
     /// Its certificates, in any state.
     #[serde(skip)]
     pub(crate) held: Held,

@@ -40,7 +40,10 @@ impl NewRow {
 fn found_by(change: &Change) -> (Option<&ThingName>, Option<CertificateId>) {
     match change {
         Change::ThingAdded { thing } | Change::ThingChanged { thing, .. } => (Some(&thing.name), None),
-        Change::ThingDeleted { thing } | Change::ThingApproved { thing, .. } => (Some(thing), None),
+        Change::ThingDeleted { thing }
+        | Change::ThingApproved { thing, .. }
+        | Change::ThingQuarantined { thing, .. }
+        | Change::ThingReleased { thing } => (Some(thing), None),
         Change::CertificateAdded { facts, holder, .. } => {
             (holder.as_ref().map(|holder| &holder.name), Some(facts.id))
         }
@@ -232,6 +235,17 @@ pub fn verify_file(path: &Path, known: Option<Head>) -> Result<Head, StoreError>
     let connection = schema::open_to_read(path)?;
     schema::check(&connection, path)?;
     walk(&connection, path, known.as_slice(), |_| Ok(()))
+}
+
+/// The registry in the folder `directory`, for looking at it only. A broker that runs has a newer one in memory.
+///
+/// # Errors
+/// [`StoreError::Audit`] with the first row that is not right, and whatever keeps the file from being read.
+pub fn read_registry(directory: &Path) -> Result<Registry, StoreError> {
+    let path = super::place::database_in(directory);
+    let connection = schema::open_to_read(&path)?;
+    schema::check(&connection, &path)?;
+    load(&connection, &path, Limits::default(), None).map(|(registry, _)| registry)
 }
 
 /// What was seen of certificates. A row that cannot be read is left out: nothing is decided by it.

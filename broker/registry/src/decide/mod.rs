@@ -94,6 +94,8 @@ impl Draft<'_> {
             Command::UpdateThing { thing, version } => self.update_thing(thing, version),
             Command::DeleteThing(name) => self.delete_thing(name),
             Command::ApproveThing { thing, until } => self.approve_thing(thing, until),
+            Command::Quarantine { thing, why } => self.quarantine(thing, why),
+            Command::Release(thing) => self.release(thing),
 
             Command::RegisterCertificate { certificate, holder, enter } => {
                 self.register_certificate(certificate, holder, enter)

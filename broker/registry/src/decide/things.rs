@@ -6,7 +6,7 @@ use super::{Decided, Draft};
 use crate::certificate::{RevocationReason, Status};
 use crate::event::{Cause, Change};
 use crate::thing::ThingSpec;
-use crate::{RegistryError, Wall};
+use crate::{Line, RegistryError, Wall};
 
 impl Draft<'_> {
     pub(super) fn add_thing(&mut self, thing: ThingSpec) -> Decided {
@@ -53,6 +53,21 @@ impl Draft<'_> {
         }
         if before != until {
             self.push(Change::ThingApproved { thing, until });
+        }
+        Ok(())
+    }
+
+    /// The first reason stays: it says since when.
+    pub(super) fn quarantine(&mut self, thing: ThingName, why: Line) -> Decided {
+        if self.thing(&thing)?.quarantine.is_none() {
+            self.push(Change::ThingQuarantined { thing, why });
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, thing: ThingName) -> Decided {
+        if self.thing(&thing)?.quarantine.is_some() {
+            self.push(Change::ThingReleased { thing });
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ enum Step {
     AddThing(u8),
     DeleteThing(u8),
     Approve(u8, bool),
+    Quarantine(u8, bool),
     Issue { label: u8, key: u8, thing: u8 },
     Register { label: u8, key: u8, thing: u8, active: bool },
     Admit { label: u8, key: u8, thing: u8 },
@@ -67,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => THINGS.prop_map(Step::AddThing),
         1 => THINGS.prop_map(Step::DeleteThing),
         1 => (THINGS, any::<bool>()).prop_map(|(thing, yes)| Step::Approve(thing, yes)),
+        1 => (THINGS, any::<bool>()).prop_map(|(thing, yes)| Step::Quarantine(thing, yes)),
         6 => three().prop_map(|(label, key, thing)| Step::Issue { label, key, thing }),
         4 => (three(), any::<bool>())
             .prop_map(|((label, key, thing), active)| Step::Register { label, key, thing, active }),
@@ -192,6 +194,10 @@ impl Model {
             Step::Approve(thing, yes) => {
                 Command::ApproveThing { thing: thing_name(thing), until: yes.then_some(soon) }
             }
+            Step::Quarantine(thing, true) => {
+                Command::Quarantine { thing: thing_name(thing), why: Line::new("tried") }
+            }
+            Step::Quarantine(thing, false) => Command::Release(thing_name(thing)),
             Step::Issue { label, key, thing } => {
                 Command::Issue { certificate: self.new_certificate("own", label, key), holder: holder(thing) }
             }

@@ -104,3 +104,32 @@ fn the_table_of_things_is_bounded() {
     world.must(Command::AddThing(thing("a")));
     assert_eq!(world.refused(Command::AddThing(thing("b"))), RegistryError::Full { what: "things", max: 1 });
 }
+
+#[test]
+fn a_thing_in_quarantine_stays_in_force_and_is_judged_again() {
+    let mut world = World::new();
+    world.issue("1", "a").unwrap();
+    let quarantine = |why: &str| Command::Quarantine { thing: name("a"), why: Line::new(why) };
+    let quarantined = |world: &World| match world.standing("own", "1") {
+        Standing::Active(active) => active.quarantined,
+        other => panic!("{other:?}"),
+    };
+    assert!(!quarantined(&world));
+    let before = world.registry.clone();
+    let events = world.must(quarantine("in two hands"));
+    assert_eq!(events.len(), 1);
+    assert!(quarantined(&world));
+    let effects = world.registry.effects(&before, &events, world.now);
+    assert!(effects.lost.is_empty());
+    assert_eq!(effects.rejudge.into_iter().collect::<Vec<_>>(), [device("a")]);
+    // The first reason stays, and a thing that is not there cannot be in quarantine.
+    assert!(world.must(quarantine("again")).is_empty());
+    assert_eq!(&*world.registry.thing("a").unwrap().quarantine.as_ref().unwrap().why, "in two hands");
+    assert_eq!(world.refused(Command::Release(name("b"))), RegistryError::NoThing(name("b")));
+    // A new certificate does not bring the thing out, an operator does.
+    world.issue("2", "a").unwrap();
+    assert!(quarantined(&world));
+    assert_eq!(world.must(Command::Release(name("a"))).len(), 1);
+    assert!(!quarantined(&world));
+    assert!(world.must(Command::Release(name("a"))).is_empty());
+}

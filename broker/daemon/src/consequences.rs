@@ -1,0 +1,102 @@
+//! What follows when certificates lose their standing: which connections end, and what is taken from whom.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use signet_config::{Checked, RetainedOfRevoked, SessionOfRevoked, WillOfRevoked};
+use signet_core::{CloseReason, Condemned, Consequences, RetainedTaken};
+use signet_registry::Standing;
+
+use crate::directory::Live;
+use crate::server::Broker;
+use crate::store::Applied;
+
+/// What the settings say that follows a revocation, in the terms of the core.
+pub(crate) fn of_settings(config: &Checked) -> Consequences {
+    let settings = &config.revocation;
+    Consequences {
+        send_will: settings.will == WillOfRevoked::Send,
+        keep_sessions: settings.session == SessionOfRevoked::Keep,
+        retained: match &settings.retained {
+            RetainedOfRevoked::Keep => RetainedTaken::None,
+            RetainedOfRevoked::All => RetainedTaken::All,
+            RetainedOfRevoked::Status(topics) => RetainedTaken::Of(Arc::new(topics.policy())),
+        },
+    }
+}
+
+/// Lets every change of the registry reach the live connections. Called by the registry's writer, which must not wait.
+pub(crate) fn enforce_changes(broker: &Arc<Broker>) {
+    let Some(registry) = broker.registry() else { return };
+    let broker = Arc::downgrade(broker);
+    registry.subscribe(move |applied, _| {
+        if let Some(broker) = broker.upgrade() {
+            enforce(&broker, applied);
+        }
+    });
+}
+
+fn enforce(broker: &Broker, applied: &Applied) {
+    let effects = &applied.effects;
+    let mut condemned = Condemned::default();
+    let mut suspended = HashSet::new();
+    for lost in &effects.lost {
+        let ended = matches!(lost.standing, Standing::Revoked { .. } | Standing::Unknown);
+        // Another certificate may have come into force since: then somebody is left to whom all of it belongs.
+        let remains = lost.holder_remains || still_stands(broker, lost);
+        if ended && !remains {
+            condemned.certificates.insert(lost.certificate);
+            condemned.principals.insert(lost.holder.clone());
+        } else {
+            suspended.insert(lost.certificate);
+        }
+        tracing::warn!(
+            holder = %lost.holder, certificate = %lost.certificate, standing = lost.standing.metric_label(),
+            holder_remains = remains, "a certificate lost its standing"
+        );
+    }
+    if !condemned.certificates.is_empty() {
+        let purged = broker.hub().purge(&condemned, &broker.consequences.load(), broker.clock.now());
+        tracing::info!(
+            connections = purged.connections,
+            sessions = purged.sessions,
+            retained = purged.retained,
+            "taken from those who are revoked"
+        );
+    }
+    if !suspended.is_empty() {
+        let bears = |live: &&Arc<Live>| suspended.contains(&live.judged.certificate());
+        for live in broker.directory.snapshot().iter().filter(bears) {
+            broker.hub().close_connection(live.number, CloseReason::CertificateRevoked);
+        }
+    }
+    for principal in &effects.rejudge {
+        // Its next connection has the new rights; the old one must not go on with rights that were taken away.
+        broker.hub().kick(principal, None, CloseReason::Administrative);
+    }
+}
+
+fn still_stands(broker: &Broker, lost: &signet_registry::Lost) -> bool {
+    broker.registry().is_some_and(|registry| registry.registry().stands(&lost.holder, registry.now()))
+}
+
+/// A live connection's certificate stands in a revocation list: what follows is the same as for a revocation in the
+/// registry, unless the same holder has another certificate in force. False: the connection is gone.
+pub(crate) fn close_listed(broker: &Broker, live: &Live) -> bool {
+    let own = live.judged.certificate();
+    let holder = live.principal.key();
+    let another = broker.registry().is_some_and(|registry| {
+        let known = registry.registry();
+        let mut others = known.certificates_of_holder(holder).iter().filter(|id| **id != own);
+        others.any(|id| {
+            known
+                .certificate(id)
+                .is_some_and(|other| matches!(known.standing_of(other, registry.now()), Standing::Active(_)))
+        })
+    });
+    if another {
+        broker.hub().close_connection(live.number, CloseReason::CertificateRevoked)
+    } else {
+        broker.hub().condemn_connection(live.number, &broker.consequences.load())
+    }
+}
