@@ -150,3 +150,49 @@ fn matches_by_the_book(filter: &str, topic: &str) -> bool {
     let topic: Vec<&str> = topic.iter().map(String::as_str).collect();
     !hidden && levels(&filter, &topic)
 }
+
+/// Takes `data` for a template of the kind of its first byte and, behind the first NUL byte, the parameters of a device: lines of
+/// `NAME=VALUE`.
+///
+/// # Panics
+/// When something does not hold that must hold.
+pub fn template_and_parameters(data: &[u8]) {
+    use signet_identity::{CertificateId, ThingName};
+    use signet_registry::TemplateKind;
+    use signet_registry::template::{
+        CertificateParameters, DEVICE_CONFIGURATION_BYTES_MAX, TEMPLATE_PROBLEMS_MAX, TemplateBody,
+    };
+
+    let Some((kind, data)) = data.split_first() else { return };
+    let kind = match kind % 3 {
+        0 => TemplateKind::Fleet,
+        1 => TemplateKind::Jitp,
+        _ => TemplateKind::Rotation,
+    };
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (text, sent) = text.split_once('\0').unwrap_or((text, ""));
+    let template = match TemplateBody::parse(kind, text) {
+        Ok(template) => template,
+        Err(problems) => {
+            assert!((1..=TEMPLATE_PROBLEMS_MAX).contains(&problems.len()));
+            let lines = text.matches('\n').count() + 1;
+            assert!(
+                problems.iter().all(|p| (1..=lines).contains(&p.line) && p.column > 0 && !p.what.is_empty())
+            );
+            return;
+        }
+    };
+    let parameters = sent.lines().filter_map(|line| line.split_once('='));
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let id = CertificateId::of(data);
+    let own = ThingName::try_from("own").expect("a name");
+    for certificate in [CertificateParameters::issued(id), CertificateParameters::renewed(id, own.clone())] {
+        let Ok(given) = template.evaluate(&parameters, &certificate) else { continue };
+        assert!(ThingName::try_from(given.thing.name.as_str()).is_ok());
+        assert!(kind != TemplateKind::Rotation || given.thing.name == own);
+        let configuration = given.device_configuration.iter();
+        let bytes: usize = configuration.map(|(name, value)| name.len() + value.len()).sum();
+        assert!(bytes <= DEVICE_CONFIGURATION_BYTES_MAX);
+        assert!(given.policies.iter().all(|policy| given.thing.groups.as_slice().contains(policy)));
+    }
+}

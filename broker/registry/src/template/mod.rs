@@ -78,3 +78,6 @@ impl Parameter {
         self.name.starts_with("AWS::")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,6 +206,46 @@ fn a_revoked_thing_is_provisioned_again_only_with_an_approval() {
 }
 
 #[test]
+fn an_existing_thing_is_adjusted_part_by_part() {
+    let mut world = World::new();
+    let claim = world.add_claim("line-1", |_| {});
+    let groups = |names: &[&str]| {
+        Groups::new(names.iter().map(|name| signet_identity::GroupName::try_from(*name).unwrap()).collect())
+            .unwrap()
+    };
+    let attributes = |pairs: &[(&str, &str)]| {
+        Attributes::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+            .unwrap()
+    };
+    let old = ThingSpec {
+        thing_type: Some(ThingType(name("old"))),
+        attributes: attributes(&[("kept", "1"), ("changed", "1")]),
+        groups: groups(&["kept"]),
+        ..thing("a")
+    };
+    world.must(Command::AddThing(old));
+    let given = ThingSpec {
+        thing_type: Some(ThingType(name("new"))),
+        attributes: attributes(&[("changed", "2"), ("added", "2")]),
+        groups: groups(&["listed", "policy"]),
+        ..thing("a")
+    };
+    let overrides = Overrides {
+        replace_type: false,
+        attributes: Override::Merge,
+        groups: Override::Keep,
+        join: groups(&["policy"]),
+    };
+    world.begin("1", claim).unwrap();
+    let if_exists = IfExists::Adjust(overrides);
+    world.register(RegisterThing { thing: given, if_exists, ..registration("1", claim, "a") }).unwrap();
+    let found = &world.registry.thing("a").unwrap().spec;
+    assert_eq!(found.thing_type, Some(ThingType(name("old"))));
+    assert_eq!(found.attributes, attributes(&[("kept", "1"), ("changed", "2"), ("added", "2")]));
+    assert_eq!(found.groups, groups(&["kept", "policy"]));
+}
+
+#[test]
 fn of_fifty_devices_with_one_serial_number_one_wins() {
     let mut world = World::new();
     let claim = world.add_claim("line-1", |_| {});

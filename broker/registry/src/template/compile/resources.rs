@@ -226,7 +226,7 @@ impl Compiler<'_> {
                         c.member(&key, |c| {
                             let what = "the certificate exists before the template is asked";
                             c.checker.problem(at, what, CERTIFICATE);
-                        })
+                        });
                     }
                     _ => c.member(&key, |c| {
                         let help = "a certificate has CertificateId and Status";

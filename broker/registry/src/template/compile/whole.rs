@@ -136,9 +136,9 @@ fn idle(body: &TemplateBody, checker: &Checker<'_>) -> Vec<TemplateProblem> {
     if body.kind != TemplateKind::Rotation {
         return Vec::new();
     }
-    let groups = body.thing.groups.iter().map(|groups| (&groups.at, groups.offset));
-    let policies = body.policies.iter().map(|policy| (&policy.at, policy.offset));
-    let warning = |(at, offset): (&Box<str>, usize)| {
+    let groups = body.thing.groups.iter().map(|groups| (&*groups.at, groups.offset));
+    let policies = body.policies.iter().map(|policy| (&*policy.at, policy.offset));
+    let warning = |(at, offset): (&str, usize)| {
         let what = "a rotation changes no groups, so this has no effect".to_owned();
         checker.about(at, offset, what, "leave it out; groups are given when the thing comes in")
     };
