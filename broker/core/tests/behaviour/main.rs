@@ -21,6 +21,8 @@ mod outgoing;
 mod packet_size;
 #[cfg(test)]
 mod policy_change;
+#[cfg(test)]
+mod provisioning;
 mod purge;
 #[cfg(test)]
 mod qos1;
