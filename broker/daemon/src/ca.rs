@@ -3,6 +3,8 @@
 //! What may be signed, and how, is decided in `signet_registry::ca` and by the registry. Signing waits for a key, which may
 //! live in hardware, and storing waits for the disk, so nothing here runs on threads that carry traffic.
 
+pub mod pkcs11;
+
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,13 +13,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use signet_config::CaKey;
 use signet_identity::{CertificateId, PrincipalKey, Role, ThingName};
 use signet_registry::ca::{
     CheckedCsr, CrlEntry, CrlError, CrlUrl, CsrError, CsrPolicy, IssueError, Issuer, IssuerError, KeyError,
-    KeyFileError, KeyKinds, KeySigner, Passphrase, Profile, ProfileError, PublicKey, SubjectRule, crl, issue,
-    random_serial,
+    KeyFileError, KeyKinds, KeySigner, Passphrase, Profile, ProfileError, PublicKey, Signer, SubjectRule,
+    crl, issue, random_serial,
 };
 use signet_registry::{
     Actor, Attempt, CaSettings, Command, IssueFor, NewCa, NewCertificate, RegistryError, Source, Status,
@@ -25,10 +28,13 @@ use signet_registry::{
 };
 use zeroize::Zeroizing;
 
+use self::pkcs11::{Pkcs11Error, Pkcs11Signer};
 use crate::store::{ExecuteError, Pending, RegistryService, StoreError};
 
 /// The authority's certificate in its folder.
 pub const CERTIFICATE_FILE: &str = "issuing.crt";
+/// Certificates above the authority's own in its folder, up to the root: handed to devices, trusted for nothing here.
+pub const ABOVE_FILE: &str = "root.crt";
 /// The authority's private key in its folder.
 pub const KEY_FILE: &str = "issuing.key";
 /// The revocation list in its folder, unless the configuration names another file.
@@ -65,6 +71,9 @@ pub enum AuthorityError {
         /// What is wrong with it.
         error: KeyFileError,
     },
+    /// The key in a token.
+    #[error("[ca]: {0}")]
+    Token(#[from] Pkcs11Error),
     /// The certificate, or that it goes with the key.
     #[error("{}: {error}\n  hint: {}", path.display(), error.hint())]
     Issuer {
@@ -153,6 +162,8 @@ pub struct WrittenList {
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer,
+    /// The certificates above the issuer's, in DER.
+    above: Vec<Vec<u8>>,
     profile: Profile,
     keys: KeyKinds,
     crl_file: PathBuf,
@@ -168,7 +179,7 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`], all but [`AuthorityError::Register`].
     pub fn load(settings: &signet_config::Ca, now: Wall) -> Result<Self, AuthorityError> {
-        let issuer = load_issuer(&settings.directory, settings.passphrase_file.as_deref(), now)?;
+        let issuer = load_issuer(&settings.directory, &settings.key, now)?;
         let mut profile = Profile::new(settings.certificate_validity, settings.backdate)?;
         if let Some(url) = &settings.crl_url {
             profile = profile.with_crl_url(CrlUrl::try_from(url.as_str())?);
@@ -177,6 +188,7 @@ impl Authority {
         Ok(Self {
             listing: Mutex::new(()),
             list: ArcSwapOption::new(last_list(&crl_file)?.map(Arc::new)),
+            above: certificates_above(&settings.directory.join(ABOVE_FILE))?,
             issuer,
             profile,
             keys: key_kinds(&settings.keys),
@@ -189,6 +201,23 @@ impl Authority {
     #[must_use]
     pub const fn issuer(&self) -> &Issuer {
         &self.issuer
+    }
+
+    /// The authority's certificate and those above it, in DER: what somebody is given who is to trust them.
+    pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(self.issuer.certificate_der()).chain(self.above.iter().map(Vec::as_slice))
+    }
+
+    /// How certificates of devices are made, apart from name and key.
+    #[must_use]
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The kinds of keys that are certified.
+    #[must_use]
+    pub const fn key_kinds(&self) -> &KeyKinds {
+        &self.keys
     }
 
     /// Makes the registry know this authority as the broker's own, which may give every name; whether it did not before.
@@ -380,21 +409,39 @@ pub enum ListError {
     },
 }
 
-/// Reads an authority out of its folder.
+/// Reads an authority: its certificate out of its folder, and its key out of there too or out of a token.
 ///
 /// # Errors
 /// [`AuthorityError`].
-pub fn load_issuer(directory: &Path, passphrase: Option<&Path>, now: Wall) -> Result<Issuer, AuthorityError> {
-    let key_path = directory.join(KEY_FILE);
+pub fn load_issuer(directory: &Path, key: &CaKey, now: Wall) -> Result<Issuer, AuthorityError> {
     let certificate_path = directory.join(CERTIFICATE_FILE);
+    let certificate = read(&certificate_path, FILE_BYTES_MAX)?;
+    let signer: Arc<dyn Signer> = match key {
+        CaKey::File { passphrase_file } => Arc::new(load_key(directory, passphrase_file.as_deref())?),
+        CaKey::Pkcs11(settings) => {
+            Arc::new(Pkcs11Signer::open(settings, directory, public_key_of(&certificate))?)
+        }
+    };
+    Issuer::load(&certificate, signer, now)
+        .map_err(|error| AuthorityError::Issuer { path: certificate_path, error })
+}
+
+fn load_key(directory: &Path, passphrase: Option<&Path>) -> Result<KeySigner, AuthorityError> {
+    let path = directory.join(KEY_FILE);
     let passphrase =
         passphrase.map(|path| read_secret(path).map(|text| Passphrase::first_line(&text))).transpose()?;
-    let key = read_secret(&key_path)?;
-    let signer = KeySigner::from_pem(&key, passphrase.as_ref())
-        .map_err(|error| AuthorityError::Key { path: key_path, error })?;
-    let certificate = read(&certificate_path, FILE_BYTES_MAX)?;
-    Issuer::load(&certificate, Arc::new(signer), now)
-        .map_err(|error| AuthorityError::Issuer { path: certificate_path, error })
+    let key = read_secret(&path)?;
+    KeySigner::from_pem(&key, passphrase.as_ref()).map_err(|error| AuthorityError::Key { path, error })
+}
+
+/// The public key of a certificate in PEM or DER; `None` when there is none that can be used.
+#[must_use]
+pub fn public_key_of(certificate: &[u8]) -> Option<PublicKey> {
+    use x509_parser::prelude::FromDer as _;
+    let pem = pem::parse(certificate).map(pem::Pem::into_contents).ok();
+    let der = pem.as_deref().unwrap_or(certificate);
+    let (_, parsed) = x509_parser::prelude::X509Certificate::from_der(der).ok()?;
+    PublicKey::from_spki(parsed.public_key().raw).ok()
 }
 
 /// Reads a file that nobody else can read, bounded.
@@ -442,6 +489,22 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
         _ => Ok(()),
+    }
+}
+
+/// The certificates in a file that need not be there.
+fn certificates_above(path: &Path) -> Result<Vec<Vec<u8>>, AuthorityError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = read(path, FILE_BYTES_MAX)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found.iter().map(|der| der.to_vec()).collect()),
+        _ => {
+            let source = std::io::Error::other("it does not hold certificates in PEM");
+            Err(AuthorityError::File { path: path.to_owned(), source })
+        }
     }
 }
 

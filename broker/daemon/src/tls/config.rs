@@ -18,6 +18,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::VerifyFailure;
 use super::crl::sha256;
+use super::editions::Editions;
 use super::hello::ClientHello;
 use super::selftest::self_test;
 use super::source::{Source, SourceError, SourceProblem, in_words};
@@ -134,6 +135,8 @@ pub struct ListenerSources {
     pub client_ca: Vec<Source>,
     /// Revocation lists.
     pub crl: Vec<Source>,
+    /// Which editions of lists were in force before: an older one is refused.
+    pub editions: Editions,
 }
 
 impl ListenerSources {
@@ -161,7 +164,7 @@ impl ListenerSources {
         let crl: Vec<_> = crl.iter().filter_map(|path| keep(Source::read(path))).collect();
         match (certificate, private_key, errors.is_empty()) {
             (Some(certificate), Some(private_key), true) => {
-                Ok(Self { certificate, private_key, client_ca, crl })
+                Ok(Self { certificate, private_key, client_ca, crl, editions: Editions::default() })
             }
             _ => Err(errors),
         }
@@ -223,8 +226,12 @@ impl TlsListener {
             Ok((key, not_after))
         });
         let in_force_trust = previous.map(Self::trust);
-        let trust =
-            Trust::load(&sources.client_ca, &sources.crl, options.trust, in_force_trust.as_deref(), now);
+        let (anchors, lists, chain) = (&sources.client_ca, &sources.crl, Some(&sources.certificate));
+        let trust = Trust::load(anchors, lists, chain, options.trust, in_force_trust.as_deref(), now);
+        let trust = trust.and_then(|(trust, warnings)| {
+            let behind = trust.behind(&sources.editions);
+            if behind.is_empty() { Ok((trust, warnings)) } else { Err(behind) }
+        });
         let (certified, trust) = match (certified, trust) {
             (Ok(certified), Ok((trust, more))) => {
                 warnings.extend(more);
@@ -284,7 +291,8 @@ impl TlsListener {
             None => self.smaller.first().unwrap_or(&self.own),
         };
         let only_others = hello.is_some_and(|hello| {
-            !hello.alpn.is_empty() && !hello.alpn.iter().any(|name| self.inside.alpn().contains(&name.as_slice()))
+            !hello.alpn.is_empty()
+                && !hello.alpn.iter().any(|name| self.inside.alpn().contains(&name.as_slice()))
         });
         Arc::clone(if only_others { &variant.without_alpn } else { &variant.with_alpn })
     }

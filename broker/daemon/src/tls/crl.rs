@@ -6,9 +6,12 @@ use std::collections::{HashMap, HashSet};
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::x509::AlgorithmIdentifier;
 
+use super::anchor::Anchor;
+use super::editions::Edition;
 use super::source::SourceProblem;
-use super::trust::{Anchor, CrlCoverage, StaleCrl, TrustOptions, escaped};
+use super::trust::{CrlCoverage, StaleCrl, TrustOptions, escaped};
 use super::{VerifyFailure, Which};
 
 /// The SHA-256 of an authority's SubjectPublicKeyInfo: which key signed.
@@ -92,12 +95,12 @@ pub(super) struct Crl {
 }
 
 impl Crl {
-    /// Parses and verifies a list against the `anchors`.
+    /// Parses and verifies a list against the `signers`: the trust anchors, and authorities that an anchor vouches for.
     pub(super) fn load(
         file: &str,
         number: usize,
         der: &[u8],
-        anchors: &[Anchor],
+        signers: &[&Anchor],
     ) -> Result<Self, SourceProblem> {
         let unparsable =
             |reason: String| SourceProblem::Unparsable { what: "revocation list", number, reason };
@@ -111,7 +114,7 @@ impl Crl {
         }
         let (scope, point) = read_extensions(&crl)?;
         let issuer = escaped(crl.issuer());
-        let signer = find_signer(&crl, anchors, &issuer)?;
+        let signer = find_signer(&crl, signers, &issuer)?;
         let mut revoked = HashSet::with_capacity(crl.tbs_cert_list.revoked_certificates.len());
         for entry in crl.iter_revoked_certificates() {
             read_entry_extensions(entry)?;
@@ -135,20 +138,25 @@ impl Crl {
         self.issuer_key == other.issuer_key && self.point == other.point
     }
 
-    /// By cRLNumber, or by thisUpdate where one of the two has no number or the numbers are equal.
-    fn age_order(&self, other: &Self) -> Ordering {
-        let by_number = match (&self.number, &other.number) {
-            (Some(a), Some(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
-            _ => Ordering::Equal,
-        };
-        by_number.then(self.this_update.cmp(&other.this_update))
+    /// What is remembered of it, so that it is known when an older one is offered.
+    pub(super) fn edition(&self) -> Edition {
+        Edition {
+            issuer_key: self.issuer_key.0,
+            point: sha256(&[&self.point]),
+            issuer: self.issuer.clone(),
+            number: self.number.clone(),
+            this_update: self.this_update,
+        }
     }
 
-    /// Number and time, for a message.
-    pub(super) fn edition(&self) -> String {
-        let number = self.number.as_ref().map(|number| number.iter().map(|o| format!("{o:02x}")).collect());
-        let number = number.map_or_else(String::new, |hex: String| format!("number 0x{hex}, "));
-        format!("{number}thisUpdate {}", self.this_update)
+    /// By cRLNumber, or by thisUpdate where one of the two has no number or the numbers are equal.
+    fn age_order(&self, other: &Self) -> Ordering {
+        age_order((self.number.as_deref(), self.this_update), (other.number.as_deref(), other.this_update))
+    }
+
+    /// How long the list was to count, and when it is due, in seconds; `None` when it says no end.
+    pub(super) fn validity(&self) -> Option<i64> {
+        self.next_update.map(|end| end.saturating_sub(self.this_update))
     }
 
     pub(super) fn entries(&self) -> usize {
@@ -166,30 +174,46 @@ impl Crl {
     }
 }
 
-/// Finds the anchor that has the list's issuer name and whose key verifies it. Several may share a name
+/// By cRLNumber, or by thisUpdate where one of the two has no number or the numbers are equal.
+pub(super) fn age_order(a: (Option<&[u8]>, i64), b: (Option<&[u8]>, i64)) -> Ordering {
+    let by_number = match (a.0, b.0) {
+        (Some(a), Some(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
+        _ => Ordering::Equal,
+    };
+    by_number.then(a.1.cmp(&b.1))
+}
+
+/// Finds the signer that has the list's issuer name and whose key verifies it. Several may share a name
 /// while an authority changes its key.
 fn find_signer<'a>(
     crl: &CertificateRevocationList<'_>,
-    anchors: &'a [Anchor],
+    signers: &[&'a Anchor],
     issuer: &str,
 ) -> Result<&'a Anchor, SourceProblem> {
     let issuer = || issuer.to_owned();
-    let mut named = anchors.iter().filter(|anchor| anchor.subject_der == crl.issuer().as_raw()).peekable();
+    let mut named =
+        signers.iter().copied().filter(|signer| signer.subject_der == crl.issuer().as_raw()).peekable();
     if named.peek().is_none() {
         return Err(SourceProblem::CrlIssuerUnknown { issuer: issuer() });
     }
-    // The parser's verifier would take SHA-1, which collides.
-    let algorithm = crl.signature_algorithm.algorithm.to_id_string();
-    if matches!(algorithm.as_str(), "1.2.840.113549.1.1.5" | "1.3.14.3.2.29") {
+    if is_sha1(&crl.signature_algorithm) {
         return Err(SourceProblem::CrlForm { form: "a list signed with SHA-1" });
     }
     let signer = named
-        .find(|anchor| anchor.public_key().is_some_and(|key| crl.verify_signature(&key).is_ok()))
+        .find(|signer| signer.public_key().is_some_and(|key| crl.verify_signature(&key).is_ok()))
         .ok_or_else(|| SourceProblem::CrlBadSignature { issuer: issuer() })?;
     if !signer.may_sign_crls {
         return Err(SourceProblem::CrlIssuerNotAllowed { issuer: issuer() });
     }
     Ok(signer)
+}
+
+/// The parser's verifier would take SHA-1, which collides.
+pub(super) fn is_sha1(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    matches!(
+        algorithm.algorithm.to_id_string().as_str(),
+        "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" | "1.2.840.10045.4.1"
+    )
 }
 
 fn read_extensions(crl: &CertificateRevocationList<'_>) -> Result<(Scope, Vec<u8>), SourceProblem> {

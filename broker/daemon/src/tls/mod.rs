@@ -6,10 +6,12 @@
 //! [`observed`], and then calls [`TlsListener::judge`], resumed or not. A failure becomes a
 //! [`FailureRecord`], which [`FailureLog`] keeps, counts and rate-limits.
 
+mod anchor;
 mod cache;
 mod cause;
 mod config;
 mod crl;
+mod editions;
 mod failure;
 mod failure_log;
 pub mod hello;
@@ -28,11 +30,13 @@ mod tests;
 pub use cache::ChainCache;
 pub use cause::FailureCause;
 pub use config::{Inside, ListenerSources, TlsListener, TlsOptions, TlsVersions};
+pub use editions::{Edition, Editions, EditionsError};
 pub use failure::{AlertShown, CertificateShown, Direction, Ended, FailureContext, FailureRecord};
 pub use failure_log::{FailureLog, FailureLogLimits, LogAdvice};
 pub use hello::ClientHello;
 pub use observe::{Refusal, observed, observed_sync};
 pub use refusal::{VerifyFailure, Which};
 pub use source::{Source, SourceError, SourceProblem};
+pub(crate) use trust::is_due;
 pub use trust::{CrlCoverage, CrlInfo, EkuRule, StaleCrl, Trust, TrustOptions, TrustWarning, X509V1};
 pub use verifier::{DeviceVerifier, Judged};

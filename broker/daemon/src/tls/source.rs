@@ -214,8 +214,8 @@ pub enum SourceProblem {
     EveryAnchorRevoked,
     /// A list whose issuer is not among the trust anchors.
     #[error(
-        "was issued by \"{issuer}\", which is not among the certificates of client-ca, so its signature cannot be \
-         checked: add that authority's certificate to client-ca"
+        "was issued by \"{issuer}\", whose certificate is neither in client-ca nor vouched for by one that is, so the \
+         signature cannot be checked: put that authority's certificate into this file too, or into client-ca"
     )]
     CrlIssuerUnknown {
         /// The list's issuer.
@@ -228,7 +228,7 @@ pub enum SourceProblem {
         issuer: String,
     },
     /// A list with a false signature.
-    #[error("is not signed by the key of its issuer \"{issuer}\" in client-ca")]
+    #[error("is not signed by the key of its issuer \"{issuer}\"")]
     CrlBadSignature {
         /// The list's issuer.
         issuer: String,
@@ -341,7 +341,7 @@ impl SourceProblem {
 }
 
 /// A span of seconds in the largest unit that fits, for messages: "2 hours".
-pub(super) fn in_words(seconds: i64) -> String {
+pub(crate) fn in_words(seconds: i64) -> String {
     let seconds = seconds.unsigned_abs();
     let (count, unit) = match seconds {
         0..=119 => (seconds, "second"),

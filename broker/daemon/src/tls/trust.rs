@@ -6,21 +6,23 @@ use std::time::Duration;
 
 use rustls::DistinguishedName;
 use rustls_pki_types::pem::SectionKind;
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer as _;
-use x509_parser::x509::{SubjectPublicKeyInfo, X509Name, X509Version};
+use rustls_pki_types::{TrustAnchor, UnixTime};
+use x509_parser::x509::X509Name;
 
 use super::VerifyFailure;
-use super::crl::{Crl, KeyHash, PathId, Revocation, SerialKey, sha256};
+use super::anchor::{Anchor, authorities_in, load_anchors, vouched_for};
+use super::crl::{Crl, PathId, Revocation, sha256};
+use super::editions::{Edition, Editions};
 use super::source::{Source, SourceError, SourceProblem, in_words};
 
 /// The longest name in a message, in characters.
 const NAME_SHOWN_MAX: usize = 256;
 /// The most bytes of authority names that a CertificateRequest carries; beyond, none are sent.
 const HINT_BYTES_MAX: usize = 512;
-/// How long before its end something is warned of, in seconds.
+/// The longest time before its nextUpdate that a list is warned of, in seconds.
 const WARN_BEFORE_SECS: i64 = 7 * 86_400;
+/// A list is warned of when this part of its validity is left, if that is less.
+const WARN_LAST_PART: i64 = 3;
 
 /// Whether a client certificate must say that it is for client authentication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -166,92 +168,6 @@ fn server_end(left_secs: i64) -> String {
     if left_secs < 0 { format!("expired {words} ago") } else { format!("expires in {words}") }
 }
 
-/// A trust anchor.
-pub(super) struct Anchor {
-    file: String,
-    der: CertificateDer<'static>,
-    anchor: TrustAnchor<'static>,
-    pub(super) subject: String,
-    /// The subject with its SEQUENCE header.
-    pub(super) subject_der: Vec<u8>,
-    pub(super) key: KeyHash,
-    /// Names what a path ends in: subject, key and name constraints.
-    pub(super) id: [u8; 32],
-    pub(super) may_sign_crls: bool,
-    spki: Vec<u8>,
-    pub(super) not_before: i64,
-    pub(super) not_after: i64,
-}
-
-impl Anchor {
-    fn load(file: &str, number: usize, der: &[u8]) -> Result<Self, SourceProblem> {
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|e| unparsable(number, &e))?;
-        if !rest.is_empty() {
-            return Err(unparsable(number, &"there are bytes after its end"));
-        }
-        let subject = escaped(certificate.subject());
-        let not_an_authority = |missing| SourceProblem::NotAnAuthority { subject: subject.clone(), missing };
-        if certificate.version() == X509Version::V1 {
-            return Err(SourceProblem::AnchorVersionOne { subject });
-        }
-        let usage = certificate.key_usage().map_err(|e| unparsable(number, &e))?;
-        let constraints = certificate.basic_constraints().map_err(|e| unparsable(number, &e))?;
-        if !constraints.is_some_and(|constraints| constraints.value.ca) {
-            return Err(not_an_authority("its basicConstraints do not say CA:TRUE"));
-        }
-        if usage.as_ref().is_some_and(|usage| !usage.value.key_cert_sign()) {
-            return Err(not_an_authority("its keyUsage lacks keyCertSign"));
-        }
-        let der = CertificateDer::from(der.to_vec());
-        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|e| unparsable(number, &e))?;
-        let constraints = anchor.name_constraints.as_deref().unwrap_or_default();
-        let parts = [&anchor.subject[..], &anchor.subject_public_key_info[..], constraints];
-        let id = sha256(&parts.map(|part| sha256(&[part])).each_ref().map(|hash| &hash[..]));
-        let spki = certificate.public_key().raw.to_vec();
-        Ok(Self {
-            file: file.to_owned(),
-            subject_der: certificate.subject().as_raw().to_vec(),
-            key: KeyHash::of(&spki),
-            id,
-            may_sign_crls: usage.is_none_or(|usage| usage.value.crl_sign()),
-            spki,
-            not_before: certificate.validity().not_before.timestamp(),
-            not_after: certificate.validity().not_after.timestamp(),
-            subject,
-            anchor: anchor.to_owned(),
-            der: der.clone(),
-        })
-    }
-
-    /// The SubjectPublicKeyInfo, DER.
-    pub(super) fn spki(&self) -> &[u8] {
-        &self.spki
-    }
-
-    pub(super) fn has_name_constraints(&self) -> bool {
-        self.anchor.name_constraints.is_some()
-    }
-
-    pub(super) fn public_key(&self) -> Option<SubjectPublicKeyInfo<'_>> {
-        SubjectPublicKeyInfo::from_der(&self.spki).ok().map(|(_, key)| key)
-    }
-
-    /// Whether `lists`, signed by one of `anchors` that issued this one, revoke it.
-    fn is_revoked(&self, anchors: &[Self], lists: &Revocation) -> bool {
-        let Ok((_, certificate)) = X509Certificate::from_der(&self.der) else { return true };
-        let Some(serial) = SerialKey::new(certificate.raw_serial()) else { return false };
-        anchors.iter().any(|issuer| {
-            issuer.subject_der == certificate.issuer().as_raw()
-                && lists.lists_serial(issuer.key, &serial).is_some()
-                && issuer.public_key().is_some_and(|key| certificate.verify_signature(Some(&key)).is_ok())
-        })
-    }
-}
-
-fn unparsable(number: usize, reason: &dyn fmt::Display) -> SourceProblem {
-    SourceProblem::Unparsable { what: "certificate", number, reason: reason.to_string() }
-}
-
 /// A distinguished name for a message: escaped, on one line, bounded.
 pub(super) fn escaped(name: &X509Name<'_>) -> String {
     name.to_string().chars().flat_map(char::escape_default).take(NAME_SHOWN_MAX).collect()
@@ -266,6 +182,8 @@ pub struct CrlInfo {
     pub issuer: String,
     /// Number and thisUpdate, in words.
     pub edition: String,
+    /// Its thisUpdate, Unix seconds.
+    pub this_update: i64,
     /// Its nextUpdate, Unix seconds.
     pub next_update: Option<i64>,
     /// How many certificates it revokes.
@@ -291,11 +209,15 @@ impl Trust {
     /// Lists are verified here, once, against the anchors. A list that is older than the one of the same
     /// issuer in `previous` is refused. `now` is used for warnings and to say how old something is.
     ///
+    /// A list may also be signed by an authority that is no anchor, when its certificate stands in a file of `crls`, or in
+    /// `beside` (the server's chain), and an anchor vouches for it.
+    ///
     /// # Errors
     /// Every problem of every file.
     pub fn load(
         client_ca: &[Source],
         crls: &[Source],
+        beside: Option<&Source>,
         options: TrustOptions,
         previous: Option<&Self>,
         now: UnixTime,
@@ -313,7 +235,9 @@ impl Trust {
             return Err(errors);
         }
         let in_force = previous.map(|trust| &trust.revocation);
-        let revocation = load_crls(crls, &anchors, in_force, &mut errors, &mut warnings);
+        let others = vouched_for(&anchors, authorities_in(crls.iter().chain(beside)));
+        let signers: Vec<&Anchor> = anchors.iter().chain(&others).collect();
+        let revocation = load_crls(crls, &signers, in_force, &mut errors, &mut warnings);
         let revoked: Vec<bool> = anchors.iter().map(|a| a.is_revoked(&anchors, &revocation)).collect();
         let mut kept = Vec::with_capacity(anchors.len());
         for (anchor, revoked) in anchors.into_iter().zip(revoked) {
@@ -390,10 +314,28 @@ impl Trust {
         self.revocation.lists().map(|crl| CrlInfo {
             file: crl.file.clone(),
             issuer: crl.issuer.clone(),
-            edition: crl.edition(),
+            edition: crl.edition().to_string(),
+            this_update: crl.this_update,
             next_update: crl.next_update,
             entries: crl.entries(),
         })
+    }
+
+    /// What is to be remembered of the revocation lists in force.
+    pub fn editions(&self) -> impl Iterator<Item = Edition> {
+        self.revocation.lists().map(Crl::edition)
+    }
+
+    /// The lists of which a newer one has been seen before, at some earlier time.
+    pub(super) fn behind(&self, seen: &Editions) -> Vec<SourceError> {
+        let behind = |crl: &Crl| {
+            let offered = crl.edition();
+            let newer = seen.newer_than(&offered)?;
+            let (issuer, in_force) = (crl.issuer.clone(), newer.to_string());
+            let problem = SourceProblem::CrlWentBack { issuer, offered: offered.to_string(), in_force };
+            Some(SourceError { file: crl.file.clone(), problem })
+        };
+        self.revocation.lists().filter_map(behind).collect()
     }
 
     /// The names that a CertificateRequest carries as hints, or none when they would take more than 512
@@ -452,48 +394,9 @@ pub(super) fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn load_anchors(sources: &[Source], errors: &mut Vec<SourceError>) -> Vec<Anchor> {
-    const EXPECTED: &str = "certificate";
-    let mut anchors: Vec<Anchor> = Vec::new();
-    for source in sources {
-        let sections = match source.sections(SectionKind::Certificate) {
-            Ok(sections) => sections,
-            Err(error) => {
-                errors.push(error);
-                continue;
-            }
-        };
-        if sections.is_empty() {
-            errors.push(source.error(SourceProblem::Nothing { expected: EXPECTED }));
-        }
-        for (section, number) in sections.iter().zip(1..) {
-            if section.kind != SectionKind::Certificate {
-                let found = section.noun();
-                errors.push(source.error(SourceProblem::Misplaced { found, expected: EXPECTED }));
-                continue;
-            }
-            match Anchor::load(&source.file, number, &section.der) {
-                Err(problem) => errors.push(source.error(problem)),
-                Ok(anchor) => keep_longest(&mut anchors, anchor),
-            }
-        }
-    }
-    anchors
-}
-
-/// A root renewed with its old name and key is one anchor twice; the path builder would take either, so the
-/// one that lasts longer counts.
-fn keep_longest(anchors: &mut Vec<Anchor>, anchor: Anchor) {
-    match anchors.iter_mut().find(|known| known.id == anchor.id) {
-        None => anchors.push(anchor),
-        Some(known) if known.not_after < anchor.not_after => *known = anchor,
-        Some(_) => {}
-    }
-}
-
 fn load_crls(
     sources: &[Source],
-    anchors: &[Anchor],
+    signers: &[&Anchor],
     in_force: Option<&Revocation>,
     errors: &mut Vec<SourceError>,
     warnings: &mut Vec<TrustWarning>,
@@ -508,16 +411,21 @@ fn load_crls(
                 continue;
             }
         };
+        let has_list = sections.iter().any(|section| section.kind == SectionKind::Crl);
         if sections.is_empty() {
             errors.push(source.error(SourceProblem::Nothing { expected: EXPECTED }));
         }
         for (section, number) in sections.iter().zip(1..) {
+            // The certificate of a list's issuer may stand beside it.
+            if has_list && section.kind == SectionKind::Certificate {
+                continue;
+            }
             if section.kind != SectionKind::Crl {
                 let found = section.noun();
                 errors.push(source.error(SourceProblem::Misplaced { found, expected: EXPECTED }));
                 continue;
             }
-            match Crl::load(&source.file, number, &section.der, anchors) {
+            match Crl::load(&source.file, number, &section.der, signers) {
                 Err(problem) => errors.push(source.error(problem)),
                 Ok(crl) => {
                     if let Some(file) = revocation.add(crl) {
@@ -530,13 +438,18 @@ fn load_crls(
     if let Some(in_force) = in_force {
         for crl in revocation.lists() {
             if let Some(newer) = in_force.newer_than(crl) {
-                let (offered, in_force) = (crl.edition(), newer.edition());
+                let (offered, in_force) = (crl.edition().to_string(), newer.edition().to_string());
                 let problem = SourceProblem::CrlWentBack { issuer: crl.issuer.clone(), offered, in_force };
                 errors.push(SourceError { file: crl.file.clone(), problem });
             }
         }
     }
     revocation
+}
+
+/// Whether a list of this validity, with so much time left, is to be renewed soon; both in seconds.
+pub(crate) fn is_due(left: i64, validity: Option<i64>) -> bool {
+    left < validity.map_or(WARN_BEFORE_SECS, |whole| (whole / WARN_LAST_PART).min(WARN_BEFORE_SECS))
 }
 
 fn warn_of_ends(revocation: &Revocation, now: i64, warnings: &mut Vec<TrustWarning>) {
@@ -548,7 +461,7 @@ fn warn_of_ends(revocation: &Revocation, now: i64, warnings: &mut Vec<TrustWarni
                 TrustWarning::CrlFromTheFuture { file, issuer, wait: in_words(crl.this_update - now) }
             }
             Some(left) if left < 0 => TrustWarning::CrlStale { file, issuer, ago: in_words(left) },
-            Some(left) if left < WARN_BEFORE_SECS => {
+            Some(left) if is_due(left, crl.validity()) => {
                 TrustWarning::CrlDue { file, issuer, left: in_words(left) }
             }
             _ => continue,

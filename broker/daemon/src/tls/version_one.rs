@@ -15,9 +15,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Version;
 
+use super::anchor::Anchor;
 use super::cache::VerifiedPath;
 use super::provider::CLIENT_SIGNATURES;
-use super::trust::{Anchor, Trust, X509V1, escaped};
+use super::trust::{Trust, X509V1, escaped};
 use super::verifier::{check_policy, narrow, outside, parse, path_id, unparsable};
 use super::{VerifyFailure, Which};
 

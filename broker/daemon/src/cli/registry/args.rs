@@ -214,17 +214,40 @@ pub struct InitArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "3650d")]
     pub validity: Duration,
     /// Take over an issuing authority that exists: its certificate. Nothing is made then.
-    #[arg(long, value_name = "FILE", requires = "private_key", conflicts_with = "root")]
+    #[arg(long, value_name = "FILE", conflicts_with = "root")]
     pub certificate: Option<PathBuf>,
-    /// The private key of --certificate; it is encrypted anew with --passphrase-file.
+    /// The private key of --certificate, when it is not in a token; it is encrypted anew with --passphrase-file.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub private_key: Option<PathBuf>,
     /// The file whose first line decrypts --private-key.
     #[arg(long, value_name = "FILE", requires = "private_key")]
     pub private_key_passphrase_file: Option<PathBuf>,
+    /// Where the issuing key is, when it is in a token; with --config, the pkcs11- keys of [ca] say it.
+    #[command(flatten)]
+    pub token: TokenArgs,
     /// Print JSON for a program to read.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A private key in a PKCS #11 token.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Have the issuing key in a PKCS #11 token, such as an HSM: the shared library that speaks to it. The key is made there.
+    #[arg(long, value_name = "FILE", requires_all = ["pkcs11_token", "pkcs11_key"], conflicts_with_all = ["config", "private_key", "passphrase_file"])]
+    pub pkcs11_module: Option<PathBuf>,
+    /// The token's label or serial number.
+    #[arg(long, value_name = "LABEL", requires = "pkcs11_module")]
+    pub pkcs11_token: Option<String>,
+    /// The label of the key pair.
+    #[arg(long, value_name = "LABEL", requires = "pkcs11_module")]
+    pub pkcs11_key: Option<String>,
+    /// The file whose first line is the user PIN.
+    #[arg(long, value_name = "FILE", requires = "pkcs11_module")]
+    pub pkcs11_pin_file: Option<PathBuf>,
+    /// Use the key pair that is in the token in place of making one.
+    #[arg(long)]
+    pub existing_key: bool,
 }
 
 /// Kinds of an authority's key.

@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use hyper::Method;
 use serde::Serialize;
+use signet_config::{CaKey, Pkcs11};
 use signet_registry::Wall;
 use signet_registry::ca::{
     AuthorityName, Issuer, KeySigner, NewKey, Passphrase, PrivateKeyPem, Signer, make_issuing, make_root,
     random_serial,
 };
 
-use super::args::{AuthorityKeyArg, ImportArgs, InitArgs};
+use super::args::{AuthorityKeyArg, ImportArgs, InitArgs, TokenArgs};
 use super::device::word;
 use super::{left, moment, short};
 use crate::admin::registry::api::{CaRow, ImportCa, ImportedCa, RevocationList};
-use crate::ca::{CERTIFICATE_FILE, KEY_FILE, read_secret, replace};
+use crate::ca::pkcs11::Pkcs11Signer;
+use crate::ca::{CERTIFICATE_FILE, KEY_FILE, public_key_of, read_secret, replace};
 use crate::cli::args::AdminArgs;
 use crate::cli::operate::call;
 use crate::cli::out::{Failure, Outcome, say, say_json};
@@ -32,7 +34,10 @@ const ROOT_KEY: &str = "root.key";
 #[serde(rename_all = "kebab-case")]
 struct Made {
     issuing_certificate: PathBuf,
-    issuing_key: PathBuf,
+    /// The file; `None` when the key is in a token.
+    issuing_key: Option<PathBuf>,
+    /// The token and the label of the key in it.
+    issuing_token: Option<String>,
     issuing_id: String,
     encrypted: bool,
     root_certificate: Option<PathBuf>,
@@ -42,7 +47,19 @@ struct Made {
 /// Where things go and what protects them.
 struct Target {
     directory: PathBuf,
-    passphrase: Option<Passphrase>,
+    key: KeyTarget,
+}
+
+/// Where the issuing key goes.
+enum KeyTarget {
+    File(Option<Passphrase>),
+    Token(Pkcs11),
+}
+
+/// The issuing key, and what of it is written to a file.
+struct IssuingKey {
+    signer: Arc<dyn Signer>,
+    file: Option<PrivateKeyPem>,
 }
 
 pub(super) fn init(args: &InitArgs) -> Result<Outcome, Failure> {
@@ -52,20 +69,25 @@ pub(super) fn init(args: &InitArgs) -> Result<Outcome, Failure> {
     }
     let now = Wall(crate::clock::wall().0);
     let made = match (&args.certificate, &args.private_key, &args.root) {
-        (Some(certificate), Some(key), _) => take_over(args, &target, certificate, key, now)?,
-        (_, _, Some(root)) => make(args, &target, root, now)?,
+        (Some(certificate), key, _) => take_over(args, &target, certificate, key.as_deref(), now)?,
+        (None, None, Some(root)) => make(args, &target, root, now)?,
         _ => return Err(Failure::usage("give --root DIR, or --certificate and --private-key")),
     };
     if args.json {
         say_json(&made)?;
         return Ok(Outcome::Done);
     }
+    let key = match (&made.issuing_key, &made.issuing_token) {
+        (Some(file), _) if made.encrypted => format!("{}, encrypted", file.display()),
+        (Some(file), _) => {
+            format!("{}, not encrypted: mode 0600 is all that protects it", file.display())
+        }
+        (None, token) => format!("in the token: {}", token.as_deref().unwrap_or_default()),
+    };
     let mut text = format!(
-        "issuing authority {}\n  certificate {}\n  private key {}{}\n",
+        "issuing authority {}\n  certificate {}\n  private key {key}\n",
         short(&made.issuing_id),
         made.issuing_certificate.display(),
-        made.issuing_key.display(),
-        if made.encrypted { ", encrypted" } else { ", not encrypted: mode 0600 is all that protects it" }
     );
     if let (Some(certificate), Some(key)) = (&made.root_certificate, &made.root_key) {
         let _ = writeln!(
@@ -92,12 +114,37 @@ fn target(args: &InitArgs) -> Result<Target, Failure> {
                     path.display()
                 ))
             })?;
-            (ca.directory, ca.passphrase_file)
+            (ca.directory, ca.key)
         }
-        (None, Some(directory)) => (directory.clone(), None),
+        (None, Some(directory)) => (directory.clone(), named_key(&args.token)),
         (None, None) => return Err(Failure::usage("give --config FILE or --directory DIR")),
     };
-    Ok(Target { directory, passphrase: passphrase(args.passphrase_file.as_deref().or(named.as_deref()))? })
+    let key = match named {
+        CaKey::File { passphrase_file } => {
+            if args.token.existing_key {
+                return Err(Failure::usage(
+                    "--existing-key is for a key in a token: give --pkcs11-module too",
+                ));
+            }
+            let file = args.passphrase_file.as_deref().or(passphrase_file.as_deref());
+            KeyTarget::File(passphrase(file)?)
+        }
+        CaKey::Pkcs11(token) => KeyTarget::Token(token),
+    };
+    Ok(Target { directory, key })
+}
+
+/// Where the command line says that the key is.
+fn named_key(args: &TokenArgs) -> CaKey {
+    match (&args.pkcs11_module, &args.pkcs11_token, &args.pkcs11_key) {
+        (Some(module), Some(token), Some(key)) => CaKey::Pkcs11(Pkcs11 {
+            module: module.clone(),
+            token: token.clone(),
+            key: key.clone(),
+            pin_file: args.pkcs11_pin_file.clone(),
+        }),
+        _ => CaKey::File { passphrase_file: None },
+    }
 }
 
 fn passphrase(path: Option<&Path>) -> Result<Option<Passphrase>, Failure> {
@@ -142,10 +189,13 @@ fn make(args: &InitArgs, target: &Target, root_dir: &Path, now: Wall) -> Result<
         make_root(&named("Root CA")?, &root_signer, args.root_validity, now, serial()?).map_err(found)?;
     let root_pem = private_pem(&root_signer, root_passphrase.as_ref())?;
     let root_issuer = Issuer::load(&root.der, Arc::new(root_signer), now).map_err(found)?;
-    let signer = KeySigner::generate(kind).map_err(found)?;
+    for directory in [root_dir, target.directory.as_path()] {
+        folder(directory)?;
+    }
+    let key = new_key(args, target, kind)?;
     let issuing = make_issuing(
         &root_issuer,
-        signer.public_key(),
+        key.signer.public_key(),
         &named("Issuing CA")?,
         args.validity,
         None,
@@ -153,40 +203,73 @@ fn make(args: &InitArgs, target: &Target, root_dir: &Path, now: Wall) -> Result<
         serial()?,
     )
     .map_err(found)?;
-    let key_pem = private_pem(&signer, target.passphrase.as_ref())?;
     // Loaded as the broker will load it, before anything is written.
-    let issuer = Issuer::load(&issuing.der, Arc::new(signer), now).map_err(found)?;
-    for directory in [root_dir, target.directory.as_path()] {
-        folder(directory)?;
-    }
+    let issuer = Issuer::load(&issuing.der, Arc::clone(&key.signer), now).map_err(found)?;
     write(&root_key, root_pem.expose().as_bytes(), 0o600)?;
     write(&root_certificate, root.pem().as_bytes(), 0o644)?;
     write(&target.directory.join(ROOT_CERTIFICATE), root.pem().as_bytes(), 0o644)?;
-    let mut made = store(target, &issuer, &key_pem)?;
+    let mut made = store(target, &issuer, key.file.as_ref())?;
     made.root_certificate = Some(root_certificate);
     made.root_key = Some(root_key);
     Ok(made)
+}
+
+/// A new issuing key, or the one that is in the token.
+fn new_key(args: &InitArgs, target: &Target, kind: NewKey) -> Result<IssuingKey, Failure> {
+    Ok(match &target.key {
+        KeyTarget::File(passphrase) => {
+            let signer = KeySigner::generate(kind).map_err(found)?;
+            let file = private_pem(&signer, passphrase.as_ref())?;
+            IssuingKey { signer: Arc::new(signer), file: Some(file) }
+        }
+        KeyTarget::Token(token) => {
+            let signer = if args.token.existing_key {
+                Pkcs11Signer::open(token, &target.directory, None)
+            } else {
+                Pkcs11Signer::generate(token, &target.directory, kind)
+            };
+            IssuingKey { signer: Arc::new(signer.map_err(found)?), file: None }
+        }
+    })
 }
 
 fn take_over(
     args: &InitArgs,
     target: &Target,
     certificate: &Path,
-    key: &Path,
+    key: Option<&Path>,
     now: Wall,
 ) -> Result<Made, Failure> {
+    let bytes = std::fs::read(certificate)
+        .map_err(|error| Failure::usage(format!("{}: {error}", certificate.display())))?;
+    folder(&target.directory)?;
+    let key = match (&target.key, key) {
+        (KeyTarget::Token(token), None) => {
+            let signer = Pkcs11Signer::open(token, &target.directory, public_key_of(&bytes));
+            IssuingKey { signer: Arc::new(signer.map_err(found)?), file: None }
+        }
+        (KeyTarget::Token(_), Some(_)) => {
+            return Err(Failure::usage(
+                "--private-key is a file, and [ca] says that the key is in a token: import it there with the token's own tool",
+            ));
+        }
+        (KeyTarget::File(passphrase), Some(key)) => taken_key(args, key, passphrase.as_ref())?,
+        (KeyTarget::File(_), None) => return Err(Failure::usage("give --private-key with --certificate")),
+    };
+    let issuer = Issuer::load(&bytes, Arc::clone(&key.signer), now).map_err(|error| {
+        Failure::found(format!("{}: {error}\n  hint: {}", certificate.display(), error.hint()))
+    })?;
+    store(target, &issuer, key.file.as_ref())
+}
+
+/// A key out of a file, encrypted anew.
+fn taken_key(args: &InitArgs, key: &Path, target: Option<&Passphrase>) -> Result<IssuingKey, Failure> {
     let unlocked = passphrase(args.private_key_passphrase_file.as_deref())?;
     let text = read_secret(key).map_err(|error| Failure::usage(error.to_string()))?;
     let signer = KeySigner::from_pem(&text, unlocked.as_ref())
         .map_err(|error| Failure::found(format!("{}: {error}", key.display())))?;
-    let key_pem = private_pem(&signer, target.passphrase.as_ref())?;
-    let bytes = std::fs::read(certificate)
-        .map_err(|error| Failure::usage(format!("{}: {error}", certificate.display())))?;
-    let issuer = Issuer::load(&bytes, Arc::new(signer), now).map_err(|error| {
-        Failure::found(format!("{}: {error}\n  hint: {}", certificate.display(), error.hint()))
-    })?;
-    folder(&target.directory)?;
-    store(target, &issuer, &key_pem)
+    let file = private_pem(&signer, target)?;
+    Ok(IssuingKey { signer: Arc::new(signer), file: Some(file) })
 }
 
 fn private_pem(signer: &KeySigner, passphrase: Option<&Passphrase>) -> Result<PrivateKeyPem, Failure> {
@@ -197,16 +280,23 @@ fn private_pem(signer: &KeySigner, passphrase: Option<&Passphrase>) -> Result<Pr
     .map_err(found)
 }
 
-fn store(target: &Target, issuer: &Issuer, key_pem: &PrivateKeyPem) -> Result<Made, Failure> {
+fn store(target: &Target, issuer: &Issuer, key: Option<&PrivateKeyPem>) -> Result<Made, Failure> {
     let issuing_key = target.directory.join(KEY_FILE);
     let issuing_certificate = target.directory.join(CERTIFICATE_FILE);
-    write(&issuing_key, key_pem.expose().as_bytes(), 0o600)?;
+    if let Some(key) = key {
+        write(&issuing_key, key.expose().as_bytes(), 0o600)?;
+    }
     write(&issuing_certificate, issuer.certificate_pem().as_bytes(), 0o644)?;
+    let (encrypted, issuing_token) = match &target.key {
+        KeyTarget::File(passphrase) => (passphrase.is_some(), None),
+        KeyTarget::Token(token) => (false, Some(format!("{}, key {}", token.token, token.key))),
+    };
     Ok(Made {
         issuing_certificate,
-        issuing_key,
+        issuing_key: key.map(|_| issuing_key),
+        issuing_token,
         issuing_id: issuer.id().to_string(),
-        encrypted: target.passphrase.is_some(),
+        encrypted,
         root_certificate: None,
         root_key: None,
     })

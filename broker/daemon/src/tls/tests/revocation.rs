@@ -5,8 +5,8 @@ use time::Duration;
 
 use super::support::{NOW, World, build, days, ders, judge, load, long, options, root, unix};
 use crate::tls::{
-    CrlCoverage, Source, SourceProblem, StaleCrl, TlsListener, TlsOptions, Trust, TrustOptions, TrustWarning,
-    VerifyFailure, Which,
+    CrlCoverage, Editions, Source, SourceProblem, StaleCrl, TlsListener, TlsOptions, Trust, TrustOptions,
+    TrustWarning, VerifyFailure, Which,
 };
 
 fn anchors(world: &World) -> [String; 2] {
@@ -34,7 +34,7 @@ fn pem_and_der_and_several_in_one_file_are_read() {
     assert_eq!((trust.crls().count(), warnings.len()), (2, 0));
     let der = Source::new("issuing.crl", world.crl(1, &[]).der());
     let ca: Vec<_> = anchors(&world).into_iter().map(|pem| Source::new("ca", pem)).collect();
-    let (trust, _) = Trust::load(&ca, &[der], TrustOptions::default(), None, unix(NOW)).unwrap();
+    let (trust, _) = Trust::load(&ca, &[der], None, TrustOptions::default(), None, unix(NOW)).unwrap();
     assert_eq!(trust.crls().count(), 1);
 }
 
@@ -63,7 +63,7 @@ fn a_list_that_was_changed_is_refused() {
     der[at + 3] ^= 1;
     let ca: Vec<_> = anchors(&world).into_iter().map(|pem| Source::new("ca", pem)).collect();
     let source = [Source::new("changed.crl", der)];
-    let errors = Trust::load(&ca, &source, TrustOptions::default(), None, unix(NOW)).unwrap_err();
+    let errors = Trust::load(&ca, &source, None, TrustOptions::default(), None, unix(NOW)).unwrap_err();
     assert!(matches!(errors[0].problem, SourceProblem::CrlBadSignature { .. }), "{}", errors[0]);
 }
 
@@ -288,13 +288,95 @@ fn a_list_of_authorities_only_says_nothing_of_devices() {
 }
 
 #[test]
-fn a_list_of_an_authority_that_only_the_clients_send_is_refused() {
+fn a_list_of_an_authority_that_only_the_clients_send_is_refused_with_the_way_out() {
     let world = World::new();
     let crl = world.crl(1, &[]);
     let errors =
         load(&[world.root.certificate_pem()], &[crl.pem()], TrustOptions::default(), None).unwrap_err();
     let unknown = SourceProblem::CrlIssuerUnknown { issuer: "CN=Issuing".into() };
     assert_eq!(errors[0].problem, unknown, "known to clients only, so its list cannot be verified");
+    assert!(errors[0].to_string().contains("into this file too"));
+}
+
+#[test]
+fn the_issuer_of_a_list_may_stand_beside_it_and_need_not_be_an_anchor() {
+    let world = World::new();
+    let (good, bad) = (world.device("good"), world.device("bad"));
+    let mut sources = world.sources();
+    // Trusted: the root alone. The list's issuer is in the list's file, whatever comes first, and nowhere else.
+    sources.certificate = Source::new("server.crt", world.server.certificate_pem());
+    for pem in [
+        world.crl(1, &[&bad]).pem() + &world.issuing.certificate_pem(),
+        world.issuing.certificate_pem() + &world.crl(1, &[&bad]).pem(),
+    ] {
+        sources.crl = vec![Source::new("issuing.crl", pem)];
+        let listener = build(&sources, &options());
+        judge(&listener, &good).unwrap();
+        assert_eq!(judge(&listener, &bad).unwrap_err().metric_label(), "revoked");
+        // It is not an anchor by that: a leaf alone stays without an issuer.
+        let leaf_only = ders(&good.chain()[..1]);
+        assert_eq!(listener.judge(&leaf_only, unix(NOW)).unwrap_err().metric_label(), "unknown_issuer");
+    }
+}
+
+#[test]
+fn the_issuer_of_a_list_may_stand_in_the_servers_chain() {
+    let world = World::new();
+    let bad = world.device("bad");
+    let mut sources = world.sources();
+    sources.crl = vec![Source::new("issuing.crl", world.crl(1, &[&bad]).pem())];
+    let listener = build(&sources, &options());
+    assert_eq!(judge(&listener, &bad).unwrap_err().metric_label(), "revoked");
+    judge(&listener, &world.device("good")).unwrap();
+}
+
+#[test]
+fn nobody_vouches_for_the_issuer_of_a_list_but_an_anchor_that_may() {
+    let world = World::new();
+    let unknown = SourceProblem::CrlIssuerUnknown { issuer: "CN=Issuing".into() };
+    let refused = |anchors: &[String], file: String| {
+        load(anchors, &[file], TrustOptions::default(), None).unwrap_err().remove(0).problem
+    };
+    let anchors = [world.root.certificate_pem()];
+    // The same names under a root that is not trusted.
+    let foreign = root("Root").intermediate("Issuing", KeyKind::P256, long(), 0).unwrap();
+    let list = |issuing: &Authority| {
+        issuing.crl(&CrlProfile::new(1, NOW, 30, &[])).unwrap().pem() + &issuing.certificate_pem()
+    };
+    assert_eq!(refused(&anchors, list(&foreign)), unknown);
+    // A root whose path length has no room for another authority.
+    let narrow = root("Root").intermediate("Narrow", KeyKind::P256, long(), 0).unwrap();
+    let below = narrow.intermediate("Issuing", KeyKind::P256, long(), 0).unwrap();
+    assert_eq!(refused(&[narrow.certificate_pem()], list(&below)), unknown);
+    // A device is no authority, whoever signed it.
+    let device = world.device("Issuing").certificate_pem();
+    assert_eq!(refused(&anchors, world.crl(1, &[]).pem() + &device), unknown);
+    // Two steps below the anchor is as good as one.
+    let upper = root("Upper");
+    let middle = upper.intermediate("Middle", KeyKind::P256, long(), 1).unwrap();
+    let lower = middle.intermediate("Issuing", KeyKind::P256, long(), 0).unwrap();
+    let file = list(&lower) + &middle.certificate_pem();
+    load(&[upper.certificate_pem()], &[file], TrustOptions::default(), None).unwrap();
+}
+
+#[test]
+fn a_list_that_is_older_than_one_seen_before_a_restart_is_refused() {
+    let world = World::new();
+    let before = build(&world.sources_with(&[&world.crl(7, &[])]), &options());
+    let mut editions = Editions::default();
+    before.trust().editions().for_each(|edition| assert!(editions.see(edition)));
+    let start = |number| {
+        let mut sources = world.sources_with(&[&world.crl(number, &[])]);
+        sources.editions = editions.clone();
+        TlsListener::build(&sources, &options(), None, unix(NOW))
+    };
+    let errors = start(6).unwrap_err();
+    assert!(
+        matches!(&errors[..], [error] if matches!(error.problem, SourceProblem::CrlWentBack { .. })),
+        "{errors:?}"
+    );
+    start(7).unwrap();
+    start(8).unwrap();
 }
 
 #[test]
@@ -303,7 +385,15 @@ fn a_list_near_its_end_or_from_the_future_is_warned_of() {
     let warnings = |profile: CrlProfile| {
         trust_with(&world, &[world.issuing.crl(&profile).unwrap().pem()], None).unwrap().1
     };
-    assert!(matches!(&warnings(CrlProfile::new(1, NOW, 3, &[]))[..], [TrustWarning::CrlDue { .. }]));
+    let nearly_over = |days, left| {
+        let made = NOW - Duration::days(days - left);
+        warnings(CrlProfile::new(1, made, days, &[]))
+    };
+    assert!(matches!(&nearly_over(90, 6)[..], [TrustWarning::CrlDue { .. }]));
+    assert_eq!(nearly_over(90, 8), []);
+    // Of a short one the last third, so that it is not always nearly over.
+    assert!(matches!(&nearly_over(6, 1)[..], [TrustWarning::CrlDue { .. }]));
+    assert_eq!(nearly_over(6, 3), []);
     let future = CrlProfile::new(1, NOW + Duration::days(1), 30, &[]);
     assert!(matches!(&warnings(future)[..], [TrustWarning::CrlFromTheFuture { .. }]));
     assert_eq!(warnings(CrlProfile::new(1, NOW, 30, &[])), []);

@@ -17,7 +17,7 @@ use time::macros::datetime;
 
 use crate::tls::hello::{ClientHello, Progress, parse};
 use crate::tls::{
-    ListenerSources, Refusal, Source, SourceError, TlsListener, TlsOptions, Trust, TrustOptions,
+    Editions, ListenerSources, Refusal, Source, SourceError, TlsListener, TlsOptions, Trust, TrustOptions,
     TrustWarning, VerifyFailure, observed_sync,
 };
 
@@ -97,6 +97,7 @@ impl World {
             private_key: Source::new("server.key", self.server.key_pem()),
             client_ca: vec![Source::new("root.crt", self.root.certificate_pem())],
             crl: Vec::new(),
+            editions: Editions::default(),
         }
     }
 
@@ -178,7 +179,7 @@ pub(super) fn load(
             .map(|(text, n): (_, u32)| Source::new(format!("{name}-{n}"), text.as_str()))
             .collect()
     };
-    Trust::load(&sources("ca", client_ca), &sources("crl", crls), options, previous, unix(NOW))
+    Trust::load(&sources("ca", client_ca), &sources("crl", crls), None, options, previous, unix(NOW))
 }
 
 /// Judges a leaf with its chain.

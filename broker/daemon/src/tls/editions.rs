@@ -1,0 +1,273 @@
+//! Which editions of revocation lists have been in force: remembered over a restart, so that an old list cannot come back
+//! while the broker is down.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::crl::age_order;
+use crate::ca::replace;
+
+/// The most lists that are remembered; the ones seen first are forgotten then.
+const EDITIONS_MAX: usize = 4096;
+/// The largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// One edition of one list. Lists of one key that differ in their issuing distribution point are different lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Edition {
+    /// The SHA-256 of the issuer's SubjectPublicKeyInfo.
+    #[serde(with = "hex")]
+    pub issuer_key: [u8; 32],
+    /// The SHA-256 of the issuing distribution point.
+    #[serde(with = "hex")]
+    pub point: [u8; 32],
+    /// The issuer's name, for people.
+    pub issuer: String,
+    /// cRLNumber, big-endian without leading zeros; `None` in a list of version 1.
+    #[serde(with = "number")]
+    pub number: Option<Vec<u8>>,
+    /// thisUpdate, Unix seconds.
+    pub this_update: i64,
+}
+
+impl Edition {
+    fn is_same_list(&self, other: &Self) -> bool {
+        self.issuer_key == other.issuer_key && self.point == other.point
+    }
+
+    fn age_order(&self, other: &Self) -> Ordering {
+        age_order((self.number.as_deref(), self.this_update), (other.number.as_deref(), other.this_update))
+    }
+}
+
+/// Number and time, for a message.
+impl fmt::Display for Edition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(number) = &self.number {
+            f.write_str("number 0x")?;
+            number.iter().try_for_each(|octet| write!(f, "{octet:02x}"))?;
+            f.write_str(", ")?;
+        }
+        write!(f, "thisUpdate {}", self.this_update)
+    }
+}
+
+/// Why what was remembered cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EditionsError {
+    /// The operating system.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// It is not what the broker wrote.
+    #[error(
+        "{}: this is not what the broker remembered of revocation lists: {reason}\n  hint: restore it, or remove it if the lists in \
+         force are known to be the newest", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The newest edition seen of each list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Editions(Vec<Edition>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    lists: Vec<Edition>,
+}
+
+impl Editions {
+    /// Reads what [`Self::store`] wrote; nothing when there is no file.
+    ///
+    /// # Errors
+    /// [`EditionsError`]. A file that is there and cannot be read is never taken for none.
+    pub fn load(path: &Path) -> Result<Self, EditionsError> {
+        let file = |source| EditionsError::File { path: path.to_owned(), source };
+        let damaged = |reason: String| EditionsError::Damaged { path: path.to_owned(), reason };
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(file(error)),
+            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
+                return Err(damaged("it is too long".to_owned()));
+            }
+            Ok(_) => {}
+        }
+        let bytes = std::fs::read(path).map_err(file)?;
+        let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if stored.version != VERSION {
+            return Err(damaged(format!("its version is {}, and {VERSION} is known", stored.version)));
+        }
+        Ok(Self(stored.lists))
+    }
+
+    /// Writes it in the place of what is there, with mode 0600.
+    ///
+    /// # Errors
+    /// [`EditionsError::File`].
+    pub fn store(&self, path: &Path) -> Result<(), EditionsError> {
+        let file = |source| EditionsError::File { path: path.to_owned(), source };
+        let stored = Stored { version: VERSION, lists: self.0.clone() };
+        let bytes = serde_json::to_vec_pretty(&stored).map_err(|error| file(error.into()))?;
+        replace(path, &bytes, 0o600).map_err(file)
+    }
+
+    /// Remembers an edition unless a newer one of its list is known; whether it is news.
+    pub fn see(&mut self, edition: Edition) -> bool {
+        match self.0.iter_mut().find(|known| known.is_same_list(&edition)) {
+            Some(known) if edition.age_order(known).is_gt() => {
+                *known = edition;
+                true
+            }
+            Some(_) => false,
+            None => {
+                if self.0.len() >= EDITIONS_MAX {
+                    self.0.remove(0);
+                }
+                self.0.push(edition);
+                true
+            }
+        }
+    }
+
+    /// The edition of the same list that is newer than this one.
+    #[must_use]
+    pub fn newer_than(&self, edition: &Edition) -> Option<&Edition> {
+        self.0.iter().find(|known| known.is_same_list(edition) && edition.age_order(known).is_lt())
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if digits.len() % 2 != 0 {
+        return None;
+    }
+    digits.chunks_exact(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+mod hex {
+    use serde::de::Error;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::to_hex(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::from_hex(&text)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| Error::custom("64 hexadecimal digits are needed"))
+    }
+}
+
+mod number {
+    use serde::de::Error;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        number: &Option<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        number.as_deref().map(super::to_hex).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| super::from_hex(&text).ok_or_else(|| Error::custom("hexadecimal digits are needed")))
+            .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+    use super::*;
+
+    fn edition(key: u8, number: Option<&[u8]>, this_update: i64) -> Edition {
+        Edition {
+            issuer_key: [key; 32],
+            point: [0; 32],
+            issuer: "CN=Issuing".to_owned(),
+            number: number.map(<[u8]>::to_vec),
+            this_update,
+        }
+    }
+
+    #[test]
+    fn what_was_seen_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lists.json");
+        let mut editions = Editions::load(&path).unwrap();
+        assert!(editions.see(edition(1, Some(&[2, 0]), 100)));
+        assert!(editions.see(edition(2, None, 100)));
+        editions.store(&path).unwrap();
+        let again = Editions::load(&path).unwrap();
+        assert_eq!(again, editions);
+        assert!(again.newer_than(&edition(1, Some(&[0xff]), 999)).is_some());
+        assert!(again.newer_than(&edition(1, Some(&[2, 0]), 100)).is_none());
+        // Another issuer's numbers are its own.
+        assert!(again.newer_than(&edition(3, Some(&[1]), 1)).is_none());
+        assert!(again.newer_than(&edition(2, None, 99)).is_some());
+    }
+
+    #[test]
+    fn an_older_edition_does_not_replace_a_newer_one() {
+        let mut editions = Editions::default();
+        assert!(editions.see(edition(1, Some(&[5]), 100)));
+        assert!(!editions.see(edition(1, Some(&[4]), 200)));
+        assert!(!editions.see(edition(1, Some(&[5]), 100)));
+        assert_eq!(editions.newer_than(&edition(1, Some(&[4]), 200)), Some(&edition(1, Some(&[5]), 100)));
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lists.json");
+        for text in ["", "{}", "{\"version\":2,\"lists\":[]}", "{\"version\":1,\"lists\":[{}]}"] {
+            std::fs::write(&path, text).unwrap();
+            let said = Editions::load(&path).unwrap_err().to_string();
+            assert!(said.contains("hint"), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_bound_is_remembered() {
+        let mut editions = Editions::default();
+        for n in 0..=u32::try_from(EDITIONS_MAX).unwrap() {
+            let mut one = edition(0, None, 0);
+            one.point[..4].copy_from_slice(&n.to_be_bytes());
+            assert!(editions.see(one));
+        }
+        assert_eq!(editions.0.len(), EDITIONS_MAX);
+    }
+}
