@@ -6,6 +6,7 @@
 pub mod build;
 pub mod raw_client;
 pub mod received;
+pub mod registered;
 pub mod test_broker;
 pub mod virtual_broker;
 

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use signet_certs_dev::Leaf;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ pub struct Handshake {
     server_name: String,
     versions: &'static [&'static SupportedProtocolVersion],
     alpn: Vec<Vec<u8>>,
+    from: Option<IpAddr>,
+    /// Made once, with the sessions to resume in it.
+    memory: Option<Arc<ClientConfig>>,
 }
 
 impl Handshake {
@@ -33,7 +36,16 @@ impl Handshake {
     pub fn new(address: SocketAddr, root: &[u8]) -> Self {
         let versions = rustls::ALL_VERSIONS;
         let server_name = "localhost".to_owned();
-        Self { address, root: root.to_vec(), leaf: None, server_name, versions, alpn: Vec::new() }
+        Self {
+            address,
+            root: root.to_vec(),
+            leaf: None,
+            server_name,
+            versions,
+            alpn: Vec::new(),
+            from: None,
+            memory: None,
+        }
     }
 
     /// Presents this certificate and its chain.
@@ -64,6 +76,29 @@ impl Handshake {
         self
     }
 
+    /// Connects from this address of this machine.
+    #[must_use]
+    pub fn from_address(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
+    }
+
+    /// From now on sessions are remembered and resumed. What is said later of certificates and versions has no effect.
+    #[must_use]
+    pub fn with_memory(mut self) -> Self {
+        self.memory = Some(Arc::new(self.config()));
+        self
+    }
+
+    fn dial(&self) -> io::Result<TcpStream> {
+        let Some(from) = self.from else { return TcpStream::connect_timeout(&self.address, DEADLINE) };
+        let domain = socket2::Domain::for_address(self.address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.connect_timeout(&self.address.into(), DEADLINE)?;
+        Ok(socket.into())
+    }
+
     fn config(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.root.clone())).expect("the test's root is a certificate");
@@ -89,17 +124,31 @@ impl Handshake {
     /// # Errors
     /// What TCP or TLS said.
     pub fn open(&self, version: Version) -> io::Result<RawClient> {
-        let tcp = TcpStream::connect_timeout(&self.address, DEADLINE)?;
+        self.begin()?.finish(version)
+    }
+
+    /// Connects, sends the first message, and stops when the server's first bytes are there.
+    ///
+    /// # Errors
+    /// What TCP or TLS said.
+    pub fn open_half(&self) -> io::Result<HalfOpen> {
+        let mut half = self.begin()?;
+        while half.0.conn.wants_write() {
+            half.0.conn.write_tls(&mut half.0.sock)?;
+        }
+        half.0.sock.peek(&mut [0])?;
+        Ok(half)
+    }
+
+    fn begin(&self) -> io::Result<HalfOpen> {
+        let tcp = self.dial()?;
         tcp.set_read_timeout(Some(DEADLINE))?;
         tcp.set_write_timeout(Some(DEADLINE))?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from(self.server_name.clone()).map_err(io::Error::other)?;
-        let tls = ClientConnection::new(Arc::new(self.config()), name).map_err(io::Error::other)?;
-        let mut tls = StreamOwned::new(tls, tcp);
-        while tls.conn.is_handshaking() {
-            tls.conn.complete_io(&mut tls.sock)?;
-        }
-        Ok(RawClient { tls, version, waiting: Vec::new(), ended: false })
+        let config = self.memory.clone().unwrap_or_else(|| Arc::new(self.config()));
+        let tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Ok(HalfOpen(StreamOwned::new(tls, tcp)))
     }
 
     /// Connects, sends CONNECT, and is accepted.
@@ -141,6 +190,23 @@ impl Handshake {
     }
 }
 
+/// A handshake that has begun.
+pub struct HalfOpen(StreamOwned<ClientConnection, TcpStream>);
+
+impl HalfOpen {
+    /// Goes on with it to the end, as far as the client can tell.
+    ///
+    /// # Errors
+    /// What TCP or TLS said.
+    pub fn finish(self, version: Version) -> io::Result<RawClient> {
+        let Self(mut tls) = self;
+        while tls.conn.is_handshaking() {
+            tls.conn.complete_io(&mut tls.sock)?;
+        }
+        Ok(RawClient { tls, version, waiting: Vec::new(), ended: false })
+    }
+}
+
 /// One connection.
 pub struct RawClient {
     tls: StreamOwned<ClientConnection, TcpStream>,
@@ -163,6 +229,12 @@ impl RawClient {
     #[must_use]
     pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
         self.tls.conn.protocol_version()
+    }
+
+    /// Whether the session of an earlier connection goes on.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.tls.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
     /// The application protocol agreed upon.

@@ -1,7 +1,7 @@
 //! A whole broker in this process: its own threads, a port that the kernel chose, a PKI and files of its own.
 
 use crate::raw_client::Handshake;
-use signet::admin::api::FailureReport;
+use signet::admin::api::{FailureReport, Reloaded};
 use signet::server::{ConfigSource, Server};
 use signet_certs_dev::{CrlProfile, Leaf, LeafProfile, MemoryPki, Serial, Validity};
 use std::net::SocketAddr;
@@ -21,6 +21,8 @@ pub struct Settings<'a> {
     pub acl: &'a str,
     /// For `[limits]`.
     pub limits: &'a str,
+    /// More tables, at the end.
+    pub tables: &'a str,
 }
 
 /// A running broker. Dropping it stops it, and fails the test if the work of any connection panicked.
@@ -30,7 +32,7 @@ pub struct TestBroker {
 }
 
 /// Certificates are good in every test, so they are made once.
-fn pki() -> &'static MemoryPki {
+pub(crate) fn pki() -> &'static MemoryPki {
     static PKI: OnceLock<MemoryPki> = OnceLock::new();
     PKI.get_or_init(|| MemoryPki::new(OffsetDateTime::now_utc()).expect("a PKI can be made"))
 }
@@ -100,6 +102,12 @@ impl TestBroker {
         self.server().addresses()[0]
     }
 
+    /// Where metrics and health are served, if they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.server().metrics_address()
+    }
+
     /// What the daemon offers to operators.
     #[must_use]
     pub fn broker(&self) -> &signet::server::Broker {
@@ -116,6 +124,15 @@ impl TestBroker {
     #[must_use]
     pub fn device(&self, role: &str) -> Handshake {
         self.anonymous().presenting(certificate(role))
+    }
+
+    /// Replaces the settings and reloads.
+    ///
+    /// # Errors
+    /// Every problem that the broker found, a sentence each.
+    pub fn reload_settings(&self, settings: Settings<'_>) -> Result<Reloaded, Vec<String>> {
+        self.write("signet.toml", &configuration(settings));
+        self.broker().reload("test").map_err(|refused| refused.problems())
     }
 
     /// Replaces the policy file and reloads.
@@ -166,6 +183,14 @@ impl TestBroker {
         }
     }
 
+    /// The value of a metric with exactly these labels, as `{a="x",b="y"}`; 0 when it was never counted.
+    #[must_use]
+    pub fn labelled(&self, name: &str, labels: &str) -> f64 {
+        let text = self.broker().metrics_text().expect("metrics can be shown");
+        let wanted = format!("{name}{labels} ");
+        text.lines().find_map(|line| line.strip_prefix(&wanted)?.parse().ok()).unwrap_or(0.0)
+    }
+
     /// The value of a metric without labels.
     #[must_use]
     pub fn metric(&self, name: &str) -> f64 {
@@ -191,7 +216,7 @@ impl Drop for TestBroker {
 }
 
 fn configuration(settings: Settings<'_>) -> String {
-    let Settings { listener, acl, limits } = settings;
+    let Settings { listener, acl, limits, tables } = settings;
     format!(
         r#"
 [[listener]]
@@ -225,6 +250,8 @@ level = "error"
 sys-interval = "1s"
 watch-files-interval = "0s"
 shutdown-timeout = "5s"
+
+{tables}
 "#
     )
 }

@@ -1,0 +1,22 @@
+//! What a change of standing does to a running broker: revocation and its consequences, suspension, expiry, quarantine,
+//! clones, and those who are refused again and again. Over mutual TLS, with a registry.
+
+mod in_flight;
+mod revocation;
+
+/// Devices write what is theirs and read their commands; the one called admin reads everything.
+const FLEET: &str = "\
+user admin
+topic read #
+topic write devices/+/commands/#
+
+pattern readwrite devices/%u/#
+";
+
+/// Session tickets are given out.
+const TICKETS: &str = "session-tickets = 2";
+
+/// Not authorized, of CONNACK.
+const NOT_AUTHORIZED: u8 = 0x87;
+/// Administrative action, of DISCONNECT.
+const ADMINISTRATIVE_ACTION: u8 = 0x98;
