@@ -42,6 +42,8 @@ pub struct Checked {
     pub standing: crate::StandingRules,
     /// How one certificate in two hands is noticed.
     pub clones: crate::Clones,
+    /// How devices ask for certificates over MQTT.
+    pub provisioning: crate::Provisioning,
     /// Threads and intervals.
     pub system: System,
     /// Doubtful settings that do not stop the start, to be logged.

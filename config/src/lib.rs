@@ -18,6 +18,7 @@ mod https;
 mod keys;
 pub mod mosquitto;
 mod problem;
+mod provisioning;
 mod raw;
 mod schema;
 mod standing;
@@ -30,6 +31,7 @@ pub use checked::{
 pub use https::{EstLabel, Https};
 pub use keys::KEYS;
 pub use problem::{Problem, render};
+pub use provisioning::{Hook, Provisioning};
 pub use schema::{Key, Section, TakesEffect};
 pub use standing::{
     CloneAction, Clones, RetainedOfRevoked, Revocation, SessionOfRevoked, StandingRules, TOPIC_PATTERNS_MAX,

@@ -34,13 +34,15 @@ pub enum Section {
     Https,
     /// `[[est.label]]`, once for each label.
     EstLabel,
+    /// `[provisioning]`.
+    Provisioning,
     /// `[system]`.
     System,
 }
 
 impl Section {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Listener,
         Self::Acl,
         Self::Identity,
@@ -55,6 +57,7 @@ impl Section {
         Self::Clones,
         Self::Https,
         Self::EstLabel,
+        Self::Provisioning,
         Self::System,
     ];
 
@@ -76,6 +79,7 @@ impl Section {
             Self::Clones => "clones",
             Self::Https => "https",
             Self::EstLabel => "est",
+            Self::Provisioning => "provisioning",
             Self::System => "system",
         }
     }
@@ -98,6 +102,7 @@ impl Section {
             Self::Clones => "[clones]",
             Self::Https => "[[https]]",
             Self::EstLabel => "[[est.label]]",
+            Self::Provisioning => "[provisioning]",
             Self::System => "[system]",
         }
     }

@@ -3,6 +3,7 @@
 
 mod authority;
 mod https;
+mod provisioning;
 mod read;
 mod sections;
 mod standing;
@@ -49,6 +50,7 @@ pub(crate) fn check(
         revocation: checker.revocation(root),
         standing: checker.standing(root),
         clones,
+        provisioning: checker.provisioning(root),
         registry,
         system: checker.system(root),
         listeners,
