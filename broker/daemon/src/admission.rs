@@ -173,7 +173,7 @@ impl Source {
 }
 
 /// One subscriber line usually owns a whole IPv6 /64, so that is what counts as one source.
-fn source_of(address: IpAddr) -> IpAddr {
+pub(crate) fn source_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

@@ -21,7 +21,10 @@ pub mod start;
 pub mod state;
 pub mod store;
 pub mod tls;
+pub mod tokens;
 
 mod background;
+mod https;
 mod link;
+mod signing;
 mod standing;

@@ -22,6 +22,8 @@ pub struct Metrics {
     pub handshake_seconds: Histogram,
     /// Connections that ended, by reason.
     pub closed: IntCounterVec,
+    /// Requests over HTTPS, by operation and status.
+    pub https_requests: IntCounterVec,
     /// Reloads by outcome.
     pub reloads: IntCounterVec,
     /// Log records left out by a rate limit.
@@ -70,6 +72,8 @@ impl Metrics {
             "Connections that ended after their handshake.",
             &["reason"],
         )?;
+        let https_requests =
+            counters("https_requests_total", "Requests over HTTPS.", &["operation", "status"])?;
         let reloads = counters("reloads_total", "Reloads of configuration, trust and policy.", &["outcome"])?;
         let events = counters("events_total", "What the core counts; names as in the manual.", &["event"])?;
         let levels = |name: &str, help: &str, label: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
@@ -100,6 +104,7 @@ impl Metrics {
             not_admitted,
             handshake_seconds,
             closed,
+            https_requests,
             reloads,
             log_suppressed,
             events,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use signet_config::{Checked, Listener};
+use signet_config::{Checked, Https, Listener};
 
 use crate::admin::api::Reloaded;
 use crate::server::Broker;
@@ -80,7 +80,12 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     // Whatever comes of it, these contents have been tried.
     tried.digest = state::digest_of(&state::files_of(&old));
     let new = start::read(&broker.source).map_err(ReloadRefused::Config)?;
-    let previous: Vec<_> = broker.listeners.iter().map(|listening| listening.tls.load_full()).collect();
+    let previous: Vec<_> = broker
+        .listeners
+        .iter()
+        .map(|listening| listening.tls.load_full())
+        .chain(broker.doors.iter().map(|door| door.tls()))
+        .collect();
     let (merged, needs_restart) = merge(&old, new);
     let built = state::build(&merged, Some(&previous))?;
     tried.digest = built.digest;
@@ -89,6 +94,9 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     let mut changed = Vec::new();
     for ((listening, tls), settings) in broker.listeners.iter().zip(built.listeners).zip(&merged.listeners) {
         listening.replace(settings, tls);
+    }
+    for ((door, tls), settings) in broker.doors.iter().zip(built.https).zip(&merged.https) {
+        door.replace(settings, tls);
     }
     broker.admission.set_limits(start::admission_limits(&merged));
     broker.hub().set_limits(start::core_limits(&merged));
@@ -122,6 +130,14 @@ fn merge(old: &Checked, mut new: Checked) -> (Checked, Vec<String>) {
     keep(!same_listeners, "the set of [[listener]] addresses");
     if !same_listeners {
         new.listeners = old.listeners.iter().map(|l| counterpart(l, &new.listeners)).collect();
+    }
+    let doors = |config: &Checked| config.https.iter().map(|door| door.address).collect::<Vec<_>>();
+    let same_doors = doors(old) == doors(&new);
+    keep(!same_doors, "the set of [[https]] addresses");
+    if !same_doors {
+        let same =
+            |old: &Https| new.https.iter().find(|door| door.address == old.address).unwrap_or(old).clone();
+        new.https = old.https.iter().map(same).collect();
     }
     keep(old.registry != new.registry, "[registry]");
     new.registry = old.registry.clone();

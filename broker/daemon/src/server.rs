@@ -21,6 +21,7 @@ use crate::ca::Authority;
 use crate::clock::Clock;
 use crate::consequences;
 use crate::directory::{Directory, Live};
+use crate::https::{Door, Https};
 use crate::listener::Listening;
 use crate::logging::{Admit, RateLimit};
 use crate::metrics::{Metrics, Sampled};
@@ -65,6 +66,9 @@ pub struct Broker {
     /// Held while a reload is under way; the digest of the files that were last tried.
     pub(crate) reloading: Mutex<reload::Tried>,
     pub(crate) generation: AtomicU64,
+    /// What the HTTPS doors share.
+    pub(crate) https: Https,
+    pub(crate) doors: Vec<Arc<Door>>,
     hub: Arc<Hub>,
     registry: Option<Arc<RegistryService>>,
     authority: Option<Arc<Authority>>,
@@ -81,6 +85,7 @@ impl Broker {
         config: Checked,
         built: Built,
         listeners: Vec<Arc<Listening>>,
+        doors: Vec<Arc<Door>>,
         registered: start::Registered,
     ) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
@@ -91,6 +96,8 @@ impl Broker {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION"))?,
             failures: FailureLog::default(),
             listeners,
+            https: Https::default(),
+            doors,
             registry: registered.registry,
             authority: registered.authority,
             hub: Hub::new(start::core_limits(&config), Arc::new(built.policy)),
@@ -331,6 +338,7 @@ impl Broker {
                 .listeners
                 .iter()
                 .map(|listening| (listening.address.to_string(), listening.connections() as u64))
+                .chain(self.doors.iter().map(|door| (door.address.to_string(), door.connections() as u64)))
                 .collect(),
             uptime_seconds: self.clock.mono().elapsed().as_secs(),
         };
@@ -356,6 +364,11 @@ impl Server {
     /// The addresses that the listeners are bound to, in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.broker.listeners.iter().map(|listening| listening.address).collect()
+    }
+
+    /// The addresses of HTTPS, in the order of the configuration.
+    pub fn https_addresses(&self) -> Vec<SocketAddr> {
+        self.broker.doors.iter().map(|door| door.address).collect()
     }
 
     /// The address of metrics and health, if they are served.

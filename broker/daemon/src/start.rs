@@ -15,6 +15,7 @@ use crate::admin::socket::{AdminSocket, SocketError};
 use crate::admission::AdmissionLimits;
 use crate::ca::{Authority, AuthorityError};
 use crate::directory::Directory;
+use crate::https::Door;
 use crate::listener::{self, Listening};
 use crate::server::{Broker, ConfigSource};
 use crate::state::{self, BuildError};
@@ -143,6 +144,12 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
         let address = socket.local_addr().map_err(|error| StartError::Threads(error.to_string()))?;
         listeners.push(Arc::new(Listening::new(index, address, &config.listeners[index], Arc::clone(tls))));
     }
+    let https_sockets = config.https.iter().map(|door| bind(door.address)).collect::<Result<Vec<_>, _>>()?;
+    let mut doors = Vec::new();
+    for ((socket, tls), settings) in https_sockets.iter().zip(&built.https).zip(&config.https) {
+        let address = socket.local_addr().map_err(|error| StartError::Threads(error.to_string()))?;
+        doors.push(Arc::new(Door::new(address, settings, Arc::clone(tls))));
+    }
     let mut admin_socket = match &source {
         ConfigSource::Fixed(_) => None,
         _ => Some(AdminSocket::bind(&config.admin.socket)?),
@@ -150,14 +157,17 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     let metrics = config.admin.metrics_address.map(bind).transpose()?;
     let runtimes = Runtimes::new(&config, admin_socket.take())?;
     let broker = Arc::new(
-        Broker::new(source, config, built, listeners, registered)
+        Broker::new(source, config, built, listeners, doors, registered)
             .map_err(|error| StartError::Threads(error.to_string()))?,
     );
     crate::consequences::enforce_changes(&broker);
-    let runtimes = runtimes.serve(&broker, sockets, metrics)?;
+    let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;
     broker.set_ready(true);
     for listening in &broker.listeners {
         tracing::info!(address = %listening.address, "listening: MQTT 3.1.1 and 5.0 over mutual TLS");
+    }
+    for door in &broker.doors {
+        tracing::info!(address = %door.address, "listening: certificates over HTTPS");
     }
     Ok((broker, runtimes))
 }
@@ -192,7 +202,9 @@ impl Registered {
 }
 
 fn check_descriptors(config: &Checked) -> Result<(), StartError> {
-    let wanted: u64 = config.listeners.iter().map(|l| u64::from(l.connections_max.get())).sum();
+    let most = config.listeners.iter().map(|listener| listener.connections_max);
+    let most = most.chain(config.https.iter().map(|door| door.connections_max));
+    let wanted: u64 = most.map(|most| u64::from(most.get())).sum();
     let needed = wanted + DESCRIPTORS_RESERVED;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let mut allowed = limit.current.unwrap_or(u64::MAX);
@@ -253,6 +265,7 @@ impl Runtimes {
         mut self,
         broker: &Arc<Broker>,
         sockets: Vec<TcpListener>,
+        https_sockets: Vec<TcpListener>,
         metrics: Option<TcpListener>,
     ) -> Result<Self, StartError> {
         let threads = |error: std::io::Error| StartError::Threads(error.to_string());
@@ -264,6 +277,9 @@ impl Runtimes {
                 self.traffic.handle().clone(),
             );
             self.handshakes.spawn(accepting);
+        }
+        for (socket, door) in https_sockets.into_iter().zip(&broker.doors) {
+            self.handshakes.spawn(crate::https::accept(Arc::clone(broker), Arc::clone(door), socket));
         }
         let _inside = self.admin.enter();
         if let Some(socket) = metrics {
@@ -279,6 +295,7 @@ impl Runtimes {
             self.admin.spawn(async move { axum::serve(socket, service).await });
         }
         self.admin.spawn(crate::background::revocation_lists(Arc::clone(broker)));
+        self.admin.spawn(crate::background::expired_tokens(Arc::clone(broker)));
         self.admin.spawn(crate::background::timers(Arc::clone(broker)));
         self.admin.spawn(crate::background::sys_topics(Arc::clone(broker)));
         self.admin.spawn(crate::background::watch_files(Arc::clone(broker)));

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use signet_acl::Policy;
-use signet_config::{Checked, Listener};
+use signet_config::{Checked, Https, Listener};
 
 use crate::clock;
 use crate::tls::{
-    EkuRule, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions, TrustOptions,
-    X509V1,
+    EkuRule, Inside, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions,
+    TrustOptions, X509V1,
 };
 
 /// The largest policy file, in bytes.
@@ -23,6 +23,8 @@ pub struct Built {
     pub policy: Policy,
     /// TLS of each listener, in the order of the configuration.
     pub listeners: Vec<Arc<TlsListener>>,
+    /// TLS of each `[[https]]`, in the order of the configuration.
+    pub https: Vec<Arc<TlsListener>>,
     /// Doubtful things that do not stop it.
     pub warnings: Vec<String>,
     /// Of the content of all files that went into it.
@@ -40,8 +42,8 @@ pub struct BuildError {
     pub problems: Vec<String>,
 }
 
-/// Reads every file and builds everything, or says everything that is wrong. `previous` is what is in force: revocation
-/// lists may not go back behind it.
+/// Reads every file and builds everything, or says everything that is wrong. `previous` is what is in force, of the
+/// listeners and then of `[[https]]`: revocation lists may not go back behind it.
 pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<Built, BuildError> {
     let digest = digest_of(&files_of(config));
     let mut problems = Vec::new();
@@ -59,12 +61,13 @@ pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<
     if let Some(policy) = &policy {
         problems.extend(client_id_conflicts(config, policy));
     }
-    let mut listeners = Vec::new();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        match tls(listener, previous.and_then(|all| all.get(index)).map(Arc::as_ref)) {
+    let plans = config.listeners.iter().map(plan_of_listener).chain(config.https.iter().map(plan_of_https));
+    let mut all = Vec::new();
+    for (index, plan) in plans.enumerate() {
+        match tls(&plan, previous.and_then(|all| all.get(index)).map(Arc::as_ref)) {
             Ok((built, doubts)) => {
                 warnings.extend(doubts);
-                listeners.push(Arc::new(built));
+                all.push(Arc::new(built));
             }
             Err(wrong) => problems.extend(wrong),
         }
@@ -72,7 +75,10 @@ pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<
     problems.sort();
     problems.dedup();
     match policy {
-        Some(policy) if problems.is_empty() => Ok(Built { policy, listeners, warnings, digest }),
+        Some(policy) if problems.is_empty() => {
+            let https = all.split_off(config.listeners.len());
+            Ok(Built { policy, listeners: all, https, warnings, digest })
+        }
         _ => Err(BuildError { problems }),
     }
 }
@@ -126,26 +132,51 @@ fn client_id_conflicts(config: &Checked, policy: &Policy) -> Vec<String> {
         .collect()
 }
 
-fn tls(
-    listener: &Listener,
-    previous: Option<&TlsListener>,
-) -> Result<(TlsListener, Vec<String>), Vec<String>> {
+/// The files of one address, and how it speaks TLS.
+struct Plan<'a> {
+    certificate: &'a Path,
+    private_key: &'a Path,
+    client_ca: &'a [PathBuf],
+    crl: &'a [PathBuf],
+    options: TlsOptions,
+}
+
+fn plan_of_listener(listener: &Listener) -> Plan<'_> {
+    Plan {
+        certificate: &listener.certificate,
+        private_key: &listener.private_key,
+        client_ca: &listener.client_ca,
+        crl: &listener.crl,
+        options: tls_options(listener),
+    }
+}
+
+fn plan_of_https(door: &Https) -> Plan<'_> {
+    Plan {
+        certificate: &door.certificate,
+        private_key: &door.private_key,
+        client_ca: &door.client_ca,
+        crl: &door.crl,
+        // Certificates of secure elements have no extended key usage, and come here before they are devices.
+        options: TlsOptions {
+            inside: Inside::Http,
+            trust: TrustOptions { eku: EkuRule::IfPresent, ..TrustOptions::default() },
+            ..TlsOptions::default()
+        },
+    }
+}
+
+fn tls(plan: &Plan<'_>, previous: Option<&TlsListener>) -> Result<(TlsListener, Vec<String>), Vec<String>> {
     let sentences = |errors: Vec<SourceError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let sources = ListenerSources::read(
-        &listener.certificate,
-        &listener.private_key,
-        &listener.client_ca,
-        &listener.crl,
-    )
-    .map_err(sentences)?;
+    let sources = ListenerSources::read(plan.certificate, plan.private_key, plan.client_ca, plan.crl)
+        .map_err(sentences)?;
     let (built, warnings) =
-        TlsListener::build(&sources, &tls_options(listener), previous, clock::unix_time())
-            .map_err(sentences)?;
+        TlsListener::build(&sources, &plan.options, previous, clock::unix_time()).map_err(sentences)?;
     Ok((built, warnings.iter().map(ToString::to_string).collect()))
 }
 
 /// The settings of a listener in the terms of TLS.
-fn tls_options(listener: &Listener) -> TlsOptions {
+pub(crate) fn tls_options(listener: &Listener) -> TlsOptions {
     TlsOptions {
         versions: match listener.tls_versions {
             signet_config::TlsVersions::V12AndV13 => TlsVersions::V12AndV13,
@@ -181,6 +212,12 @@ pub fn files_of(config: &Checked) -> Vec<PathBuf> {
         files.push(listener.private_key.clone());
         files.extend(listener.client_ca.iter().cloned());
         files.extend(listener.crl.iter().cloned());
+    }
+    for door in &config.https {
+        files.push(door.certificate.clone());
+        files.push(door.private_key.clone());
+        files.extend(door.client_ca.iter().cloned());
+        files.extend(door.crl.iter().cloned());
     }
     files
 }

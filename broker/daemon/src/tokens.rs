@@ -10,7 +10,9 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use signet_identity::ThingName;
-use signet_registry::{Actor, Command, Line, Registry, RegistryError, ThingSpec, Token, TokenHash, TokenSpec, Wall};
+use signet_registry::{
+    Actor, Command, Line, Registry, RegistryError, ThingSpec, Token, TokenHash, TokenSpec, Wall,
+};
 use zeroize::Zeroizing;
 
 use crate::store::{ExecuteError, RegistryService};

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use signet_identity::ThingName;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::{X509CertificationRequest, X509CertificationRequestInfo};
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{ExtendedKeyUsage, KeyUsage, NSCertType, ParsedExtension, X509Extension};
@@ -24,6 +25,49 @@ pub enum SubjectRule {
     /// It is empty or names this thing, byte by byte. Country, state, locality, organization and unit may be there; they
     /// are not taken over.
     MustEqual(ThingName),
+    /// It has the names of the certificate that is renewed: the same subject, and the same subject alternative name or
+    /// none like it (RFC 7030 section 4.2.2).
+    SameAs(Names),
+}
+
+/// The names in a certificate or a request: the subject's attributes in their order, and the subject alternative name.
+///
+/// A value is compared byte by byte, whatever its string type: a client may write PrintableString where UTF8String stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    subject: Vec<(String, Vec<u8>)>,
+    /// The extension's value in DER.
+    alternative: Option<Vec<u8>>,
+}
+
+impl Names {
+    /// The names in the certificate `der`; `None` when it cannot be read.
+    #[must_use]
+    pub fn of_certificate(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let mut extensions = certificate.extensions().iter();
+        let alternative = extensions.find(|extension| extension.oid == oid::OID_X509_EXT_SUBJECT_ALT_NAME);
+        let alternative = alternative.map(|extension| extension.value.to_vec());
+        Some(Self { subject: values(certificate.subject()), alternative })
+    }
+
+    fn of_request(info: &X509CertificationRequestInfo<'_>) -> Self {
+        let requested = info.iter_attributes().find_map(|attribute| match attribute.parsed_attribute() {
+            ParsedCriAttribute::ExtensionRequest(request) => request
+                .extensions
+                .iter()
+                .find(|extension| extension.oid == oid::OID_X509_EXT_SUBJECT_ALT_NAME),
+            _ => None,
+        });
+        let alternative = requested.map(|extension| extension.value.to_vec());
+        Self { subject: values(&info.subject), alternative }
+    }
+}
+
+fn values(name: &X509Name<'_>) -> Vec<(String, Vec<u8>)> {
+    name.iter_attributes()
+        .map(|attribute| (attribute.attr_type().to_id_string(), attribute.attr_value().data.to_vec()))
+        .collect()
 }
 
 /// What a signing request may be.
@@ -70,6 +114,9 @@ pub enum CsrError {
     /// Its subject has an attribute that would be a name of its own.
     #[error("the signing request's subject has an attribute that is not certified: {0}")]
     SubjectAttribute(String),
+    /// Its names are not those of the certificate that is renewed.
+    #[error("the signing request has another subject, or another subject alternative name, than the certificate that is renewed")]
+    Renamed,
     /// It asks for a subject alternative name.
     #[error("the signing request asks for a subject alternative name")]
     AlternativeName,
@@ -104,6 +151,7 @@ impl CsrError {
             Self::SeveralNames => "several_names",
             Self::OtherName { .. } => "other_name",
             Self::SubjectAttribute(_) => "subject_attribute",
+            Self::Renamed => "renamed",
             Self::AlternativeName => "alternative_name",
             Self::Authority => "authority",
             Self::Usage => "usage",
@@ -127,6 +175,7 @@ impl CsrError {
             Self::SeveralNames | Self::OtherName { .. } | Self::SubjectAttribute(_) => {
                 "leave the subject empty, or put the thing's name in one common name"
             }
+            Self::Renamed => "use the subject of the certificate as it is, and its subject alternative name if it has one",
             Self::AlternativeName | Self::Authority | Self::Usage | Self::Extension(_) => {
                 "ask for no extensions: name, usage and validity come from the broker"
             }
@@ -176,8 +225,8 @@ impl CheckedCsr {
         }
         let key = PublicKey::from_spki_allowed(info.subject_pki.raw, &policy.keys)?;
         verify(&request, &key)?;
-        check_subject(&info.subject, &policy.subject)?;
-        check_attributes(info)?;
+        check_subject(info, &policy.subject)?;
+        check_attributes(info, matches!(policy.subject, SubjectRule::SameAs(_)))?;
         Ok(Self { key })
     }
 
@@ -242,13 +291,19 @@ fn verify(request: &X509CertificationRequest<'_>, key: &PublicKey) -> Result<(),
         .map_err(|_| CsrError::Signature)
 }
 
-fn check_subject(subject: &X509Name<'_>, rule: &SubjectRule) -> Result<(), CsrError> {
+fn check_subject(info: &X509CertificationRequestInfo<'_>, rule: &SubjectRule) -> Result<(), CsrError> {
+    let subject = &info.subject;
     let mut names = subject.iter_common_name();
     let name = names.next();
     if names.next().is_some() {
         return Err(CsrError::SeveralNames);
     }
-    let SubjectRule::MustEqual(allowed) = rule else { return Ok(()) };
+    let allowed = match rule {
+        SubjectRule::Ignore => return Ok(()),
+        SubjectRule::SameAs(names) if *names == Names::of_request(info) => return Ok(()),
+        SubjectRule::SameAs(_) => return Err(CsrError::Renamed),
+        SubjectRule::MustEqual(allowed) => allowed,
+    };
     // What a form fills in by default, and what cannot be taken for the name of a device.
     let harmless = [
         oid::OID_X509_COMMON_NAME,
@@ -275,13 +330,14 @@ fn check_subject(subject: &X509Name<'_>, rule: &SubjectRule) -> Result<(), CsrEr
     })
 }
 
-fn check_attributes(info: &X509CertificationRequestInfo<'_>) -> Result<(), CsrError> {
+/// `named`: the subject alternative name was found to be one that may be there.
+fn check_attributes(info: &X509CertificationRequestInfo<'_>, named: bool) -> Result<(), CsrError> {
     for (at, attribute) in info.iter_attributes().enumerate() {
         if info.iter_attributes().take(at).any(|before| before.oid == attribute.oid) {
             return Err(CsrError::Attribute(attribute.oid.to_id_string()));
         }
         match attribute.parsed_attribute() {
-            ParsedCriAttribute::ExtensionRequest(request) => check_extensions(&request.extensions)?,
+            ParsedCriAttribute::ExtensionRequest(request) => check_extensions(&request.extensions, named)?,
             ParsedCriAttribute::ChallengePassword(_) => return Err(CsrError::ChallengePassword),
             ParsedCriAttribute::UnsupportedAttribute => {
                 return Err(CsrError::Attribute(attribute.oid.to_id_string()));
@@ -291,7 +347,7 @@ fn check_attributes(info: &X509CertificationRequestInfo<'_>) -> Result<(), CsrEr
     Ok(())
 }
 
-fn check_extensions(extensions: &[X509Extension<'_>]) -> Result<(), CsrError> {
+fn check_extensions(extensions: &[X509Extension<'_>], named: bool) -> Result<(), CsrError> {
     for (at, extension) in extensions.iter().enumerate() {
         let refused = || CsrError::Extension(extension.oid.to_id_string());
         if extensions.iter().take(at).any(|before| before.oid == extension.oid) {
@@ -311,12 +367,13 @@ fn check_extensions(extensions: &[X509Extension<'_>]) -> Result<(), CsrError> {
             {
                 return Err(CsrError::Usage);
             }
-            ParsedExtension::SubjectAlternativeName(_) => return Err(CsrError::AlternativeName),
+            ParsedExtension::SubjectAlternativeName(_) if !named => return Err(CsrError::AlternativeName),
             // Other key usages, and these, grant nothing that a device does not have; none is taken over.
             ParsedExtension::BasicConstraints(_)
             | ParsedExtension::KeyUsage(_)
             | ParsedExtension::ExtendedKeyUsage(_)
             | ParsedExtension::NSCertType(_)
+            | ParsedExtension::SubjectAlternativeName(_)
             | ParsedExtension::SubjectKeyIdentifier(_) => {}
             _ => return Err(refused()),
         }

@@ -23,7 +23,7 @@ mod signer;
 mod tests;
 
 pub use crl::{Crl, CrlEntry, CrlError, crl};
-pub use csr::{CSR_BYTES_MAX, CheckedCsr, CsrError, CsrPolicy, SubjectRule};
+pub use csr::{CSR_BYTES_MAX, CheckedCsr, CsrError, CsrPolicy, Names, SubjectRule};
 pub use issue::{
     AuthorityName, BACKDATE_MAX, COMMON_NAME_CHARS_MAX, CRL_URL_BYTES_MAX, CrlUrl, IssueError, Issued,
     Profile, ProfileError, VALIDITY_MAX, VALIDITY_MIN, issue, make_issuing, make_root, random_serial,

@@ -1,0 +1,399 @@
+//! From an accepted socket to answered requests.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, header};
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use signet_config::Https as Settings;
+use signet_identity::{IdentityError, IdentitySource, NameRule, identify};
+use signet_registry::TlsVersion;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::caller::{Caller, Shown};
+use super::refusal::{Refused, Shape};
+use super::{Here, body};
+use crate::admission::{AddressSlot, Ticket};
+use crate::clock;
+use crate::io::PeerIo;
+use crate::listener::{farewell, keep_failure, read_hello};
+use crate::server::Broker;
+use crate::standing::{self, Bearer};
+use crate::tls::hello::HelloTap;
+use crate::tls::{Ended, FailureContext, Refusal, TlsListener, VerifyFailure, observed};
+
+/// The most bytes of a request's line and header fields.
+pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// The most header fields of a request.
+const HEADERS_MAX: usize = 64;
+/// The most requests of one connection; then it must connect again.
+const REQUESTS_MAX: u32 = 100;
+/// The longest that a connection lives.
+const LIFE_MAX: Duration = Duration::from_secs(300);
+/// What a request under way gets to end after that, or when the broker stops.
+const LINGER: Duration = Duration::from_secs(5);
+/// After an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// rustls counts a record's header into `max_fragment_size`.
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// One address that gives certificates.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// The address that it is bound to.
+    pub(crate) address: SocketAddr,
+    tls: ArcSwap<TlsListener>,
+    settings: ArcSwap<Settings>,
+    open: AtomicUsize,
+}
+
+/// A connection's place among those of its door.
+struct OpenSlot(Arc<Door>);
+
+impl Drop for OpenSlot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Door {
+    pub(crate) fn new(address: SocketAddr, settings: &Settings, tls: Arc<TlsListener>) -> Self {
+        Self {
+            address,
+            tls: ArcSwap::new(tls),
+            settings: ArcSwap::from_pointee(settings.clone()),
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    /// The TLS in force.
+    pub(crate) fn tls(&self) -> Arc<TlsListener> {
+        self.tls.load_full()
+    }
+
+    /// Connections open now.
+    pub(crate) fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn replace(&self, settings: &Settings, tls: Arc<TlsListener>) {
+        self.settings.store(Arc::new(settings.clone()));
+        self.tls.store(tls);
+    }
+
+    fn open_slot(self: &Arc<Self>) -> Option<OpenSlot> {
+        let most = self.settings.load().connections_max.get() as usize;
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        // One that is too many counts itself out again.
+        let slot = OpenSlot(Arc::clone(self));
+        (before < most).then_some(slot)
+    }
+}
+
+/// Accepts until the broker stops.
+pub(crate) async fn accept(broker: Arc<Broker>, door: Arc<Door>, socket: std::net::TcpListener) {
+    let socket = match tokio::net::TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(address = %door.address, %error, "the HTTPS listener cannot be used");
+            return;
+        }
+    };
+    let routes = super::routes();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = broker.stop_requested() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, address)) => admit(&broker, &door, &routes, socket, address),
+            Err(error) => {
+                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+                {
+                    broker.metrics.not_admitted.with_label_values(&["accept_failed"]).inc();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Before any cryptography: may this peer begin a handshake?
+fn admit(broker: &Arc<Broker>, door: &Arc<Door>, routes: &Router, socket: TcpStream, address: SocketAddr) {
+    let not_admitted = |label| broker.metrics.not_admitted.with_label_values(&[label]).inc();
+    let Some(open) = door.open_slot() else {
+        not_admitted("max_connections");
+        return;
+    };
+    match broker.admission.admit(address.ip(), broker.clock.mono()) {
+        Err(refused) => not_admitted(refused.metric_label()),
+        Ok((ticket, slot)) => {
+            let arriving = Arriving {
+                broker: Arc::clone(broker),
+                door: Arc::clone(door),
+                address,
+                tap: HelloTap::default(),
+                flight_sent: false,
+                fragment_bytes_max: 0,
+            };
+            tokio::spawn(arriving.run(socket, ticket, (open, slot), routes.clone()));
+        }
+    }
+}
+
+/// A peer that has not finished its handshake.
+struct Arriving {
+    broker: Arc<Broker>,
+    door: Arc<Door>,
+    address: SocketAddr,
+    tap: HelloTap,
+    flight_sent: bool,
+    fragment_bytes_max: u16,
+}
+
+/// Why a handshake came to nothing.
+enum Why {
+    Io(io::Error),
+    TimedOut(Duration),
+    Judged(VerifyFailure),
+    NoName(IdentityError),
+}
+
+struct Failed {
+    why: Why,
+    refusal: Option<Refusal>,
+    leaf: Vec<u8>,
+    io: Option<PeerIo>,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self { why: Why::Io(error), refusal: None, leaf: Vec::new(), io: None }
+    }
+}
+
+impl Arriving {
+    async fn run(
+        mut self,
+        socket: TcpStream,
+        ticket: Ticket,
+        places: (OpenSlot, AddressSlot),
+        routes: Router,
+    ) {
+        let within = self.door.settings.load().handshake_timeout;
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.handshake(socket) => outcome,
+            () = tokio::time::sleep(within) => {
+                Err(Failed { why: Why::TimedOut(within), refusal: None, leaf: Vec::new(), io: None })
+            }
+            () = ticket.evicted() => Err(io::Error::other(
+                "it had to make room for newer connections: handshakes-in-flight-max is reached",
+            ).into()),
+        };
+        drop(ticket);
+        match outcome {
+            Ok((stream, caller)) => serve(self.broker, self.door, stream, caller, routes).await,
+            Err(failed) => self.record(failed).await,
+        }
+        drop(places);
+    }
+
+    /// TLS, and the judgement of the certificate, if one is shown.
+    async fn handshake(&mut self, mut socket: TcpStream) -> Result<(TlsStream<PeerIo>, Caller), Failed> {
+        drop(socket.set_nodelay(true));
+        let first = read_hello(&mut socket, &mut self.tap).await?;
+        let tls = self.door.tls();
+        let config = tls.server_config(self.tap.hello());
+        let record =
+            config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);
+        self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
+        self.flight_sent = true;
+        let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
+        let (outcome, refusal) = observed(shaking).await;
+        let stream = match outcome {
+            Ok(stream) => stream,
+            Err((error, io)) => {
+                return Err(Failed { why: Why::Io(error), refusal, leaf: Vec::new(), io: Some(io) });
+            }
+        };
+        let version = match stream.get_ref().1.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => ("1.2", TlsVersion::V12),
+            _ => ("1.3", TlsVersion::V13),
+        };
+        self.broker.metrics.handshakes.with_label_values(&[version.0, "full"]).inc();
+        match self.shown(&tls, &stream, version.1).await {
+            Ok(shown) => Ok((stream, Caller::new(self.address, shown))),
+            Err(why) => {
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let leaf = chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default();
+                Err(Failed { why, refusal: None, leaf, io: Some(stream.into_inner().0) })
+            }
+        }
+    }
+
+    /// The certificate that was shown, let in as a connection over MQTT would be: one that its authority admits is known to
+    /// the registry after this.
+    async fn shown(
+        &self,
+        tls: &TlsListener,
+        stream: &TlsStream<PeerIo>,
+        version: TlsVersion,
+    ) -> Result<Option<Shown>, Why> {
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let Some(leaf) = chain.first() else { return Ok(None) };
+        let judged = tls.judge(chain, clock::unix_time()).map_err(Why::Judged)?;
+        let bearer = Bearer {
+            judged: &judged,
+            leaf,
+            identified: identify(leaf, IdentitySource::Cn, &NameRule::default()),
+            address: self.address.ip(),
+            tls: version,
+        };
+        // What comes of it is asked again at each request.
+        standing::admit(&self.broker, bearer).await.map_err(Why::NoName)?;
+        Ok(Some(Shown { door: Arc::clone(&self.door), leaf: leaf.to_vec(), judged }))
+    }
+
+    /// Keeps, counts and logs the failure, and lets the peer see the alert.
+    async fn record(self, failed: Failed) {
+        let listener = self.door.address.to_string();
+        let context = FailureContext {
+            at_ms: clock::wall().0,
+            peer: self.address,
+            listener: &listener,
+            hello: self.tap.progress(),
+            received: !self.tap.is_empty(),
+            flight_sent: self.flight_sent,
+            fragment_bytes_max: self.fragment_bytes_max,
+            version: None,
+            refusal: failed.refusal.as_ref(),
+        };
+        let ended = match &failed.why {
+            Why::Io(error) => Ended::Io(error),
+            Why::TimedOut(after) => Ended::TimedOut { after: *after },
+            Why::Judged(failure) => Ended::Judged { failure, leaf: &failed.leaf },
+            Why::NoName(error) => Ended::NoName { error, leaf: &failed.leaf },
+        };
+        keep_failure(&self.broker, &context, ended);
+        if let Some(io) = failed.io {
+            farewell(io).await;
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+async fn serve(
+    broker: Arc<Broker>,
+    door: Arc<Door>,
+    stream: TlsStream<PeerIo>,
+    caller: Caller,
+    routes: Router,
+) {
+    let settings = door.settings.load_full();
+    let count = AtomicU32::new(0);
+    let stopping = Arc::clone(&broker);
+    let header_timeout = settings.header_timeout;
+    let here = Here { broker, caller, settings };
+    let service = service_fn(|request| {
+        let last = count.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS_MAX;
+        let (here, routes) = (here.clone(), routes.clone());
+        async move {
+            let mut response = answer(here, routes, request).await;
+            if last {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        // There are clients that look for `Content-Length` as it is written here, and clients that read a response in two
+        // steps, header and rest: so it leaves in one piece.
+        .title_case_headers(true)
+        .writev(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        // How it ended is the peer's business.
+        _ = connection.as_mut() => return,
+        () = stopping.stop_requested() => {}
+        () = tokio::time::sleep(LIFE_MAX) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    drop(tokio::time::timeout(LINGER, connection).await);
+}
+
+/// Answers one request.
+async fn answer(here: Here, routes: Router, request: Request<Incoming>) -> Response {
+    let shape = Shape::of(request.uri().path());
+    let operation = operation_of(request.uri().path());
+    let (broker, address) = (Arc::clone(&here.broker), here.caller.address());
+    let refused = |refused| shape.render(refused);
+    let response = match here.admit(request).await {
+        Err(why) => refused(why),
+        Ok(mut request) => {
+            request.extensions_mut().insert(here);
+            let routes = TowerToHyperService::new(routes);
+            match hyper::service::Service::call(&routes, request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    };
+    let status = response.status();
+    broker.metrics.https_requests.with_label_values(&[operation, status.as_str()]).inc();
+    tracing::debug!(%address, operation, status = status.as_u16(), "answered over HTTPS");
+    response
+}
+
+impl Here {
+    /// Counts the request, and reads its body.
+    async fn admit(&self, request: Request<Incoming>) -> Result<Request<Body>, Refused> {
+        let settings = &self.settings;
+        let per_minute = settings.requests_per_address_per_minute;
+        let now = self.broker.clock.mono();
+        self.broker
+            .https
+            .pace
+            .admit(self.caller.address().ip(), per_minute, now)
+            .map_err(|after| Refused::pace(after.as_secs().saturating_add(1)))?;
+        let (parts, incoming) = request.into_parts();
+        let whole = body::read(incoming, settings.body_bytes_max, settings.body_timeout).await?;
+        Ok(Request::from_parts(parts, Body::from(whole)))
+    }
+}
+
+/// What a path is for, out of a closed set.
+fn operation_of(path: &str) -> &'static str {
+    const OPERATIONS: [&str; 7] = [
+        "provision",
+        "generate-token",
+        "openapi.json",
+        "cacerts",
+        "simpleenroll",
+        "simplereenroll",
+        "csrattrs",
+    ];
+    let last = path.rsplit('/').next().unwrap_or_default();
+    OPERATIONS.into_iter().find(|operation| *operation == last).unwrap_or("other")
+}
