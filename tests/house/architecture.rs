@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::Value;
 
 /// Each crate's folder and the crates of this workspace that it may need. `tests` and `benches` may need all.
-const MAY_NEED: [(&str, &[&str]); 8] = [
+const MAY_NEED: [(&str, &[&str]); 9] = [
     ("broker/wire", &[]),
     ("broker/identity", &[]),
     ("acl", &["signet-wire", "signet-identity"]),
@@ -14,6 +14,8 @@ const MAY_NEED: [(&str, &[&str]); 8] = [
     ("broker/registry", &["signet-identity"]),
     ("config", &["signet-wire", "signet-identity", "signet-acl"]),
     ("certs-dev", &[]),
+    // The device knows nothing of the broker but what is on the wire.
+    ("firmware/core", &[]),
     (
         "broker/daemon",
         &[
@@ -29,7 +31,8 @@ const MAY_NEED: [(&str, &[&str]); 8] = [
 ];
 
 /// The crates that decide and touch nothing.
-const PURE: [&str; 6] = ["broker/wire", "broker/identity", "acl", "broker/core", "broker/registry", "config"];
+const PURE: [&str; 7] =
+    ["broker/wire", "broker/identity", "acl", "broker/core", "broker/registry", "config", "firmware/core"];
 
 /// What a pure crate must not need: runtimes, TLS, HTTP, sockets.
 const IMPURE: [&str; 16] = [
