@@ -24,6 +24,7 @@ ABSENT = {
         "EKU demanded": "Mosquitto accepts certificates without extended key usage",
         "client ids per name": "Mosquitto gives a session to whoever comes next with its client id",
         "leaf alone": "OpenSSL completes the chain that it sends from Mosquitto's cafile",
+        "authority": "Mosquitto issues no certificates and keeps no registry",
         "ALPN": "Mosquitto selects no application protocol",
     },
     "signet": {},

@@ -1,6 +1,7 @@
 //! A real token: its module, a session, the key.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11 as Module};
@@ -10,7 +11,7 @@ use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use signet_config::Pkcs11;
 use signet_registry::ca::{KeyKind, NewKey, PublicKey, SignatureAlgorithm};
 
@@ -26,13 +27,21 @@ const KEYS_SHOWN_MAX: usize = 20;
 const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 
-/// PKCS #11 has one state for a process: a module is loaded and initialized once, and stays.
-static MODULES: Mutex<Vec<(PathBuf, Module)>> = Mutex::new(Vec::new());
+/// PKCS #11 has one state for a process: a module is loaded once, and stays.
+static MODULES: Mutex<Vec<(PathBuf, Arc<Loaded>)>> = Mutex::new(Vec::new());
+
+/// A module that is loaded.
+struct Loaded {
+    module: Module,
+    /// Held for reading during every call, and for writing while the module is shut down and begun again, which must not
+    /// happen under a call (PKCS #11 section 5.4.2, C_Finalize).
+    calls: RwLock<()>,
+}
 
 /// The token that the settings name.
 pub(super) struct HsmToken {
     settings: Pkcs11,
-    module: Module,
+    loaded: Arc<Loaded>,
     pin: Option<Pin>,
     open: Option<Open>,
 }
@@ -46,18 +55,44 @@ struct Open {
 
 impl HsmToken {
     pub(super) fn new(settings: Pkcs11, state: &Path) -> Result<Self, Pkcs11Error> {
-        let module = module(&settings.module)?;
+        let loaded = load(&settings.module)?;
         let pin = settings.pin_file.clone().map(|file| Pin::new(file, state));
-        Ok(Self { settings, module, pin, open: None })
+        Ok(Self { settings, loaded, pin, open: None })
+    }
+
+    fn module(&self) -> &Module {
+        &self.loaded.module
+    }
+
+    fn connect_once(&mut self) -> Result<(), Pkcs11Error> {
+        let loaded = Arc::clone(&self.loaded);
+        let _calling = loaded.calls.read();
+        self.open = None;
+        let (slot, info) = self.slot()?;
+        let session = self.module().open_ro_session(slot)?;
+        self.log_in(&session, &info)?;
+        let key = self.private_key(&session)?;
+        self.open = Some(Open { session, slot, key });
+        Ok(())
+    }
+
+    /// Shuts the module down and begins it again: many see a token that came back only then.
+    fn begin_again(&mut self) -> Result<(), Pkcs11Error> {
+        self.open = None;
+        let _alone = self.loaded.calls.write();
+        if let Err(error) = self.module().clone().finalize() {
+            tracing::debug!(%error, "the PKCS #11 module did not shut down");
+        }
+        initialize(&self.settings.module, self.module())
     }
 
     /// The slot of the one token of that label or serial number.
     fn slot(&self) -> Result<(Slot, TokenInfo), Pkcs11Error> {
         let wanted = &self.settings.token;
         let mut there = Vec::new();
-        for slot in self.module.get_slots_with_token()? {
+        for slot in self.module().get_slots_with_token()? {
             // A slot that cannot be asked is not the one.
-            if let Ok(info) = self.module.get_token_info(slot)
+            if let Ok(info) = self.module().get_token_info(slot)
                 && info.token_initialized()
             {
                 there.push((slot, info));
@@ -134,6 +169,7 @@ impl HsmToken {
 
     /// The public key that is in the token under the key's label; `None` when there is none.
     pub(super) fn public_key(&self) -> Result<Option<PublicKey>, Pkcs11Error> {
+        let _calling = self.loaded.calls.read();
         let Some(open) = &self.open else { return Ok(None) };
         let label = self.settings.key.as_bytes().to_vec();
         let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Label(label)];
@@ -171,6 +207,7 @@ impl HsmToken {
             return Err(Pkcs11Error::KeyKind { key: self.settings.key.clone() });
         };
         let (_, wanted, mechanism) = mechanism_of(algorithm);
+        let _calling = self.loaded.calls.read();
         let Some(open) = &self.open else { return Ok(()) };
         self.has_mechanism(open.slot, wanted, mechanism)
     }
@@ -181,7 +218,7 @@ impl HsmToken {
         wanted: MechanismType,
         mechanism: &'static str,
     ) -> Result<(), Pkcs11Error> {
-        if self.module.get_mechanism_list(slot)?.contains(&wanted) {
+        if self.module().get_mechanism_list(slot)?.contains(&wanted) {
             Ok(())
         } else {
             Err(Pkcs11Error::Mechanism { token: self.settings.token.clone(), mechanism })
@@ -190,8 +227,10 @@ impl HsmToken {
 
     /// Makes a key pair that the token does not give away.
     pub(super) fn generate(&mut self, kind: NewKey) -> Result<(), Pkcs11Error> {
+        let loaded = Arc::clone(&self.loaded);
+        let _calling = loaded.calls.read();
         let (slot, info) = self.slot()?;
-        let session = self.module.open_rw_session(slot)?;
+        let session = self.module().open_rw_session(slot)?;
         self.log_in(&session, &info)?;
         if !self.private_keys(&session)?.is_empty() {
             let (token, key) = (self.settings.token.clone(), self.settings.key.clone());
@@ -233,23 +272,18 @@ impl HsmToken {
 
 impl Token for HsmToken {
     fn connect(&mut self) -> Result<(), Pkcs11Error> {
-        self.open = None;
-        let (slot, info) = match self.slot() {
-            // The library was shut down under us, as after a fork or by its own service.
-            Err(Pkcs11Error::Call { reason, .. }) if reason == "CryptokiNotInitialized" => {
-                initialize(&self.settings.module, &self.module)?;
-                self.slot()?
+        match self.connect_once() {
+            Err(Pkcs11Error::NoToken { .. } | Pkcs11Error::Call { .. }) => {
+                self.begin_again()?;
+                self.connect_once()
             }
-            other => other?,
-        };
-        let session = self.module.open_ro_session(slot)?;
-        self.log_in(&session, &info)?;
-        let key = self.private_key(&session)?;
-        self.open = Some(Open { session, slot, key });
-        Ok(())
+            other => other,
+        }
     }
 
     fn sign(&mut self, algorithm: SignatureAlgorithm, message: &[u8]) -> Result<Vec<u8>, SignFault> {
+        let loaded = Arc::clone(&self.loaded);
+        let _calling = loaded.calls.read();
         let Some(open) = &self.open else { return Err(SignFault::Lost("there is no session".to_owned())) };
         let (mechanism, ..) = mechanism_of(algorithm);
         let signed = match algorithm {
@@ -325,10 +359,10 @@ fn labels(session: &Session) -> Vec<String> {
     keys.iter().take(KEYS_SHOWN_MAX).filter_map(label).collect()
 }
 
-fn module(path: &Path) -> Result<Module, Pkcs11Error> {
+fn load(path: &Path) -> Result<Arc<Loaded>, Pkcs11Error> {
     let mut modules = MODULES.lock();
-    if let Some((_, module)) = modules.iter().find(|(known, _)| known == path) {
-        return Ok(module.clone());
+    if let Some((_, loaded)) = modules.iter().find(|(known, _)| known == path) {
+        return Ok(Arc::clone(loaded));
     }
     let fail = |error: &dyn std::fmt::Display| Pkcs11Error::Module {
         path: path.to_owned(),
@@ -340,8 +374,9 @@ fn module(path: &Path) -> Result<Module, Pkcs11Error> {
         other => fail(&other),
     })?;
     initialize(path, &module)?;
-    modules.push((path.to_owned(), module.clone()));
-    Ok(module)
+    let loaded = Arc::new(Loaded { module, calls: RwLock::new(()) });
+    modules.push((path.to_owned(), Arc::clone(&loaded)));
+    Ok(loaded)
 }
 
 fn initialize(path: &Path, module: &Module) -> Result<(), Pkcs11Error> {

@@ -1,0 +1,232 @@
+"""The broker's own authority: what it issues and revokes in the eyes of OpenSSL, with its key in a file and in a token."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+
+import pytest
+from harness import programs
+from harness.brokers import ACL, free_port
+from harness.waiting import DEADLINE, Lines
+
+pytestmark = pytest.mark.needs("authority")
+
+MODULES = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+]
+PIN = "135790"
+
+
+class House:
+    """A folder with a configuration, an authority, and the broker that runs with it."""
+
+    def __init__(self, directory, binary, pki):
+        self.directory = directory
+        self.binary = binary
+        self.pki = pki
+        self.process = None
+        self.env = {}
+        self.metrics_port = free_port()
+
+    def configure(self, *ca):
+        lines = [
+            "[[listener]]",
+            'address = "127.0.0.1:0"',
+            f'certificate = "{self.pki.chain("server")}"',
+            f'private-key = "{self.pki.key("server")}"',
+            'client-ca = ["ca/issuing.crt"]',
+            "max-connections = 50",
+            f'[acl]\nfile = "{ACL}"',
+            '[registry]\nmode = "on"',
+            "[ca]",
+            *ca,
+            f'[admin]\nsocket = "signet.sock"\nmetrics-address = "127.0.0.1:{self.metrics_port}"',
+        ]
+        (self.directory / "signet.toml").write_text("\n".join(lines) + "\n")
+
+    def run(self, *arguments, code=0):
+        argv = [str(part) for part in (self.binary, *arguments)]
+        done = subprocess.run(
+            argv, cwd=self.directory, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=DEADLINE
+        )
+        assert done.returncode == code, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def ask(self, *arguments):
+        return json.loads(self.run(*arguments, "--config", "signet.toml", "--json"))
+
+    def start(self):
+        ready = self.directory / "ready"
+        ready.unlink(missing_ok=True)
+        argv = [self.binary, "run", "--config", "signet.toml", "--ready-file", "ready"]
+        self.process = programs.start(argv, env=self.env, cwd=self.directory, stderr=subprocess.PIPE)
+        self.log = Lines(self.process.stderr)
+        self.log.wait_for(lambda line: True if "revocation list written" in line else None, what="the broker's start")
+        self.port = int(ready.read_text().strip().rsplit(":", 1)[1])
+
+    def stop(self):
+        if self.process is not None:
+            programs.stop(self.process)
+            self.process = None
+
+    def path(self, name):
+        return self.directory / name
+
+    def openssl_verify(self, device):
+        """What OpenSSL says of a device's certificate, by the list that the broker wrote."""
+        argv = ["openssl", "verify", "-crl_check", "-CAfile", "root/root.crt", "-untrusted", "ca/issuing.crt"]
+        argv += ["-purpose", "sslclient", "-CRLfile", "ca/issuing.crl", f"out/{device}/device.crt"]
+        done = subprocess.run(argv, cwd=self.directory, capture_output=True, text=True, timeout=DEADLINE)
+        return done.stdout + done.stderr
+
+    def wait_for_verdict(self, device, part):
+        """The list is written beside the command's answer."""
+        end = time.monotonic() + DEADLINE
+        while part not in (said := self.openssl_verify(device)):
+            assert time.monotonic() < end, said
+        return said
+
+    def publish(self, device):
+        """Whether the device gets a message through."""
+        argv = ["mosquitto_pub", "-h", "localhost", "-p", self.port, "--cafile", self.pki.root, "-V", "5", "-q", "1"]
+        argv += ["--cert", self.path(f"out/{device}/device-chain.crt"), "--key", self.path(f"out/{device}/device.key")]
+        argv += ["-t", f"devices/{device}/telemetry/x", "-m", "21.5"]
+        done = subprocess.run([str(part) for part in argv], capture_output=True, text=True, timeout=DEADLINE)
+        return done.returncode == 0
+
+
+@pytest.fixture
+def house(tmp_path, request, pki):
+    made = House(tmp_path, request.getfixturevalue("signet_binary"), pki)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def token(house):
+    """SoftHSM with one token, and the settings that name it."""
+    module = next((path for path in MODULES if os.path.exists(path)), None)
+    assert module, "SoftHSM is not where Debian puts it"
+    (house.directory / "tokens").mkdir()
+    conf = house.directory / "softhsm2.conf"
+    conf.write_text(f"directories.tokendir = {house.directory}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
+    house.env = {"SOFTHSM2_CONF": str(conf)}
+    argv = ["softhsm2-util", "--init-token", "--free", "--label", "fleet", "--so-pin", "24680246", "--pin", PIN]
+    subprocess.run(argv, env={**os.environ, **house.env}, check=True, capture_output=True, timeout=DEADLINE)
+    write_pin(house, PIN)
+    return [
+        f'pkcs11-module = "{module}"',
+        'pkcs11-token = "fleet"',
+        'pkcs11-key = "issuing"',
+        'pkcs11-pin-file = "pin"',
+    ]
+
+
+def write_pin(house, pin):
+    path = house.path("pin.new")
+    path.write_text(pin + "\n")
+    path.chmod(0o600)
+    path.rename(house.path("pin"))
+
+
+def life_of_a_device(house, name):
+    house.ask("device", "add", name, "--key", "--out", "out")
+    assert house.publish(name)
+    house.wait_for_verdict(name, "OK")
+    house.ask("device", "revoke", name)
+    assert "certificate revoked" in house.wait_for_verdict(name, "revoked")
+    assert not house.publish(name)
+
+
+def test_openssl_agrees_with_what_is_issued_and_revoked(house):
+    house.configure()
+    house.run("ca", "init", "--config", "signet.toml", "--root", "root")
+    house.start()
+    life_of_a_device(house, "sensor-001")
+    house.ask("device", "add", "sensor-002", "--key", "--out", "out")
+    house.wait_for_verdict("sensor-002", "OK")
+    with urllib.request.urlopen(f"http://127.0.0.1:{house.metrics_port}/crl", timeout=DEADLINE) as answer:
+        assert answer.headers["Content-Type"] == "application/pkix-crl"
+        served = answer.read()
+    argv = ["openssl", "crl", "-in", "ca/issuing.crl", "-outform", "DER"]
+    written = subprocess.run(argv, cwd=house.directory, check=True, capture_output=True, timeout=DEADLINE).stdout
+    assert served == written
+    argv = ["openssl", "crl", "-in", "ca/issuing.crl", "-noout", "-text", "-CAfile", "ca/issuing.crt"]
+    done = subprocess.run(argv, cwd=house.directory, check=True, capture_output=True, text=True, timeout=DEADLINE)
+    assert "verify OK" in done.stderr
+    assert "CRL Number" in done.stdout and "Authority Key Identifier" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["p-256", "p-384"])
+def test_an_authority_lives_in_a_token(house, token, kind):
+    house.configure(*token)
+    house.run("ca", "init", "--config", "signet.toml", "--root", "root", "--key-kind", kind)
+    assert not house.path("ca/issuing.key").exists()
+    house.start()
+    life_of_a_device(house, "sensor-001")
+    # The key is in the token and not in the process: another process goes on with it.
+    house.stop()
+    house.start()
+    life_of_a_device(house, "sensor-002")
+
+
+def test_an_rsa_key_that_was_in_the_token_before_is_used(house, token):
+    """As with a key that the owner of the HSM made with its own tools."""
+    pair = house.path("rsa.pem")
+    argv = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", pair]
+    subprocess.run(argv, check=True, capture_output=True, timeout=DEADLINE)
+    argv = ["softhsm2-util", "--import", pair, "--token", "fleet", "--label", "issuing", "--id", "01", "--pin", PIN]
+    subprocess.run(argv, env={**os.environ, **house.env}, check=True, capture_output=True, timeout=DEADLINE)
+    house.configure(*token)
+    house.run("ca", "init", "--config", "signet.toml", "--root", "root", "--existing-key")
+    house.start()
+    life_of_a_device(house, "sensor-001")
+
+
+def test_what_is_wrong_with_a_token_is_said_with_what_to_do(house, token):
+    def refused(lines, *arguments):
+        house.configure(*lines)
+        return house.run("ca", "init", "--config", "signet.toml", "--root", "root", *arguments, code=1)
+
+    def but(name, value):
+        return [f'{name} = "{value}"' if line.startswith(name) else line for line in token]
+
+    for lines, arguments, parts in [
+        (but("pkcs11-module", "/nonexistent.so"), [], ["/nonexistent.so", "cannot be loaded", "driver"]),
+        (but("pkcs11-token", "other"), [], ['"other"', '"fleet"', "serial number"]),
+        ([line for line in token if "pin-file" not in line], [], ["wants a PIN", "pkcs11-pin-file"]),
+        (token, ["--existing-key"], ['no private key "issuing"', "none at all"]),
+    ]:
+        said = refused(lines, *arguments)
+        assert all(part in said for part in parts) and "hint" in said, said
+    write_pin(house, "000000")
+    assert "refuses this PIN" in refused(token)
+    # It is not tried again, and a service that starts again and again does not lock its token.
+    assert "has refused this PIN before" in refused(token)
+    write_pin(house, PIN)
+    house.configure(*token)
+    house.run("ca", "init", "--config", "signet.toml", "--root", "root")
+    # A key that the certificate does not go with is found at the start.
+    house.run("ca", "init", "--directory", "ca2", "--root", "root2")
+    shutil.copy(house.path("ca2/issuing.crt"), house.path("ca/issuing.crt"))
+    assert "private key" in house.run("run", "--config", "signet.toml", code=1)
+
+
+def test_a_token_that_goes_and_comes_back_is_found_again(house, token):
+    house.configure(*token)
+    house.run("ca", "init", "--config", "signet.toml", "--root", "root")
+    house.start()
+    house.ask("device", "add", "sensor-001", "--key", "--out", "out")
+    house.path("tokens").rename(house.path("gone"))
+    said = house.run("device", "add", "sensor-002", "--key", "--out", "out", "--config", "signet.toml", code=1)
+    assert "no token is called" in said or "key cannot be reached" in said, said
+    # Who has a certificate is not concerned.
+    assert house.publish("sensor-001")
+    house.path("gone").rename(house.path("tokens"))
+    house.ask("device", "add", "sensor-002", "--key", "--out", "out")
+    assert house.publish("sensor-002")
