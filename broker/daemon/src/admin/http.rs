@@ -21,6 +21,7 @@ pub fn admin_routes(broker: Arc<Broker>) -> Router {
         .route("/sessions", get(sessions))
         .route("/sessions/kick", post(kick))
         .route("/tls/failures", get(failures))
+        .route("/certificates/judge", post(super::judge::judge))
         .merge(super::registry::registry_routes(Arc::clone(&broker)))
         .with_state(broker)
 }

@@ -3,5 +3,6 @@
 pub mod api;
 pub mod client;
 pub mod http;
+pub mod judge;
 pub mod registry;
 pub mod socket;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::doctor::DoctorArgs;
 use super::registry::args::{AuditCommand, BackupArgs, CaCommand, CrlCommand, DeviceCommand, RestoreArgs};
 
 /// Exit codes, the same for every command.
@@ -61,6 +62,8 @@ pub enum Command {
     /// The sessions of a running broker.
     #[command(subcommand)]
     Sessions(SessionsCommand),
+    /// What is wrong with a certificate, or with the way to a broker, and what to do.
+    Doctor(Box<DoctorArgs>),
     /// TLS at a running broker.
     #[command(subcommand)]
     Tls(TlsCommand),

@@ -4,6 +4,7 @@ pub mod acl;
 pub mod args;
 pub mod config;
 pub mod dev;
+pub mod doctor;
 pub mod operate;
 pub mod out;
 pub mod registry;
@@ -36,6 +37,7 @@ pub fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Audit(command) => registry::audit(command),
         Command::Backup(args) => registry::backup(&args),
         Command::Restore(args) => registry::restore(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Tls(TlsCommand::Failures { each, admin }) => operate::tls_failures(&admin, each),
     }
 }

@@ -23,7 +23,7 @@ mod tests;
 
 pub use access::{AUDIT_ROWS_MAX, AuditQuery, Recorded};
 pub use copy::Copied;
-pub use database::verify_file;
+pub use database::{read_registry, verify_file};
 pub use error::{ExecuteError, StoreError};
 pub use restore::{Restored, restore};
 pub use service::{Applied, Options, Pending, QUEUE_COMMANDS_MAX, RegistryService, Stats};

@@ -418,7 +418,7 @@ fn version_name(version: ProtocolVersion) -> Option<&'static str> {
     }
 }
 
-fn alert_name(alert: AlertDescription) -> &'static str {
+pub(super) fn alert_name(alert: AlertDescription) -> &'static str {
     use AlertDescription as A;
     match alert {
         A::CloseNotify => "close_notify",
