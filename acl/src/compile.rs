@@ -126,6 +126,7 @@ pub(crate) fn parse(
             sections: compiled.sections,
             uses_client_id: compiled.uses_client_id,
             rotation: std::sync::RwLock::default(),
+            recovery: None,
         },
         compiled.warnings.into_warnings(&file),
     ))

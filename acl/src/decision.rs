@@ -74,6 +74,8 @@ impl RuleId {
     pub const BROKER: Self = Self(u32::MAX - 1);
     /// Rules of the built-in policy for claims have this bit.
     pub(crate) const BUILT_IN: u32 = 1 << 31;
+    /// Rules of the policy for quarantine have this bit, and not that one.
+    pub(crate) const RECOVERY: u32 = 1 << 30;
 }
 
 /// The line of a rule.
@@ -104,6 +106,8 @@ pub enum DenyCause {
     Rule(RuleId),
     /// There are pattern rules, and the client id contains `+` or `#`.
     DangerousName,
+    /// The principal is in quarantine, and this is none of its recovery topics.
+    Quarantine,
     /// No rule matches.
     NoRule,
 }
@@ -116,6 +120,7 @@ impl DenyCause {
             Self::ReservedTopic => "reserved_topic",
             Self::Rule(_) => "rule",
             Self::DangerousName => "dangerous_name",
+            Self::Quarantine => "quarantine",
             Self::NoRule => "no_rule",
         }
     }
@@ -127,6 +132,7 @@ impl DenyCause {
     DenyCause::ReservedTopic => "the topic is reserved to the broker",
     DenyCause::Rule(_) => "a deny rule matches",
     DenyCause::DangerousName => "the client id contains a wildcard and the policy has pattern rules",
+    DenyCause::Quarantine => "the principal is in quarantine, and this is none of its recovery topics",
     DenyCause::NoRule => "no rule allows it",
 })]
 pub struct Denied {

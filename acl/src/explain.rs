@@ -209,6 +209,9 @@ impl Policy {
         if principal.role() == Role::Claim {
             return self.claim_stages(&asking);
         }
+        if principal.is_quarantined() {
+            return self.quarantine_stages(&asking);
+        }
         if access == Access::Subscribe && !self.options().subscribe_check {
             return vec![Stage::noted("subscriptions".to_owned(), "not checked, delivery is")];
         }
@@ -242,6 +245,26 @@ impl Policy {
                     Asking { access, asked, values: Values { templates: &templates, ..asking.values } };
                 stages.push(asking.built_in("built-in rights of devices that rotate their certificate"));
             }
+        }
+        stages
+    }
+
+    /// A principal in quarantine: the rules of the file can only deny, which is not listed here.
+    fn quarantine_stages(&self, asking: &Asking<'_>) -> Vec<Stage> {
+        let mut stages = Vec::new();
+        let templates = self.rotation_templates();
+        if is_provisioning(asking.asked) && !templates.is_empty() {
+            let values = Values { templates: &templates, ..asking.values };
+            stages.push(
+                Asking { values, ..*asking }
+                    .built_in("built-in rights of devices that rotate their certificate"),
+            );
+        }
+        if !stages.iter().any(Stage::decides) {
+            stages.push(match &self.recovery {
+                Some(recovery) => asking.stage(recovery, "quarantine".to_owned(), recovery.sections.patterns),
+                None => Stage::noted("quarantine".to_owned(), "no recovery topics"),
+            });
         }
         stages
     }

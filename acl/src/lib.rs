@@ -44,6 +44,7 @@ mod levels;
 mod lint;
 mod policy;
 mod problem;
+mod recovery;
 mod reserved;
 mod rights;
 mod trie;

@@ -117,6 +117,8 @@ pub struct Policy {
     pub(crate) uses_client_id: bool,
     /// The templates by which devices may ask for their own next certificate. Looked at for provisioning topics alone.
     pub(crate) rotation: RwLock<Arc<[TemplateName]>>,
+    /// What there is in quarantine, by its pattern rules.
+    pub(crate) recovery: Option<Arc<Policy>>,
 }
 
 impl Policy {
@@ -146,6 +148,7 @@ impl Policy {
             sections: Sections::default(),
             uses_client_id: false,
             rotation: RwLock::default(),
+            recovery: None,
         }
     }
 
@@ -173,7 +176,8 @@ impl Policy {
     /// everything is delivered: [`may_receive`](Self::may_receive) decides each message. Every topic of a granted
     /// filter is either readable or denied by a rule. A filter that only several rules together cover is refused.
     ///
-    /// Under a policy without subscribe check the answer is [`RuleId::SUBSCRIBE_UNCHECKED`], but for claims.
+    /// Under a policy without subscribe check the answer is [`RuleId::SUBSCRIBE_UNCHECKED`], but for claims and for a
+    /// principal in quarantine.
     ///
     /// # Errors
     /// [`Denied`] with the cause.
@@ -197,6 +201,10 @@ impl Policy {
         match id {
             RuleId::SUBSCRIBE_UNCHECKED => other("subscriptions are not checked (subscribe-check is off)"),
             RuleId::BROKER => other("the broker itself"),
+            RuleId(id) if id & RuleId::RECOVERY != 0 && id & RuleId::BUILT_IN == 0 => match &self.recovery {
+                Some(recovery) => recovery.rule(RuleId(id & !RuleId::RECOVERY)),
+                None => other("a rule of another policy"),
+            },
             RuleId(id) if id & RuleId::BUILT_IN != 0 && !self.built_in => {
                 claim::policy().rule(RuleId(id & !RuleId::BUILT_IN))
             }
@@ -257,6 +265,9 @@ impl Policy {
         if role == Role::Claim {
             return self.decide_claim(access, asked, &values);
         }
+        if who.principal.is_quarantined() {
+            return self.decide_in_quarantine(who, access, asked, &values);
+        }
         if access == Access::Subscribe && !self.options.subscribe_check {
             return Ok(RuleId::SUBSCRIBE_UNCHECKED);
         }
@@ -268,7 +279,7 @@ impl Policy {
         }
     }
 
-    fn decide_by_rules(
+    pub(crate) fn decide_by_rules(
         &self,
         who: &Subject<'_>,
         access: Access,
@@ -295,7 +306,7 @@ impl Policy {
     }
 
     /// What a device has besides the rules: the provisioning topics, while there are templates for its rotation.
-    fn decide_rotation(
+    pub(crate) fn decide_rotation(
         &self,
         access: Access,
         asked: &str,
@@ -336,7 +347,7 @@ impl Policy {
         }
     }
 
-    fn hits(&self, section: Section, access: Access, asked: &str, values: &Values<'_>) -> Hits {
+    pub(crate) fn hits(&self, section: Section, access: Access, asked: &str, values: &Values<'_>) -> Hits {
         self.trie.walk(&self.source, section.root, asked, access == Access::Write, values)
     }
 
@@ -352,7 +363,7 @@ impl Policy {
 }
 
 /// What a list of rules says: any `deny` first, then any other.
-fn answer(hits: Hits) -> Option<Result<RuleId, Denied>> {
+pub(crate) fn answer(hits: Hits) -> Option<Result<RuleId, Denied>> {
     match hits {
         Hits { deny: NONE, allow: NONE } => None,
         Hits { deny: NONE, allow } => Some(Ok(RuleId(allow))),

@@ -48,6 +48,12 @@ impl TopicPatterns {
         // Each line was compiled when the list was made.
         compile(&self.0, "write").unwrap_or_else(|_| Policy::deny_all())
     }
+
+    /// The policy under which everybody may read and publish to those topics of its name.
+    #[must_use]
+    pub fn recovery(&self) -> Policy {
+        compile(&self.0, "readwrite").unwrap_or_else(|_| Policy::deny_all())
+    }
 }
 
 fn compile(patterns: &[String], access: &str) -> Result<Policy, String> {

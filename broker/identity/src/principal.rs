@@ -65,6 +65,7 @@ struct Inner {
     certificate: CertificateId,
     groups: Box<[GroupName]>,
     templates: Box<[TemplateName]>,
+    quarantined: bool,
 }
 
 /// An identified peer. Cloning it copies a pointer.
@@ -107,7 +108,30 @@ impl Principal {
             certificate,
             groups: groups.into(),
             templates: templates.into(),
+            quarantined: false,
         }))
+    }
+
+    /// The same principal in quarantine: it is who it is, and has the rights of its recovery topics only.
+    #[must_use]
+    pub fn in_quarantine(self) -> Self {
+        if self.0.quarantined {
+            return self;
+        }
+        let Inner { key, certificate, groups, templates, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            key: key.clone(),
+            certificate: *certificate,
+            groups: groups.clone(),
+            templates: templates.clone(),
+            quarantined: true,
+        }))
+    }
+
+    /// Whether it is in quarantine.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.0.quarantined
     }
 
     /// The role.
@@ -196,5 +220,15 @@ mod tests {
         assert_eq!(device.groups().len(), GROUPS_MAX);
         assert_eq!(device.groups()[0].as_str(), "g000");
         assert!(device.groups().is_sorted());
+    }
+
+    #[test]
+    fn quarantine_changes_the_principal_and_not_its_name_space() {
+        let device = Principal::device(name("a"), CertificateId::of(b"c"), Vec::new());
+        let quarantined = device.clone().in_quarantine();
+        assert!(quarantined.is_quarantined() && !device.is_quarantined());
+        assert_ne!(quarantined, device);
+        assert_eq!(quarantined.key(), device.key());
+        assert_eq!(quarantined.clone().in_quarantine(), quarantined);
     }
 }
