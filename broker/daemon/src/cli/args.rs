@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::doctor::DoctorArgs;
 use super::registry::args::{AuditCommand, BackupArgs, CaCommand, CrlCommand, DeviceCommand, RestoreArgs};
+use super::registry::provision_args::{ClaimCommand, TemplateCommand};
+use super::registry::token::{EstCommand, TokenCommand};
 
 /// Exit codes, the same for every command.
 pub mod exit {
@@ -70,9 +72,21 @@ pub enum Command {
     /// The devices in the registry of a running broker, and where their certificates stand.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Provisioning templates: which thing a newcomer becomes.
+    #[command(subcommand)]
+    Template(TemplateCommand),
+    /// Claims: the certificates that devices leave the factory with.
+    #[command(subcommand)]
+    Claim(ClaimCommand),
     /// The certificate authority of the broker, and outside ones that it trusts.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// One-time tokens, with which a device gets its certificate at its first boot.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Enrolments over EST that wait for approval.
+    #[command(subcommand)]
+    Est(EstCommand),
     /// The revocation list of the broker's authority.
     #[command(subcommand)]
     Crl(CrlCommand),
@@ -133,7 +147,8 @@ pub struct RunArgs {
     /// The configuration.
     #[command(flatten)]
     pub source: Source,
-    /// Write the addresses that the broker listens on to this file, one a line, once it is ready.
+    /// Write the addresses that the broker listens on to this file, one a line, once it is ready; those of HTTPS last, as
+    /// URLs.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 }

@@ -32,7 +32,11 @@ pub fn run(command: Command) -> Result<Outcome, Failure> {
             operate::kick(&admin, name, client_id)
         }
         Command::Device(command) => registry::device(command),
+        Command::Template(command) => registry::template(command),
+        Command::Claim(command) => registry::claim(command),
         Command::Ca(command) => registry::ca(command),
+        Command::Token(command) => registry::token(command),
+        Command::Est(command) => registry::est(command),
         Command::Crl(command) => registry::crl(command),
         Command::Audit(command) => registry::audit(command),
         Command::Backup(args) => registry::backup(&args),
@@ -55,7 +59,8 @@ fn run_broker(args: &RunArgs) -> Result<Outcome, Failure> {
     let server = Server::start_from(config_source(&args.source)?)
         .map_err(|error| Failure::found(error.to_string()))?;
     if let Some(path) = &args.ready_file {
-        let lines: String = server.addresses().iter().map(|address| format!("{address}\n")).collect();
+        let mut lines: String = server.addresses().iter().map(|address| format!("{address}\n")).collect();
+        lines.extend(server.https_addresses().iter().map(|address| format!("https://{address}\n")));
         // Beside and renamed, so that whoever waits for the file never reads half of it.
         let beside = path.with_extension("new");
         let written = std::fs::write(&beside, lines).and_then(|()| std::fs::rename(&beside, path));

@@ -1,9 +1,21 @@
 //! What operators and the broker say to each other about the registry. Times are Unix milliseconds, validity periods Unix
 //! seconds, as in certificates; ids are hexadecimal.
 
+mod claims;
+mod templates;
+mod tokens;
+
 use std::collections::BTreeMap;
 
+pub use claims::{
+    AddSerials, ChangeClaim, ClaimAction, ClaimRow, ClaimShown, CreateClaim, CreatedClaim, SerialsAdded,
+    ShowClaim,
+};
 use serde::{Deserialize, Serialize};
+pub use templates::{NameTemplate, ParameterRow, SetTemplate, TemplateRow, TemplateSet, TemplateShown};
+pub use tokens::{
+    CreateToken, CreatedToken, DecideEnrolment, EnrolmentRow, RevokeToken, TokenRow,
+};
 
 /// The most devices in one answer, and in one request to add some.
 pub const DEVICES_AT_ONCE_MAX: usize = 500;

@@ -119,7 +119,7 @@ fn device(service: &RegistryService, registry: &Registry, thing: &Thing, now: Wa
     }
 }
 
-fn certificate_row(
+pub(super) fn certificate_row(
     service: &RegistryService,
     registry: &Registry,
     certificate: &Certificate,
@@ -320,6 +320,11 @@ fn read_wanted(device: &AddDevice) -> Result<Wanted<'_>, Refused> {
     Ok(Wanted { spec, key })
 }
 
+/// A device as it is to be added.
+pub(super) fn thing_spec(device: &AddDevice) -> Result<ThingSpec, Refused> {
+    Ok(read_wanted(device)?.spec)
+}
+
 pub(super) async fn change_standing(at: At, Json(wanted): Json<ChangeStanding>) -> Answer<Changed> {
     let operated = at.0;
     blocking(move || {
@@ -336,7 +341,7 @@ pub(super) async fn change_standing(at: At, Json(wanted): Json<ChangeStanding>) 
     .await
 }
 
-fn reason(word: &str) -> Result<RevocationReason, Refused> {
+pub(super) fn reason(word: &str) -> Result<RevocationReason, Refused> {
     RevocationReason::ALL.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| {
         let words: Vec<_> = RevocationReason::ALL.iter().map(|reason| reason.as_str()).collect();
         Refused::found(format!("{word:?} is no reason: {} are", words.join(", ")))
@@ -361,7 +366,7 @@ fn selector(registry: &Registry, select: &Select) -> Result<Selector, Refused> {
     }
 }
 
-fn thing_name(text: &str) -> Result<ThingName, Refused> {
+pub(super) fn thing_name(text: &str) -> Result<ThingName, Refused> {
     ThingName::try_from(text).map_err(|error| Refused::found(format!("{text:?} cannot be a name: {error}")))
 }
 
@@ -389,7 +394,7 @@ fn issuer_key(registry: &Registry, text: &str) -> Result<KeyHash, Refused> {
     text.parse().or_else(|_| only("issuer", text, registry.cas().map(|ca| ca.key)))
 }
 
-fn only<T: std::fmt::Display>(what: &str, text: &str, ids: impl Iterator<Item = T>) -> Result<T, Refused> {
+pub(super) fn only<T: std::fmt::Display>(what: &str, text: &str, ids: impl Iterator<Item = T>) -> Result<T, Refused> {
     if text.len() < DIGITS_MIN || !text.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(Refused::found(format!(
             "{text:?} is no id of {what}: give its hexadecimal digits, at least the first {DIGITS_MIN}"

@@ -2,8 +2,11 @@
 
 mod answer;
 pub mod api;
+mod claims;
 mod devices;
 mod peer;
+mod templates;
+mod tokens;
 mod trust;
 
 use std::path::PathBuf;
@@ -61,6 +64,20 @@ pub fn registry_routes(broker: Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/registry/cas/import", post(trust::import))
         .route("/registry/crl", get(trust::list))
         .route("/registry/crl/write", post(trust::write_list))
+        .route("/registry/templates", get(templates::list))
+        .route("/registry/templates/set", post(templates::set))
+        .route("/registry/templates/show", post(templates::show))
+        .route("/registry/templates/remove", post(templates::remove))
+        .route("/registry/claims", get(claims::list))
+        .route("/registry/claims/create", post(claims::create))
+        .route("/registry/claims/show", post(claims::show))
+        .route("/registry/claims/serials", post(claims::add_serials))
+        .route("/registry/claims/change", post(claims::change))
+        .route("/registry/tokens", get(tokens::list))
+        .route("/registry/tokens/create", post(tokens::create))
+        .route("/registry/tokens/revoke", post(tokens::revoke))
+        .route("/registry/est/pending", get(tokens::enrolments))
+        .route("/registry/est/decide", post(tokens::decide_enrolment))
         .route("/registry/audit/list", post(audit))
         .route("/registry/audit/verify", post(verify))
         .route("/registry/audit/note", post(note))

@@ -9,12 +9,12 @@ use crate::admin::registry::api;
 use crate::cli::args::{AdminArgs, RoleArg};
 
 /// Reads a duration such as `30d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     signet_config::duration(text).ok_or_else(|| "a duration is written as in 90s, 12h, 30d or 8w".to_owned())
 }
 
 /// Reads `NAME=VALUE`.
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("an attribute is written as NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

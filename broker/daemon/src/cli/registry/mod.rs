@@ -4,10 +4,15 @@ pub mod args;
 mod audit;
 mod authority;
 mod bulk;
+mod claim;
 mod device;
 mod folder;
+pub mod provision_args;
+mod template;
+pub mod token;
 
 use args::{AuditCommand, CaCommand, CrlCommand, DeviceCommand};
+use provision_args::{ClaimCommand, TemplateCommand};
 use signet_registry::Wall;
 
 use super::out::{Failure, Outcome};
@@ -19,6 +24,16 @@ pub fn device(command: DeviceCommand) -> Result<Outcome, Failure> {
     device::device(command)
 }
 
+/// `signet template`.
+pub fn template(command: TemplateCommand) -> Result<Outcome, Failure> {
+    template::template(command)
+}
+
+/// `signet claim`.
+pub fn claim(command: ClaimCommand) -> Result<Outcome, Failure> {
+    claim::claim(command)
+}
+
 /// `signet ca`.
 pub fn ca(command: CaCommand) -> Result<Outcome, Failure> {
     match command {
@@ -26,6 +41,16 @@ pub fn ca(command: CaCommand) -> Result<Outcome, Failure> {
         CaCommand::Show(admin) => authority::show(&admin),
         CaCommand::Import(args) => authority::import(args),
     }
+}
+
+/// `signet token`.
+pub fn token(command: token::TokenCommand) -> Result<Outcome, Failure> {
+    token::token(command)
+}
+
+/// `signet est`.
+pub fn est(command: token::EstCommand) -> Result<Outcome, Failure> {
+    token::est(command)
 }
 
 /// `signet crl`.

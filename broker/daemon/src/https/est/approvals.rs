@@ -136,6 +136,11 @@ impl Approvals {
         list
     }
 
+    /// The one whose id is `id`.
+    pub(crate) fn get(&self, id: &str) -> Option<Waiting> {
+        self.0.lock().values().find(|waiting| waiting.id == id).cloned()
+    }
+
     /// Says what becomes of the one whose id is `id`, from a list; `None` when there is none any more.
     pub(crate) fn decide(&self, id: &str, decided: Decided) -> Option<Waiting> {
         let mut table = self.0.lock();
