@@ -1,0 +1,230 @@
+//! The agent's loop.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::pin::pin;
+
+use embassy_futures::select::{Either, Either3, select, select3};
+use rust_mqtt::buffer::AllocBuffer;
+use signet_device_core::platform::Platform;
+use signet_device_core::{Action, Connect, Device, Failure, Input, RebootReason};
+
+use crate::mqtt::Session;
+use crate::runtime::{Connector, Runtime};
+use crate::watched::Watched;
+
+/// Runs the device until it wants to start again. `started` is what [`Device::new`] gave.
+pub async fn run<P, C, R>(
+    device: &mut Device<P>,
+    started: Vec<Action>,
+    connector: &mut C,
+    runtime: &mut R,
+) -> RebootReason
+where
+    P: Platform,
+    C: Connector,
+    R: Runtime,
+{
+    let mut agent = Agent { device, runtime, todo: started.into(), out: Vec::new() };
+    agent.handle(Input::Tick);
+    let mut next = agent.without_connection().await;
+    loop {
+        next = match next {
+            Next::Reboot(reason) => return reason,
+            Next::Connect(with) => agent.with_connection(connector, &with).await,
+            Next::Nothing => agent.without_connection().await,
+        };
+    }
+}
+
+/// What follows on a connection or its absence.
+enum Next {
+    Connect(Connect),
+    Nothing,
+    Reboot(RebootReason),
+}
+
+struct Agent<'a, P: Platform, R> {
+    device: &'a mut Device<P>,
+    runtime: &'a mut R,
+    todo: VecDeque<Action>,
+    /// Kept for its memory.
+    out: Vec<Action>,
+}
+
+impl<P: Platform, R: Runtime> Agent<'_, P, R> {
+    fn handle(&mut self, input: Input<'_>) {
+        let now = self.runtime.now();
+        self.device.handle(now, input, &mut self.out);
+        self.todo.extend(self.out.drain(..));
+    }
+
+    /// Does what needs no connection; gives the action back when it does.
+    async fn perform(&mut self, action: Action) -> Option<Action> {
+        match action {
+            Action::SetClock => self.runtime.set_clock(),
+            Action::Sample => {
+                let reading = self.runtime.sample().await;
+                self.handle(Input::Sampled(reading));
+            }
+            Action::Identify(secs) => self.runtime.identify(secs),
+            Action::Event(event) => self.runtime.note(&event),
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// Waits for the device to want a connection.
+    async fn without_connection(&mut self) -> Next {
+        loop {
+            while let Some(action) = self.todo.pop_front() {
+                match self.perform(action).await {
+                    Some(Action::Connect(with)) => return Next::Connect(with),
+                    Some(Action::Reboot(reason)) => return Next::Reboot(reason),
+                    // The rest is for a connection that is gone.
+                    _ => {}
+                }
+            }
+            self.wait().await;
+            self.handle(Input::Tick);
+        }
+    }
+
+    /// Until the device's next deadline, or somebody wants it.
+    async fn wait(&self) {
+        select(self.runtime.until(self.device.next_deadline()), self.runtime.roused()).await;
+    }
+
+    /// Connects and stays connected for as long as both sides want.
+    async fn with_connection<C: Connector>(&mut self, connector: &mut C, with: &Connect) -> Next {
+        let judged = Cell::new(None);
+        let mut buffer = AllocBuffer;
+        let give_up = self.runtime.now().mono.saturating_add(with.timeout_ms.into());
+        let opened = {
+            let open = pin!(async {
+                let stream = connector.connect(with).await?;
+                let stream = Watched { stream, judge: C::judge, judged: &judged };
+                Session::open(&mut buffer, stream, with).await
+            });
+            select(open, self.runtime.until(give_up)).await
+        };
+        let ended = match opened {
+            Either::First(Ok(session)) => {
+                self.handle(Input::Connected);
+                self.converse(session, with).await
+            }
+            Either::First(Err(failure)) => Err(failure),
+            Either::Second(()) => Err(Failure::Unreachable),
+        };
+        ended.unwrap_or_else(|failure| {
+            self.handle(Input::Ended(failure));
+            Next::Nothing
+        })
+    }
+
+    async fn converse<S>(&mut self, mut session: Session<'_, S>, with: &Connect) -> Result<Next, Failure>
+    where
+        S: embedded_io_async::Read + embedded_io_async::Write,
+    {
+        let mut keep_alive = KeepAlive::new(with.keep_alive_secs, self.runtime.now().mono);
+        loop {
+            while let Some(action) = self.todo.pop_front() {
+                if matches!(action, Action::Publish(_)) && !session.has_room() {
+                    self.todo.push_front(action);
+                    break;
+                }
+                match self.perform(action).await {
+                    None => {}
+                    Some(Action::Subscribe { id, filters }) => session.subscribe(id, &filters).await?,
+                    Some(Action::Publish(publish)) => session.publish(&publish).await?,
+                    Some(Action::Connect(with)) => {
+                        session.close().await;
+                        return Ok(Next::Connect(with));
+                    }
+                    Some(Action::Reboot(reason)) => {
+                        session.close().await;
+                        return Ok(Next::Reboot(reason));
+                    }
+                    Some(_) => {
+                        session.close().await;
+                        return Ok(Next::Nothing);
+                    }
+                }
+            }
+            let until = self.device.next_deadline().min(keep_alive.due());
+            match select3(session.header(), self.runtime.until(until), self.runtime.roused()).await {
+                Either3::First(header) => {
+                    let header = header?;
+                    keep_alive.heard();
+                    let Self { device, runtime, todo, out } = self;
+                    let runtime: &R = runtime;
+                    let heard = session.body(header, |input| {
+                        device.handle(runtime.now(), input, out);
+                        todo.extend(out.drain(..));
+                    });
+                    let late = runtime.until(keep_alive.lost_at(runtime.now().mono));
+                    // A packet that has begun must end: otherwise the peer is gone.
+                    match select(heard, late).await {
+                        Either::First(heard) => heard?,
+                        Either::Second(()) => return Err(Failure::Lost),
+                    }
+                }
+                Either3::Second(()) | Either3::Third(()) => {
+                    match keep_alive.check(self.runtime.now().mono) {
+                        Pulse::Fine => {}
+                        Pulse::Ping => session.ping().await?,
+                        Pulse::Lost => return Err(Failure::Lost),
+                    }
+                    self.handle(Input::Tick);
+                }
+            }
+        }
+    }
+}
+
+/// The heartbeat: PINGREQ at half the keep alive, and an answer before the next.
+struct KeepAlive {
+    interval_ms: u64,
+    ping_at: u64,
+    awaiting: bool,
+}
+
+/// What the heartbeat asks for.
+enum Pulse {
+    Fine,
+    Ping,
+    Lost,
+}
+
+impl KeepAlive {
+    fn new(secs: u16, now: u64) -> Self {
+        let interval_ms = if secs == 0 { u64::MAX / 2 } else { u64::from(secs) * 500 };
+        Self { interval_ms, ping_at: now.saturating_add(interval_ms), awaiting: false }
+    }
+
+    fn due(&self) -> u64 {
+        self.ping_at
+    }
+
+    /// Any packet shows that the broker is there. PINGREQ is sent at its time all the same: it is for the broker.
+    fn heard(&mut self) {
+        self.awaiting = false;
+    }
+
+    fn lost_at(&self, now: u64) -> u64 {
+        now.saturating_add(self.interval_ms)
+    }
+
+    fn check(&mut self, now: u64) -> Pulse {
+        if now < self.ping_at {
+            return Pulse::Fine;
+        }
+        if self.awaiting {
+            return Pulse::Lost;
+        }
+        self.awaiting = true;
+        self.ping_at = now.saturating_add(self.interval_ms);
+        Pulse::Ping
+    }
+}
