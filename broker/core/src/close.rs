@@ -96,6 +96,8 @@ pub enum Refusal {
     CertificateInactive,
     /// The certificate was revoked.
     CertificateRevoked,
+    /// The certificate has expired, and the grace for that is for devices.
+    CertificateExpired,
     /// An authentication method; none is offered, the certificate decides (`[MQTT5-4.12.0-1]`).
     AuthenticationMethod,
     /// 3.1.1: a keep alive above `keep_alive_secs_max`, which that version cannot negotiate.
@@ -125,6 +127,7 @@ impl Refusal {
             | Self::CertificatePending
             | Self::CertificateInactive
             | Self::CertificateRevoked
+            | Self::CertificateExpired
             | Self::WillNotAllowed => ReasonCode::NotAuthorized,
             Self::AuthenticationMethod => ReasonCode::BadAuthenticationMethod,
             Self::TooManySessions | Self::TooManySessionsOfPrincipal => ReasonCode::QuotaExceeded,
@@ -145,6 +148,7 @@ impl Refusal {
             Self::CertificatePending => "certificate_pending",
             Self::CertificateInactive => "certificate_inactive",
             Self::CertificateRevoked => "certificate_revoked",
+            Self::CertificateExpired => "certificate_expired",
             Self::AuthenticationMethod => "authentication_method",
             Self::KeepAliveTooLong => "keep_alive_too_long",
             Self::TooManySessions => "too_many_sessions",
@@ -169,6 +173,7 @@ impl fmt::Display for Refusal {
             Self::CertificatePending => "the certificate is registered and has not been activated",
             Self::CertificateInactive => "the certificate is suspended",
             Self::CertificateRevoked => "the certificate was revoked",
+            Self::CertificateExpired => "the certificate has expired",
             Self::AuthenticationMethod => {
                 "the client asks for enhanced authentication; the certificate is the only one here"
             }
@@ -223,6 +228,8 @@ pub enum CloseReason {
     CertificateRevoked,
     /// The certificate's validity ended.
     CertificateExpired,
+    /// The time of the provisioning claim is over.
+    ClaimEnded,
     /// The connection's owner gave up without a reason: its task failed.
     Abandoned,
 }
@@ -251,7 +258,7 @@ impl CloseReason {
             Self::SlowConsumer => ReasonCode::QuotaExceeded,
             Self::ServerShuttingDown => ReasonCode::ServerShuttingDown,
             Self::Administrative | Self::CertificateRevoked => ReasonCode::AdministrativeAction,
-            Self::CertificateExpired => ReasonCode::MaximumConnectTime,
+            Self::CertificateExpired | Self::ClaimEnded => ReasonCode::MaximumConnectTime,
         })
     }
 
@@ -285,6 +292,7 @@ impl CloseReason {
             Self::Administrative => "administrative",
             Self::CertificateRevoked => "certificate_revoked",
             Self::CertificateExpired => "certificate_expired",
+            Self::ClaimEnded => "claim_ended",
             Self::Abandoned => "abandoned",
         }
     }
@@ -318,6 +326,7 @@ impl fmt::Display for CloseReason {
             Self::Administrative => f.write_str("an operator ended the connection"),
             Self::CertificateRevoked => f.write_str("the certificate was revoked"),
             Self::CertificateExpired => f.write_str("the certificate has expired"),
+            Self::ClaimEnded => f.write_str("the time of the provisioning claim is over"),
             Self::Abandoned => f.write_str("the connection's task failed"),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use signet_config::Listener;
+use signet_core::{Mono, Now, Wall};
 use signet_identity::Principal;
 
 use crate::tls::Judged;
@@ -25,6 +26,17 @@ pub struct Live {
     pub judged: Judged,
     /// The settings of the listener under which it was named.
     pub settings: Arc<Listener>,
+    /// When it came.
+    pub since: Now,
+}
+
+impl Live {
+    /// The time by which its certificate is judged: the wall clock of when it came, and what has passed since. A wall clock
+    /// that was set meanwhile ends no connection.
+    #[must_use]
+    pub fn wall(&self, now: Mono) -> Wall {
+        self.since.wall.after(now.since(self.since.mono))
+    }
 }
 
 /// All live connections of the process.

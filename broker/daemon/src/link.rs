@@ -24,7 +24,7 @@ use crate::directory::{Live, Registration};
 use crate::io::PeerIo;
 use crate::listener;
 use crate::server::Broker;
-use crate::start;
+use crate::standing::Until;
 use crate::tls::Judged;
 
 /// Room for one read from TLS: a record of the largest size.
@@ -50,20 +50,22 @@ pub(crate) struct Arrival {
     pub(crate) judged: Judged,
     /// The settings under which it was named.
     pub(crate) settings: Arc<Listener>,
+    /// When it ends at the latest, and as what.
+    pub(crate) until: Until,
 }
 
 /// Runs one authenticated connection to its end.
 pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival: Arrival) {
-    let Arrival { peer, listener, judged, settings } = arrival;
+    let Arrival { peer, listener, judged, settings, until } = arrival;
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let now = broker.clock.now();
-    let ends = start::ends_at(judged.not_after(), now);
+    let (ends, ends_as) = until.on_the_clock(now);
     let (address, principal) = (peer.address, peer.principal.clone());
     let refused = peer.rules.refusal.is_some();
     let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
     let number = connection.number();
     let registration =
-        broker.directory.register(Live { number, listener, address, principal, judged, settings });
+        broker.directory.register(Live { number, listener, address, principal, judged, settings, since: now });
     // A reload may have judged the live connections between the judgement in the handshake and the registration.
     // One that is refused at CONNECT anyway lives to be told so.
     if !refused {
@@ -83,6 +85,7 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival:
         timer: None,
         armed: Mono::START,
         ends,
+        ends_as,
         phase: Phase::Open,
         registration,
         broker,
@@ -110,6 +113,8 @@ struct Link {
     armed: Mono,
     /// When the certificate ends, and with it the connection.
     ends: Mono,
+    /// Why it ends then.
+    ends_as: CloseReason,
     phase: Phase,
     registration: Registration,
     broker: Arc<Broker>,
@@ -335,7 +340,7 @@ impl Link {
             self.timer = None;
             let now = Now { mono: self.broker.clock.mono().max(now.mono), ..now };
             if now.mono >= self.ends {
-                self.input(Input::Close(CloseReason::CertificateExpired), now);
+                self.input(Input::Close(self.ends_as), now);
             } else if self.connection.next_deadline().is_some_and(|next| next <= now.mono) {
                 self.input(Input::Deadline, now);
             }

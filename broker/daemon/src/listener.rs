@@ -13,7 +13,8 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use signet_config::Listener;
 use signet_core::{ClientIdRule, CloseReason, ListenerRules, Mono, Peer};
-use signet_identity::{IdentityError, Principal, identify};
+use rustls_pki_types::UnixTime;
+use signet_identity::{IdentityError, identify};
 use signet_registry::TlsVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,7 +28,7 @@ use crate::directory::Live;
 use crate::io::PeerIo;
 use crate::link;
 use crate::server::Broker;
-use crate::standing::{self, Bearer};
+use crate::standing::{self, Admitted, Bearer};
 use crate::tls::hello::{HelloTap, Progress};
 use crate::tls::{
     Ended, FailureContext, FailureRecord, Judged, LogAdvice, Refusal, TlsListener, VerifyFailure, observed,
@@ -268,16 +269,14 @@ impl Arriving {
                     },
                 };
                 match standing::admit(&self.broker, bearer).await {
-                    Ok((principal, refusal)) => Ok((judged, principal, refusal)),
+                    Ok(admitted) => Ok((judged, admitted)),
                     Err(error) => Err(Why::NoName(error)),
                 }
             }
             Err(failure) => Err(Why::Judged(failure)),
         };
         match named {
-            Ok((judged, principal, refusal)) => {
-                Ok(Named { stream, judged, principal, refusal, settings, resumed })
-            }
+            Ok((judged, admitted)) => Ok(Named { stream, judged, admitted, settings, resumed }),
             Err(why) => {
                 let leaf = leaf.to_vec();
                 Err(Failed { why, refusal: None, leaf, io: Some(stream.into_inner().0) })
@@ -287,7 +286,8 @@ impl Arriving {
 
     /// The named connection moves to the traffic runtime.
     fn hand_over(self, named: Named, places: Places, traffic: &tokio::runtime::Handle) {
-        let Named { mut stream, judged, principal, refusal, settings, resumed } = named;
+        let Named { mut stream, judged, admitted, settings, resumed } = named;
+        let Admitted { principal, refusal, until } = admitted;
         let broker = self.broker;
         let now = broker.clock.now();
         let version = match stream.get_ref().1.protocol_version() {
@@ -316,7 +316,7 @@ impl Arriving {
             }
         };
         let peer = Peer { principal, address: self.address, rules };
-        let arrival = link::Arrival { peer, listener: self.listening.index, judged, settings };
+        let arrival = link::Arrival { peer, listener: self.listening.index, judged, settings, until };
         traffic.spawn(async move {
             let _places = places;
             match stream.get_mut().0.attach(socket) {
@@ -421,9 +421,7 @@ fn log_failure(record: &FailureRecord, suppressed: u64) {
 struct Named {
     stream: TlsStream<PeerIo>,
     judged: Judged,
-    principal: Principal,
-    /// Why its CONNECT is refused all the same.
-    refusal: Option<signet_core::Refusal>,
+    admitted: Admitted,
     /// The listener's settings that this was done under.
     settings: Arc<Listener>,
     resumed: bool,
@@ -465,7 +463,8 @@ pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
         // Its name or client id might be another under the new rules, and rights hang on both.
         return broker.hub().close_connection(live.number, CloseReason::Administrative);
     }
-    let Err(failure) = listening.tls.load().judge_again(&live.judged, clock::unix_time()) else {
+    let now = UnixTime::since_unix_epoch(Duration::from_millis(live.wall(broker.clock.mono()).0));
+    let Err(failure) = listening.tls.load().judge_again(&live.judged, now) else {
         return false;
     };
     tracing::warn!(

@@ -141,12 +141,17 @@ fn merge(old: &Checked, mut new: Checked) -> (Checked, Vec<String>) {
     }
     keep(old.registry != new.registry, "[registry]");
     new.registry = old.registry.clone();
+    let grace = old.standing.expired_grace;
+    keep(grace != new.standing.expired_grace, "[standing] expired-grace");
+    new.standing.expired_grace = grace;
     keep(old.ca != new.ca, "[ca]");
     new.ca = old.ca.clone();
     keep(old.admin != new.admin, "[admin]");
     new.admin = old.admin.clone();
     keep(old.log != new.log, "[log]");
     new.log = old.log;
+    keep(old.provisioning.threads != new.provisioning.threads, "[provisioning] threads");
+    new.provisioning.threads = old.provisioning.threads;
     keep(old.system.traffic_threads != new.system.traffic_threads, "[system] traffic-threads");
     new.system.traffic_threads = old.system.traffic_threads;
     keep(old.system.handshake_threads != new.system.handshake_threads, "[system] handshake-threads");

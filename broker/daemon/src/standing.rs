@@ -6,12 +6,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use signet_core::{CloseReason, Refusal};
+use signet_core::{CloseReason, Mono, Now, Refusal};
 use signet_identity::{CertificateId, GroupName, Identified, IdentityError, Principal, Role, ThingName};
-use signet_registry::{Active, Actor, Command, NewCertificate, Standing, TlsVersion, UnknownPolicy};
+use signet_registry::{Active, Actor, Command, NewCertificate, Standing, TlsVersion, UnknownPolicy, Wall};
 
 use crate::directory::Live;
 use crate::server::Broker;
+use crate::start;
 use crate::store::RegistryService;
 use crate::tls::Judged;
 
@@ -29,26 +30,66 @@ pub(crate) struct Bearer<'a> {
     pub(crate) tls: TlsVersion,
 }
 
+/// Until when somebody may stay connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Until {
+    /// The last second of the certificate, or of the grace after it, in Unix seconds.
+    certificate: i64,
+    /// The first moment at which the claim's time is over.
+    claim: Option<Wall>,
+}
+
+impl Until {
+    fn new(judged: &Judged, principal: &Principal, claim: Option<Wall>) -> Self {
+        // Who is not in quarantine comes back into it when the certificate ends, and the grace begins.
+        let certificate = if principal.is_quarantined() { judged.usable_until() } else { judged.not_after() };
+        Self { certificate, claim }
+    }
+
+    /// The same on the monotonic clock, which nobody sets, and as what the connection is closed then.
+    pub(crate) fn on_the_clock(self, now: Now) -> (Mono, CloseReason) {
+        let certificate = (start::ends_at(self.certificate, now), CloseReason::CertificateExpired);
+        match self.claim.map(|at| start::reached_at(signet_core::Wall(at.0), now)) {
+            Some(claim) if claim < certificate.0 => (claim, CloseReason::ClaimEnded),
+            _ => certificate,
+        }
+    }
+}
+
+/// What became of a bearer.
+pub(crate) struct Admitted {
+    /// As whom it connects.
+    pub(crate) principal: Principal,
+    /// Why its CONNECT is to be refused all the same.
+    pub(crate) refusal: Option<Refusal>,
+    /// Until when it may stay.
+    pub(crate) until: Until,
+}
+
 /// As whom the bearer connects, and whether its CONNECT is to be refused.
-pub(crate) async fn admit(
-    broker: &Broker,
-    bearer: Bearer<'_>,
-) -> Result<(Principal, Option<Refusal>), IdentityError> {
+///
+/// # Errors
+/// When there is no registry to say who it is, and the certificate does not.
+pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitted, IdentityError> {
+    let judged = bearer.judged;
+    let expired = is_expired(judged, crate::clock::wall());
     let Some(registry) = broker.registry() else {
-        let principal = |known: Identified| by_configuration(broker, &known.name, known.certificate);
-        return bearer.identified.map(|identified| (principal(identified), None));
+        let known = bearer.identified?;
+        let principal = by_configuration(broker, &known.name, known.certificate);
+        return Ok(Admitted::new(judged, held(principal, false, expired), None, expired));
     };
-    let mut standing = look_up(registry, bearer.judged);
+    let mut standing = look_up(registry, judged);
     if let Standing::Admissible { policy: UnknownPolicy::Auto | UnknownPolicy::Jitr, .. } = &standing
         && let Ok(identified) = &bearer.identified
     {
         enter(registry, &bearer, identified.name.clone()).await;
-        standing = look_up(registry, bearer.judged);
+        standing = look_up(registry, judged);
     }
-    let certificate = bearer.judged.certificate();
+    let certificate = judged.certificate();
     if let Standing::Active(active) = &standing {
         registry.seen(&certificate, bearer.address, bearer.tls);
-        return Ok((by_registry(active, certificate), None));
+        let principal = held(by_registry(active, certificate), active.quarantined, expired);
+        return Ok(Admitted::new(judged, principal, active.until(), expired));
     }
     let refusal = refusal_of(&standing);
     let name = bearer.identified.map_or_else(|_| ThingName::fingerprint(&certificate), |known| known.name);
@@ -56,7 +97,30 @@ pub(crate) async fn admit(
         %name, %certificate, address = %bearer.address, standing = standing.metric_label(),
         "refused by the registry: {refusal}"
     );
-    Ok((Principal::device(name, certificate, Vec::new()), Some(refusal)))
+    let principal = Principal::device(name, certificate, Vec::new());
+    let until = Until::new(judged, &principal, None);
+    Ok(Admitted { principal, refusal: Some(refusal), until })
+}
+
+impl Admitted {
+    /// Somebody whose certificate is in force. One that has expired, and is here by the grace for that, is refused unless it
+    /// is a device's: there is nothing to recover for others.
+    fn new(judged: &Judged, principal: Principal, claim: Option<Wall>, expired: bool) -> Self {
+        let refusal = (expired && principal.role() != Role::Device).then_some(Refusal::CertificateExpired);
+        let until = Until::new(judged, &principal, claim);
+        Self { principal, refusal, until }
+    }
+}
+
+/// Whether a certificate that was judged good was so by the grace for expired ones.
+fn is_expired(judged: &Judged, now: signet_core::Wall) -> bool {
+    i64::try_from(now.0 / 1000).unwrap_or(i64::MAX) > judged.not_after()
+}
+
+/// The principal as it connects: in quarantine when an operator or an alarm put it there, or its certificate has expired.
+fn held(principal: Principal, quarantined: bool, expired: bool) -> Principal {
+    let device = principal.role() == Role::Device;
+    if quarantined || (expired && device) { principal.in_quarantine() } else { principal }
 }
 
 /// Role and groups of a name, from the configuration.
@@ -115,12 +179,13 @@ fn refusal_of(standing: &Standing) -> Refusal {
 /// other groups or other bounds than those it has.
 pub(crate) fn lost(broker: &Broker, live: &Live) -> Option<CloseReason> {
     let certificate = *live.principal.certificate();
-    let principal = match broker.registry().map(|registry| look_up(registry, &live.judged)) {
-        None => by_configuration(broker, live.principal.name(), certificate),
-        Some(Standing::Active(active)) => by_registry(&active, certificate),
+    let expired = is_expired(&live.judged, live.wall(broker.clock.mono()));
+    let (principal, quarantined) = match broker.registry().map(|registry| look_up(registry, &live.judged)) {
+        None => (by_configuration(broker, live.principal.name(), certificate), false),
+        Some(Standing::Active(active)) => (by_registry(&active, certificate), active.quarantined),
         Some(_) => return Some(CloseReason::CertificateRevoked),
     };
-    (principal != live.principal).then_some(CloseReason::Administrative)
+    (held(principal, quarantined, expired) != live.principal).then_some(CloseReason::Administrative)
 }
 
 /// A connection has been accepted: a certificate that takes the place of another has proven itself.
@@ -131,7 +196,7 @@ pub(crate) fn connected(broker: &Broker, live: &Live) {
     {
         let certificate = live.judged.certificate();
         let grace = u64::try_from(ROTATION_GRACE.as_millis()).unwrap_or(u64::MAX);
-        let retire_at = signet_registry::Wall(registry.now().0.saturating_add(grace));
+        let retire_at = Wall(registry.now().0.saturating_add(grace));
         // The writer answers in its own time; the connection does not wait for it, and asks again at its next connect.
         drop(registry.submit(Command::CompleteRotation { certificate, retire_at }, Actor::Broker));
     }

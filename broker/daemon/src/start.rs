@@ -19,7 +19,7 @@ use crate::https::Door;
 use crate::listener::{self, Listening};
 use crate::server::{Broker, ConfigSource};
 use crate::state::{self, BuildError};
-use crate::store::{RegistryService, StoreError};
+use crate::store::{Options, RegistryService, StoreError};
 
 /// How many connections the kernel may hold for us that we have not accepted. Its overflow costs the peer a second.
 const LISTEN_BACKLOG: i32 = 4096;
@@ -97,6 +97,8 @@ pub struct Runtimes {
     traffic: Runtime,
     handshakes: Runtime,
     admin: Runtime,
+    /// Where certificates are asked for and signed; only when the broker is an authority.
+    enrolment: Option<Runtime>,
     pub(crate) metrics_address: Option<SocketAddr>,
     admin_socket: Option<AdminSocket>,
 }
@@ -161,6 +163,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
             .map_err(|error| StartError::Threads(error.to_string()))?,
     );
     crate::consequences::enforce_changes(&broker);
+    crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
     let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;
     broker.set_ready(true);
     for listening in &broker.listeners {
@@ -184,7 +187,13 @@ impl Registered {
         let Some(directory) = config.registry.directory() else {
             return Ok(Self { registry: None, authority: None });
         };
-        let registry = RegistryService::open(directory)?;
+        // What has expired within the grace keeps its place: it comes to get its successor.
+        let limits = signet_registry::Limits {
+            expired_grace: config.standing.expired_grace,
+            ..signet_registry::Limits::default()
+        };
+        let options = Options { limits, ..Options::default() };
+        let registry = RegistryService::open_with(directory, options)?;
         let counts = registry.registry().counts();
         tracing::info!(
             directory = %directory.display(), last_event = %registry.head(), things = registry.registry().things_count(),
@@ -258,7 +267,18 @@ impl Runtimes {
             .enable_all()
             .build()
             .map_err(threads)?;
-        Ok(Self { traffic, handshakes, admin, metrics_address: None, admin_socket })
+        let enrolment_threads =
+            config.provisioning.threads.map_or(cores.div_ceil(2).max(2), |n| usize::from(n.get()));
+        let enrolment = config.ca.as_ref().map(|_| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(enrolment_threads)
+                .thread_name("signet-enrol")
+                .on_thread_start(lower_priority)
+                .enable_all()
+                .build()
+        });
+        let enrolment = enrolment.transpose().map_err(threads)?;
+        Ok(Self { traffic, handshakes, admin, enrolment, metrics_address: None, admin_socket })
     }
 
     fn serve(
@@ -318,6 +338,9 @@ impl Runtimes {
         let patience = Duration::from_secs(1);
         self.handshakes.shutdown_timeout(patience);
         self.traffic.shutdown_timeout(patience);
+        if let Some(enrolment) = self.enrolment {
+            enrolment.shutdown_timeout(patience);
+        }
         self.admin.shutdown_timeout(patience);
     }
 }
@@ -423,7 +446,12 @@ pub(crate) fn version_name(version: Version) -> &'static str {
 
 /// When a certificate that ends at `not_after` (Unix seconds) ends on the monotonic clock, as seen at `now`.
 pub(crate) fn ends_at(not_after: i64, now: signet_core::Now) -> Mono {
-    let now_secs = i64::try_from(now.wall.0 / 1000).unwrap_or(i64::MAX);
-    let left = u64::try_from(not_after.saturating_sub(now_secs)).unwrap_or(0);
-    now.mono.after(Duration::from_secs(left.saturating_add(1)))
+    let last = u64::try_from(not_after).unwrap_or(0);
+    // The last second is good to its end.
+    reached_at(signet_core::Wall(last.saturating_add(1).saturating_mul(1000)), now)
+}
+
+/// When `at` is reached on the monotonic clock, as seen at `now`.
+pub(crate) fn reached_at(at: signet_core::Wall, now: signet_core::Now) -> Mono {
+    now.mono.after(Duration::from_millis(at.0.saturating_sub(now.wall.0)))
 }

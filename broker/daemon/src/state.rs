@@ -61,7 +61,7 @@ pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<
     if let Some(policy) = &policy {
         problems.extend(client_id_conflicts(config, policy));
     }
-    let plans = config.listeners.iter().map(plan_of_listener).chain(config.https.iter().map(plan_of_https));
+    let plans = config.listeners.iter().map(|listener| plan_of_listener(config, listener)).chain(config.https.iter().map(plan_of_https));
     let mut all = Vec::new();
     for (index, plan) in plans.enumerate() {
         match tls(&plan, previous.and_then(|all| all.get(index)).map(Arc::as_ref)) {
@@ -88,7 +88,10 @@ pub fn policy(config: &Checked) -> Result<(Policy, Vec<String>), Vec<String>> {
     let path = &config.acl.file;
     let text = read_policy(path).map_err(|problem| vec![problem])?;
     match Policy::parse(&text, &path.display().to_string(), &config.acl.options) {
-        Ok((policy, warnings)) => Ok((policy, warnings.iter().map(ToString::to_string).collect())),
+        Ok((policy, warnings)) => {
+            let recovery = Arc::new(config.standing.recovery_topics.recovery());
+            Ok((policy.with_recovery(recovery), warnings.iter().map(ToString::to_string).collect()))
+        }
         Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
     }
 }
@@ -141,13 +144,13 @@ struct Plan<'a> {
     options: TlsOptions,
 }
 
-fn plan_of_listener(listener: &Listener) -> Plan<'_> {
+fn plan_of_listener<'a>(config: &Checked, listener: &'a Listener) -> Plan<'a> {
     Plan {
         certificate: &listener.certificate,
         private_key: &listener.private_key,
         client_ca: &listener.client_ca,
         crl: &listener.crl,
-        options: tls_options(listener),
+        options: tls_options(config, listener),
     }
 }
 
@@ -176,7 +179,7 @@ fn tls(plan: &Plan<'_>, previous: Option<&TlsListener>) -> Result<(TlsListener, 
 }
 
 /// The settings of a listener in the terms of TLS.
-pub(crate) fn tls_options(listener: &Listener) -> TlsOptions {
+pub(crate) fn tls_options(config: &Checked, listener: &Listener) -> TlsOptions {
     TlsOptions {
         versions: match listener.tls_versions {
             signet_config::TlsVersions::V12AndV13 => TlsVersions::V12AndV13,
@@ -194,6 +197,7 @@ pub(crate) fn tls_options(listener: &Listener) -> TlsOptions {
                 signet_config::X509V1::Refuse => X509V1::Refuse,
                 signet_config::X509V1::Accept => X509V1::Accept,
             },
+            expired_grace: config.standing.expired_grace,
             ..TrustOptions::default()
         },
         session_tickets: listener.session_tickets,

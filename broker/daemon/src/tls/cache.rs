@@ -31,6 +31,10 @@ pub(super) struct VerifiedPath {
     /// The common validity of the path, anchor included, in Unix seconds, both ends included.
     pub(super) not_before: i64,
     pub(super) not_after: i64,
+    /// The last second of the authorities' common validity.
+    pub(super) authorities_until: i64,
+    /// The last second at which the path is judged good, which the rules may put behind `not_after`.
+    pub(super) usable_until: i64,
     /// The anchor in which the path ends, named by hash.
     pub(super) anchor: [u8; 32],
     /// Whether the leaf has an extended key usage.
@@ -39,6 +43,16 @@ pub(super) struct VerifiedPath {
     pub(super) version_one: bool,
     /// Leaf and intermediates of the path, leaf first.
     pub(super) ids: Box<[PathId]>,
+}
+
+impl VerifiedPath {
+    /// Until when the path is good under rules with `grace` seconds for the leaf.
+    pub(super) fn until(&self, grace: i64) -> i64 {
+        if self.not_after >= self.authorities_until || self.version_one {
+            return self.not_after;
+        }
+        self.not_after.saturating_add(grace).min(self.authorities_until)
+    }
 }
 
 #[derive(Default)]
@@ -91,7 +105,7 @@ impl ChainCache {
         let (path, used) = shard.entries.get_mut(leaf)?;
         let fits = path.chain == *chain
             && path.anchors == *anchors
-            && (path.not_before..=path.not_after).contains(&now);
+            && (path.not_before..=path.usable_until).contains(&now);
         *used |= fits;
         fits.then(|| Arc::clone(path))
     }
@@ -152,6 +166,8 @@ mod tests {
             anchors: [7; 32],
             not_before: 100,
             not_after: 200,
+            authorities_until: 200,
+            usable_until: 200,
             anchor: [0; 32],
             has_eku: true,
             version_one: false,

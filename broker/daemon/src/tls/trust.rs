@@ -81,6 +81,9 @@ pub struct TrustOptions {
     pub coverage: CrlCoverage,
     /// Certificates of version 1.
     pub x509_v1: X509V1,
+    /// How long after its end a client's own certificate is still judged good, in whole seconds. What it may do then is for
+    /// others to say. Authorities have no such grace, and certificates of version 1 neither.
+    pub expired_grace: Duration,
 }
 
 /// Something doubtful that does not stop a start or reload.
@@ -276,7 +279,8 @@ impl Trust {
         certificates.sort_unstable();
         let hashes: Vec<[u8; 32]> = certificates.iter().map(|der| sha256(&[der])).collect();
         let rules = [options.eku == EkuRule::Required, options.x509_v1 == X509V1::Accept].map(u8::from);
-        let anchors_hash = sha256(&[hashes.as_flattened(), &rules]);
+        let grace = options.expired_grace.as_secs().to_be_bytes();
+        let anchors_hash = sha256(&[hashes.as_flattened(), &rules, &grace]);
         let generation = match previous {
             None => 1,
             Some(previous) if previous.anchors_hash == anchors_hash => previous.generation,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -52,6 +53,13 @@ impl Judged {
     #[must_use]
     pub fn not_after(&self) -> i64 {
         self.path.not_after
+    }
+
+    /// The last second at which the path was judged good, in Unix seconds: behind [`Self::not_after`] where the listener
+    /// has a grace for certificates that have expired.
+    #[must_use]
+    pub fn usable_until(&self) -> i64 {
+        self.path.usable_until
     }
 
     /// The key that signed the client's certificate, by the SHA-256 of its SubjectPublicKeyInfo.
@@ -134,7 +142,7 @@ impl DeviceVerifier {
                 return Err(VerifyFailure::VersionOne);
             }
         }
-        if now < path.not_before || now > path.not_after {
+        if now < path.not_before || now > path.until(grace_secs(&trust)) {
             return Err(outside(Which::Leaf, path.not_before, path.not_after, now));
         }
         trust.check_revocation(&path.ids, now)
@@ -297,12 +305,13 @@ fn validate(
         return version_one::validate(trust, leaf, intermediates, now);
     }
     let end_entity = EndEntityCert::try_from(leaf).map_err(|error| unparsable(&error))?;
+    let parsed = parse(leaf)?;
     let path = end_entity
         .verify_for_usage(
             CLIENT_SIGNATURES.all,
             trust.trust_anchors(),
             intermediates,
-            at,
+            time_of_judgement(&parsed, grace_secs(trust), at),
             webpki::KeyUsage::client_auth(),
             None,
             None,
@@ -314,7 +323,6 @@ fn validate(
     if now < anchor.not_before || now > anchor.not_after {
         return Err(outside(Which::Authority, anchor.not_before, anchor.not_after, now));
     }
-    let parsed = parse(leaf)?;
     let has_eku = check_policy(&parsed, trust.options().eku)?;
     let mut window = (anchor.not_before, anchor.not_after);
     // From the anchor down, so that the key of each issuer is known before what it issued.
@@ -326,20 +334,43 @@ fn validate(
         ids.push(path_id(issuer, certificate.serial(), Which::Authority)?);
         issuer = KeyHash::of(certificate.subject_public_key_info().as_ref());
     }
+    if now < window.0 || now > window.1 {
+        // Only the client's own certificate has a grace.
+        return Err(outside(Which::Authority, window.0, window.1, now));
+    }
+    let authorities_until = window.1;
     narrow(&mut window, &parsed);
     ids.push(path_id(issuer, parsed.raw_serial(), Which::Leaf)?);
     ids.reverse();
-    Ok(VerifiedPath {
+    let path = VerifiedPath {
         leaf: [0; 32],
         chain: [0; 32],
         anchors: trust.anchors_hash(),
         not_before: window.0,
         not_after: window.1,
         anchor: anchor.id,
+        authorities_until,
+        usable_until: window.1,
         has_eku,
         version_one: false,
         ids: ids.into(),
-    })
+    };
+    Ok(VerifiedPath { usable_until: path.until(grace_secs(trust)), ..path })
+}
+
+fn grace_secs(trust: &Trust) -> i64 {
+    i64::try_from(trust.options().expired_grace.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A leaf that has ended within the grace is judged by its last second.
+fn time_of_judgement(leaf: &X509Certificate<'_>, grace: i64, at: UnixTime) -> UnixTime {
+    let (now, end) = (seconds(at), leaf.validity().not_after.timestamp());
+    match u64::try_from(end) {
+        Ok(last) if now > end && now.saturating_sub(end) <= grace => {
+            UnixTime::since_unix_epoch(Duration::from_secs(last))
+        }
+        _ => at,
+    }
 }
 
 pub(super) fn path_id(issuer: KeyHash, serial: &[u8], which: Which) -> Result<PathId, VerifyFailure> {

@@ -100,6 +100,8 @@ pub(super) fn validate(
         anchors: trust.anchors_hash(),
         not_before: window.0.max(anchor.not_before),
         not_after: window.1.min(anchor.not_after),
+        authorities_until: anchor.not_after,
+        usable_until: window.1.min(anchor.not_after),
         anchor: anchor.id,
         has_eku,
         version_one: true,

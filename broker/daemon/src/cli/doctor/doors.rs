@@ -56,7 +56,7 @@ pub(super) fn doors(args: &DoctorArgs, config: Option<&Checked>, now: UnixTime) 
     let wanted = |listener: &&Listener| args.listener.is_none_or(|address| listener.address == address);
     let listeners = config.listeners.iter().filter(wanted);
     let door = |listener: &Listener| {
-        let options = state::tls_options(listener).trust;
+        let options = state::tls_options(config, listener).trust;
         let rules = Rules {
             used: Use::Client,
             eku: options.eku,
