@@ -3,133 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod peer;
+mod setup;
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use peer::Device;
-use serde_json::Value;
+use setup::{CONFIGURATION, Setup};
 
 /// Not authorized, of CONNACK.
 const NOT_AUTHORIZED: u8 = 0x87;
 /// Administrative action, of DISCONNECT.
 const ADMINISTRATIVE_ACTION: u8 = 0x98;
-
-const CONFIGURATION: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"pki/server-chain.crt\"\n\
-    private-key = \"pki/server.key\"\nclient-ca = [\"ca/issuing.crt\"]\nmax-connections = 10\n\
-    [acl]\nfile = \"acl.conf\"\n[registry]\nmode = \"on\"\n[ca]\n[admin]\nsocket = \"signet.sock\"\n";
-
-/// A folder with a configuration and an authority, and the broker that runs with it.
-struct Setup {
-    dir: tempfile::TempDir,
-    running: Option<Child>,
-}
-
-impl Setup {
-    /// With an authority, not running.
-    fn new() -> Self {
-        let setup = Self { dir: tempfile::tempdir().unwrap(), running: None };
-        signet_certs_dev::ensure(&setup.path("pki")).unwrap();
-        fs::write(setup.path("acl.conf"), "pattern write devices/%u/#\n").unwrap();
-        fs::write(setup.path("signet.toml"), CONFIGURATION).unwrap();
-        setup.works(&["ca", "init", "--config", "signet.toml", "--root", "root"]);
-        setup
-    }
-
-    /// Running.
-    fn started() -> Self {
-        let mut setup = Self::new();
-        setup.start();
-        setup
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_signet"));
-        command.args(args).current_dir(self.dir.path()).env_remove("SIGNET_SOCKET");
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    fn works(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// A command of an operator, as JSON.
-    fn ask(&self, args: &[&str]) -> Value {
-        let mut all = args.to_vec();
-        all.extend(["--config", "signet.toml", "--json"]);
-        serde_json::from_str(&self.works(&all)).unwrap()
-    }
-
-    /// What a refused command of an operator says.
-    fn refused(&self, args: &[&str]) -> String {
-        let mut all = args.to_vec();
-        all.extend(["--config", "signet.toml"]);
-        let output = self.run(&all);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
-        assert!(!said.contains("panicked"), "{said}");
-        said
-    }
-
-    fn start(&mut self) {
-        let ready = self.path("ready");
-        let _ = fs::remove_file(&ready);
-        let child = self
-            .command(&["run", "--config", "signet.toml", "--ready-file", "ready"])
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(self.path("log")).unwrap())
-            .spawn()
-            .unwrap();
-        self.running = Some(child);
-        let end = Instant::now() + Duration::from_secs(30);
-        while !ready.exists() {
-            let log = fs::read_to_string(self.path("log")).unwrap();
-            assert!(Instant::now() < end, "the broker is not ready: {log}");
-            std::thread::yield_now();
-        }
-    }
-
-    /// A connection with the certificate of an added device.
-    fn dial(&self, folder: &str) -> Device {
-        let address = fs::read_to_string(self.path("ready")).unwrap().trim().parse().unwrap();
-        Device::dial(address, &self.path("pki/root-ca.crt"), &self.path(folder))
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self) {
-        let mut child = self.running.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    fn stop(&mut self) {
-        self.works(&["stop", "--config", "signet.toml"]);
-        assert!(self.running.take().unwrap().wait().unwrap().success());
-    }
-}
-
-impl Drop for Setup {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.running {
-            // The test is over or has failed; the broker goes in any case.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
 
 fn status_of(setup: &Setup, device: &str) -> String {
     let shown = setup.ask(&["device", "show", device]);

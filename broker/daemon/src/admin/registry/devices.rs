@@ -394,7 +394,11 @@ fn issuer_key(registry: &Registry, text: &str) -> Result<KeyHash, Refused> {
     text.parse().or_else(|_| only("issuer", text, registry.cas().map(|ca| ca.key)))
 }
 
-pub(super) fn only<T: std::fmt::Display>(what: &str, text: &str, ids: impl Iterator<Item = T>) -> Result<T, Refused> {
+pub(super) fn only<T: std::fmt::Display>(
+    what: &str,
+    text: &str,
+    ids: impl Iterator<Item = T>,
+) -> Result<T, Refused> {
     if text.len() < DIGITS_MIN || !text.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(Refused::found(format!(
             "{text:?} is no id of {what}: give its hexadecimal digits, at least the first {DIGITS_MIN}"

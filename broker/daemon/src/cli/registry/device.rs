@@ -123,7 +123,7 @@ fn show(admin: &AdminArgs, what: String) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-fn details(text: &mut String, row: &CertificateRow) {
+pub(super) fn details(text: &mut String, row: &CertificateRow) {
     let end = moment(u64::try_from(row.not_after).unwrap_or(0).saturating_mul(1000));
     let _ = writeln!(text, "\ncertificate   {}", row.id);
     let _ = writeln!(text, "  status      {} (may connect: {})", row.status, row.standing);

@@ -288,3 +288,20 @@ fn a_certificate_id_that_is_made_up_is_refused() {
     let refused = template.evaluate(&given(&[("SerialNumber", "1")]), &issued());
     assert_eq!(refused, Err(EvaluateError::OtherCertificate(id())));
 }
+
+#[test]
+fn the_shipped_templates_are_good() {
+    let sent = given(&[("SerialNumber", "0001")]);
+    let shipped = fleet(include_str!("../../../../../config/templates/fleet.json"));
+    assert_eq!(shipped.warnings(), []);
+    let provisioned = shipped.evaluate(&sent, &issued()).unwrap();
+    assert_eq!(provisioned.thing.name.as_str(), "sensor-0001");
+    assert_eq!(provisioned.thing.attributes.get("location"), Some("unknown"));
+    let text = include_str!("../../../../../config/templates/rotation.json");
+    let rotation = TemplateBody::parse(TemplateKind::Rotation, text).unwrap();
+    assert_eq!(rotation.warnings(), []);
+    let own = CertificateParameters::renewed(id(), crate::tests::name("mine"));
+    assert_eq!(rotation.evaluate(&sent, &own).unwrap().if_exists, IfExists::Keep);
+    let text = include_str!("../../../../../config/templates/jitp.json");
+    assert_eq!(TemplateBody::parse(TemplateKind::Jitp, text).unwrap().warnings(), []);
+}
