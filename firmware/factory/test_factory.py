@@ -1,0 +1,199 @@
+"""The tools of the line, tried. Run with pytest; requirements.txt has what they need."""
+
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+import signet_factory
+
+HERE = pathlib.Path(__file__).parent
+PARTITIONS = HERE.parent / "board-esp" / "partitions-4mb.csv"
+
+
+def certificate(name, key, ca=False):
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def pem(key):
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+
+
+@pytest.fixture
+def line(tmp_path):
+    """A folder as signet writes it, and a root."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    claim = tmp_path / "claim"
+    claim.mkdir()
+    (claim / "claim.crt").write_bytes(certificate("line-1", key))
+    (claim / "claim-chain.crt").write_bytes(certificate("line-1", key))
+    private = claim / "claim.key"
+    private.touch(mode=0o600)
+    private.write_bytes(pem(key))
+    root_key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "root.pem").write_bytes(certificate("root", root_key, ca=True))
+    return tmp_path
+
+
+def nvs(line, *more, serial="sn-000123", credential=None):
+    out = line / "factory.bin"
+    code = signet_factory.main([
+        "nvs", f"--serial={serial}", "--credential", str(credential or line / "claim"), "--broker", "localhost:8883",
+        "--server-ca", str(line / "root.pem"), "--template", "fleet", "--rotation-template", "rotate",
+        "--out", str(out), *more,
+    ])  # fmt: skip
+    return code, out
+
+
+def test_a_claims_folder_becomes_a_factory_partition(line):
+    code, out = nvs(line)
+    assert code == 0
+    image = out.read_bytes()
+    assert len(image) == signet_factory.FACTORY_BYTES
+    for text in (b"device_id", b"sn-000123", b"localhost:8883", b"claim_key", b"server_ca"):
+        assert text in image
+    assert out.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("serial", ["", "a/b", "sn 1", "-x", "a" * 65, "sn\n1", "+"])
+def test_a_serial_number_that_cannot_be_a_name_is_refused(line, serial, capsys):
+    code, out = nvs(line, serial=serial)
+    assert (code, out.exists()) == (1, False)
+    assert "serial number" in capsys.readouterr().err
+
+
+def test_a_key_that_others_can_read_is_refused(line, capsys):
+    (line / "claim" / "claim.key").chmod(0o644)
+    code, out = nvs(line)
+    assert (code, out.exists()) == (1, False)
+    assert "chmod 600" in capsys.readouterr().err
+
+
+def test_a_key_of_another_certificate_is_refused(line, capsys):
+    (line / "claim" / "claim.key").write_bytes(pem(ec.generate_private_key(ec.SECP256R1())))
+    code, out = nvs(line)
+    assert (code, out.exists()) == (1, False)
+    assert "not for this private key" in capsys.readouterr().err
+
+
+def test_a_root_that_is_no_authority_is_refused(line, capsys):
+    (line / "root.pem").write_bytes((line / "claim" / "claim.crt").read_bytes())
+    code, out = nvs(line)
+    assert (code, out.exists()) == (1, False)
+    assert "not a certificate authority" in capsys.readouterr().err
+
+
+def test_many_serial_numbers_make_many_partitions_and_one_that_is_there_twice_makes_none(line, capsys):
+    serials = line / "serials.csv"
+    common = [
+        "nvs", "--serials", str(serials), "--credential", str(line / "claim"), "--broker", "b:1",
+        "--server-ca", str(line / "root.pem"), "--template", "fleet", "--rotation-template", "rotate",
+        "--out-dir", str(line / "images"),
+    ]  # fmt: skip
+    serials.write_text("sn-1\nsn-2,batch 7\n\nsn-3\n")
+    assert signet_factory.main(common) == 0
+    assert sorted(p.name for p in (line / "images").iterdir()) == ["sn-1.bin", "sn-2.bin", "sn-3.bin"]
+    serials.write_text("sn-4\nsn-5\nsn-4\n")
+    assert signet_factory.main(common) == 1
+    assert "twice: sn-4" in capsys.readouterr().err
+    assert not (line / "images" / "sn-5.bin").exists()
+
+
+@pytest.fixture
+def update(line):
+    """A signed update."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    (line / "ota.pem").write_bytes(pem(key))
+    spki = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (line / "ota.pub").write_bytes(key.public_key().public_bytes(*spki))
+    (line / "app.bin").write_bytes(bytes(range(256)) * 40)
+    code = signet_factory.main([
+        "sign", "--key", str(line / "ota.pem"), "--app", str(line / "app.bin"), "--version", "1.4.0",
+        "--chip", "esp32c6", "--counter", "7", "--out", str(line / "manifest.json"),
+    ])  # fmt: skip
+    assert code == 0
+    return line
+
+
+def verify(line):
+    return signet_factory.main([
+        "verify", "--key", str(line / "ota.pub"), "--manifest", str(line / "manifest.json"),
+        "--app", str(line / "app.bin"),
+    ])  # fmt: skip
+
+
+def test_a_signed_image_verifies_and_one_flipped_byte_does_not(update, capsys):
+    assert verify(update) == 0
+    image = bytearray((update / "app.bin").read_bytes())
+    image[5000] ^= 1
+    (update / "app.bin").write_bytes(image)
+    assert verify(update) == 1
+    assert "not the image" in capsys.readouterr().err
+
+
+def test_a_manifest_changed_after_signing_is_refused(update, capsys):
+    document = json.loads((update / "manifest.json").read_text())
+    document["manifest"] = document["manifest"].replace('"counter":7', '"counter":8')
+    (update / "manifest.json").write_text(json.dumps(document))
+    assert verify(update) == 1
+    assert "not by this key" in capsys.readouterr().err
+
+
+def test_one_image_for_the_whole_flash_holds_application_and_factory_data(line):
+    _, factory = nvs(line)
+    app = line / "app.bin"
+    app.write_bytes(b"\xe9" + b"A" * 9999)
+    arguments = [
+        "merge", "--chip", "esp32c6", "--partitions", str(PARTITIONS), "--app", str(app),
+        "--factory", str(factory), "--out", str(line / "device.bin"),
+    ]  # fmt: skip
+    assert signet_factory.main(arguments) == 0
+    image = (line / "device.bin").read_bytes()
+    table = signet_factory.read_partitions(PARTITIONS)
+    start, _ = table["ota_0"]
+    assert image[start + 1 : start + 100] == b"A" * 99
+    start, _ = table["factory_nvs"]
+    assert image[start : start + signet_factory.FACTORY_BYTES] == factory.read_bytes()
+
+
+def test_an_application_larger_than_its_partition_is_refused(line, capsys):
+    _, factory = nvs(line)
+    app = line / "app.bin"
+    app.write_bytes(bytes(2 << 20))
+    arguments = [
+        "merge", "--chip", "esp32c6", "--partitions", str(PARTITIONS), "--app", str(app),
+        "--factory", str(factory), "--out", str(line / "device.bin"),
+    ]  # fmt: skip
+    assert signet_factory.main(arguments) == 1
+    assert "do not fit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chip", ["esp32c3", "esp32c6"])
+def test_the_fuses_of_a_virtual_chip_take_what_the_line_burns(line, chip):
+    key = line / "secure-boot.pem"
+    subprocess.run(
+        [sys.executable, "-m", "espsecure", "generate-signing-key", "--version", "2", "--scheme", "rsa3072", key],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    assert signet_factory.main(["rehearse-fuses", "--chip", chip, "--secure-boot-key", str(key)]) == 0
