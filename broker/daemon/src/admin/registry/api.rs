@@ -2,6 +2,7 @@
 //! seconds, as in certificates; ids are hexadecimal.
 
 mod claims;
+mod operators;
 mod templates;
 mod tokens;
 
@@ -12,10 +13,9 @@ pub use claims::{
     ShowClaim,
 };
 use serde::{Deserialize, Serialize};
+pub use operators::{AddOperator, AddedOperator, OperatorRow};
 pub use templates::{NameTemplate, ParameterRow, SetTemplate, TemplateRow, TemplateSet, TemplateShown};
-pub use tokens::{
-    CreateToken, CreatedToken, DecideEnrolment, EnrolmentRow, RevokeToken, TokenRow,
-};
+pub use tokens::{CreateToken, CreatedToken, DecideEnrolment, EnrolmentRow, RevokeToken, TokenRow};
 
 /// The most devices in one answer, and in one request to add some.
 pub const DEVICES_AT_ONCE_MAX: usize = 500;
@@ -64,8 +64,21 @@ pub struct Device {
     pub version: u64,
     /// Since when it exists.
     pub added_ms: u64,
+    /// Since when and why it reaches its recovery topics only.
+    #[serde(default)]
+    pub quarantine: Option<QuarantineRow>,
     /// Its certificates, in the order in which they became its.
     pub certificates: Vec<CertificateRow>,
+}
+
+/// Why a device reaches its recovery topics only.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct QuarantineRow {
+    /// Since when.
+    pub since_ms: u64,
+    /// Why.
+    pub why: String,
 }
 
 /// A certificate.
@@ -208,11 +221,11 @@ pub struct IssuedCertificate {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ChangeStanding {
-    /// `revoke`, `suspend` or `activate`.
+    /// `revoke`, `suspend`, `activate`, `quarantine` or `release`.
     pub action: Action,
-    /// Which certificates.
+    /// Which certificates; for `quarantine` and `release` the name of a device.
     pub select: Select,
-    /// Why, for `revoke`; `unspecified` when absent.
+    /// Why: for `revoke` a reason of revocation lists, `unspecified` when absent; for `quarantine` a line for people.
     pub reason: Option<String>,
 }
 
@@ -226,6 +239,10 @@ pub enum Action {
     Suspend,
     /// They are in force.
     Activate,
+    /// A device connects and reaches its recovery topics only.
+    Quarantine,
+    /// A device is out of quarantine.
+    Release,
 }
 
 /// Certificates: by exactly one of name, certificate, serial number, issuer, authority; an issuer may go with a serial number.

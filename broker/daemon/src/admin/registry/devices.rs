@@ -6,15 +6,12 @@ use axum::Json;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_identity::{CertificateId, GroupName, ThingName};
-use signet_registry::{
-    Attributes, CaId, Certificate, Command, Groups, KeyHash, Registry, RevocationReason, Selector,
-    SerialNumber, Status, StatusKind, Thing, ThingSpec, ThingType, Wall,
-};
+use signet_registry::{Attributes, CaId, Certificate, Command, Groups, KeyHash, Line, Registry, RevocationReason, Selector, SerialNumber, Status, StatusKind, Thing, ThingSpec, ThingType, Wall};
 
 use super::answer::{Answer, Refused, blocking};
 use super::api::{
     Action, AddDevice, AddDevices, Added, AddedDevice, CertificateRow, ChangeStanding, Changed,
-    DEVICES_AT_ONCE_MAX, Device, Devices, IssuedCertificate, ListDevices, SeenRow, Select, ShowDevice, Shown,
+    DEVICES_AT_ONCE_MAX, Device, Devices, IssuedCertificate, ListDevices, QuarantineRow, SeenRow, Select, ShowDevice, Shown,
 };
 use super::{At, Operated, changed};
 use crate::ca::{Given, KeyProof};
@@ -115,6 +112,10 @@ fn device(service: &RegistryService, registry: &Registry, thing: &Thing, now: Wa
         attributes: spec.attributes.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         version: thing.version,
         added_ms: thing.added.0,
+        quarantine: thing.quarantine.as_ref().map(|quarantine| QuarantineRow {
+            since_ms: quarantine.since.0,
+            why: quarantine.why.to_string(),
+        }),
         certificates: certificates.map(|found| certificate_row(service, registry, found, now)).collect(),
     }
 }
@@ -328,17 +329,32 @@ pub(super) fn thing_spec(device: &AddDevice) -> Result<ThingSpec, Refused> {
 pub(super) async fn change_standing(at: At, Json(wanted): Json<ChangeStanding>) -> Answer<Changed> {
     let operated = at.0;
     blocking(move || {
-        let selector = selector(&operated.registry.registry(), &wanted.select)?;
-        let reason = wanted.reason.as_deref().map(reason).transpose()?;
+        let selected = || selector(&operated.registry.registry(), &wanted.select);
         let command = match wanted.action {
-            Action::Revoke => Command::Revoke { selector, reason: reason.unwrap_or_default() },
-            Action::Suspend => Command::Suspend(selector),
-            Action::Activate => Command::Activate(selector),
+            Action::Revoke => {
+                let reason = wanted.reason.as_deref().map(reason).transpose()?.unwrap_or_default();
+                Command::Revoke { selector: selected()?, reason }
+            }
+            Action::Suspend => Command::Suspend(selected()?),
+            Action::Activate => Command::Activate(selected()?),
+            Action::Quarantine => {
+                let why = Line::new(wanted.reason.as_deref().unwrap_or("an operator said so"));
+                Command::Quarantine { thing: device_name(&wanted.select)?, why }
+            }
+            Action::Release => Command::Release(device_name(&wanted.select)?),
         };
         let applied = operated.registry.execute(command, operated.actor.clone())?;
         Ok(changed(&applied))
     })
     .await
+}
+
+/// The device that quarantine is about.
+fn device_name(select: &Select) -> Result<ThingName, Refused> {
+    match &select.name {
+        Some(name) => thing_name(name),
+        None => Err(Refused::found("say which device: quarantine is a device's, with all its certificates")),
+    }
 }
 
 pub(super) fn reason(word: &str) -> Result<RevocationReason, Refused> {

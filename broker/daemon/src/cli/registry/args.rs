@@ -64,6 +64,25 @@ pub enum DeviceCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// Put a device into quarantine: it connects, and reaches its recovery topics only.
+    Quarantine {
+        /// The device.
+        name: String,
+        /// Why, for those who look later.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+        /// Which broker.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Let a device out of quarantine.
+    Release {
+        /// The device.
+        name: String,
+        /// Which broker.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
 }
 
 /// `signet device list`.

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use clap::ValueEnum;
 use hyper::Method;
 
-use super::args::{AddArgs, DeviceCommand, ListArgs, ReasonArg, SelectArgs};
+use super::args::{AddArgs, DeviceCommand, ListArgs};
 use super::{bulk, folder, left, moment, short};
 use crate::admin::registry::api::{
     Action, AddDevice, AddDevices, Added, CertificateRow, ChangeStanding, Changed, Device, Devices,
-    ListDevices, ShowDevice, Shown,
+    ListDevices, Select, ShowDevice, Shown,
 };
 use crate::cli::args::AdminArgs;
 use crate::cli::operate::call;
@@ -22,10 +22,16 @@ pub(super) fn device(command: DeviceCommand) -> Result<Outcome, Failure> {
         DeviceCommand::Add(args) if args.from.is_some() => bulk::add(&args),
         DeviceCommand::Add(args) => add(args),
         DeviceCommand::Revoke { select, reason, admin } => {
-            change(&admin, Action::Revoke, select, Some(reason))
+            change(&admin, Action::Revoke, select.into(), Some(word(&reason)))
         }
-        DeviceCommand::Suspend { select, admin } => change(&admin, Action::Suspend, select, None),
-        DeviceCommand::Activate { select, admin } => change(&admin, Action::Activate, select, None),
+        DeviceCommand::Suspend { select, admin } => change(&admin, Action::Suspend, select.into(), None),
+        DeviceCommand::Activate { select, admin } => change(&admin, Action::Activate, select.into(), None),
+        DeviceCommand::Quarantine { name, why, admin } => {
+            change(&admin, Action::Quarantine, Select { name: Some(name), ..Select::default() }, why)
+        }
+        DeviceCommand::Release { name, admin } => {
+            change(&admin, Action::Release, Select { name: Some(name), ..Select::default() }, None)
+        }
     }
 }
 
@@ -73,25 +79,30 @@ fn table(devices: &[Device], unbound: &[CertificateRow]) -> String {
             let _ = writeln!(text, "{:<24} no certificate", device.name);
         }
         for certificate in &device.certificates {
-            line(&mut text, &device.name, certificate);
+            line(&mut text, device, certificate);
         }
     }
     for certificate in unbound {
-        line(&mut text, "-", certificate);
+        row(&mut text, "-", &certificate.status, certificate);
     }
     let _ = writeln!(text, "{} devices", devices.len());
     text
 }
 
-fn line(text: &mut String, name: &str, row: &CertificateRow) {
+fn line(text: &mut String, device: &Device, certificate: &CertificateRow) {
+    let held = device.quarantine.is_some() && certificate.status == "active";
+    let status = if held { "quarantined" } else { &certificate.status };
+    row(text, &device.name, status, certificate);
+}
+
+fn row(text: &mut String, name: &str, status: &str, row: &CertificateRow) {
     let (last, from) = row
         .seen
         .as_ref()
         .map_or(("never".to_owned(), "-"), |seen| (moment(seen.last_ms), seen.address.as_str()));
     let _ = writeln!(
         text,
-        "{name:<24} {:<18} {:<16} {:<10} {last:<20} {from:<20}",
-        row.status,
+        "{name:<24} {status:<18} {:<16} {:<10} {last:<20} {from:<20}",
         short(&row.id),
         left(row.not_after)
     );
@@ -112,6 +123,9 @@ fn show(admin: &AdminArgs, what: String) -> Result<Outcome, Failure> {
             let _ = writeln!(text, "attribute     {name} = {value}");
         }
         let _ = writeln!(text, "added         {}, version {}", moment(device.added_ms), device.version);
+        if let Some(quarantine) = &device.quarantine {
+            let _ = writeln!(text, "quarantine    since {}: {}", moment(quarantine.since_ms), quarantine.why);
+        }
         for certificate in &device.certificates {
             details(&mut text, certificate);
         }
@@ -163,10 +177,10 @@ pub(super) fn details(text: &mut String, row: &CertificateRow) {
 fn change(
     admin: &AdminArgs,
     action: Action,
-    select: SelectArgs,
-    reason: Option<ReasonArg>,
+    select: Select,
+    reason: Option<String>,
 ) -> Result<Outcome, Failure> {
-    let wanted = ChangeStanding { action, select: select.into(), reason: reason.as_ref().map(word) };
+    let wanted = ChangeStanding { action, select, reason };
     let changed: Changed = call(admin, Method::POST, "/registry/standing", Some(&wanted))?;
     say_changed(admin, &changed)
 }
