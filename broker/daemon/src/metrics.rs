@@ -6,6 +6,8 @@ use prometheus::{
 };
 use signet_core::Counts;
 
+use crate::provisioning::ProvisioningMetrics;
+
 /// The metrics of one broker. Each broker of a process has its own registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -28,6 +30,7 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// Log records left out by a rate limit.
     pub log_suppressed: IntCounter,
+    pub(crate) provisioning: ProvisioningMetrics,
     events: IntCounterVec,
     gauges: IntGaugeVec,
     connections: IntGaugeVec,
@@ -96,6 +99,7 @@ impl Metrics {
         registry.register(Box::new(log_suppressed.clone()))?;
         registry.register(Box::new(uptime.clone()))?;
         registry.register(Box::new(handshake_seconds.clone()))?;
+        let provisioning = ProvisioningMetrics::new(&registry)?;
         Ok(Self {
             registry,
             panics,
@@ -107,6 +111,7 @@ impl Metrics {
             https_requests,
             reloads,
             log_suppressed,
+            provisioning,
             events,
             gauges,
             connections,

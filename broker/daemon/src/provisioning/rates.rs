@@ -1,0 +1,125 @@
+//! How fast requests may come: a bucket for each principal, and one for each address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use signet_identity::PrincipalKey;
+
+use super::asker::Asker;
+use super::refused::Refused;
+use crate::server::Broker;
+
+/// Principals and addresses remembered at most, each. When they are full and none can be forgotten, who is not among them
+/// shares one bucket.
+const REMEMBERED_MAX: usize = 16_384;
+/// What may come at once: so much time's worth.
+const BURST: Duration = Duration::from_secs(2);
+
+/// The buckets. Each is the moment until which it is used up.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    principals: Mutex<Buckets<PrincipalKey>>,
+    addresses: Mutex<Buckets<IpAddr>>,
+}
+
+#[derive(Debug)]
+struct Buckets<K> {
+    used_until: HashMap<K, Duration, RandomState>,
+    shared: Duration,
+}
+
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        Self { used_until: HashMap::default(), shared: Duration::ZERO }
+    }
+}
+
+impl<K: Eq + std::hash::Hash> Buckets<K> {
+    fn take(&mut self, key: K, per_second: u32, now: Duration) -> bool {
+        if self.used_until.len() >= REMEMBERED_MAX && !self.used_until.contains_key(&key) {
+            self.used_until.retain(|_, until| *until > now);
+        }
+        let full = self.used_until.len() >= REMEMBERED_MAX && !self.used_until.contains_key(&key);
+        let bucket =
+            if full { &mut self.shared } else { self.used_until.entry(key).or_insert(Duration::ZERO) };
+        let cost = Duration::from_secs(1) / per_second.max(1);
+        let from = (*bucket).max(now);
+        // One request always has room in an unused bucket, however slow the rate is.
+        if from + cost > now + BURST.max(cost) {
+            return false;
+        }
+        *bucket = from + cost;
+        true
+    }
+}
+
+impl Rates {
+    /// Whether a request of `asker` may be served now.
+    pub(super) fn admit(&self, broker: &Broker, asker: &Asker) -> Result<(), Refused> {
+        let now = broker.clock.mono().elapsed();
+        let config = broker.config.load();
+        let rules = &config.provisioning;
+        if let Some(per_second) = rules.requests_per_address_per_second
+            && !self.addresses.lock().take(source_of(asker.address), per_second.get(), now)
+        {
+            return Err(Refused::too_fast("requests-per-address-per-second"));
+        }
+        if let Some(per_second) = rules.requests_per_principal_per_second
+            && !self.principals.lock().take(asker.principal.key().clone(), per_second.get(), now)
+        {
+            return Err(Refused::too_fast("requests-per-principal-per-second"));
+        }
+        Ok(())
+    }
+}
+
+/// One subscriber line usually owns a whole IPv6 /64, so that is what counts as one source.
+fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        four => four,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_burst_of_two_seconds_passes_and_then_one_request_at_a_time() {
+        let mut buckets = Buckets::default();
+        let passed = |buckets: &mut Buckets<u8>, now| (0..100).filter(|_| buckets.take(1, 5, now)).count();
+        assert_eq!(passed(&mut buckets, SECOND), 10);
+        assert_eq!(passed(&mut buckets, SECOND + SECOND / 5), 1);
+        assert_eq!(passed(&mut buckets, SECOND * 60), 10);
+        assert!(buckets.take(2, 5, SECOND), "another's bucket is its own");
+    }
+
+    #[test]
+    fn a_table_that_is_full_forgets_the_idle_and_lets_the_others_share() {
+        let mut buckets = Buckets::default();
+        for key in 0..REMEMBERED_MAX {
+            assert!(buckets.take(key, 1, SECOND));
+        }
+        assert!(buckets.take(REMEMBERED_MAX, 1, SECOND) && buckets.take(REMEMBERED_MAX + 1, 1, SECOND));
+        assert!(!buckets.take(REMEMBERED_MAX + 2, 1, SECOND), "they share one bucket");
+        assert_eq!(buckets.used_until.len(), REMEMBERED_MAX);
+        assert!(buckets.take(REMEMBERED_MAX + 2, 1, SECOND * 10));
+        assert_eq!(buckets.used_until.len(), 1);
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one() {
+        let [a, b, c] =
+            ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
+        assert_eq!(source_of(a), source_of(b));
+        assert_ne!(source_of(a), source_of(c));
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(source_of(mapped), "192.0.2.1".parse::<IpAddr>().unwrap());
+    }
+}
