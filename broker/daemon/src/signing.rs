@@ -1,4 +1,4 @@
-//! Signing for those who ask over the network: for the holder of a token, and for one who renews a certificate.
+//! Signing one certificate: for the holder of a token, for one who renews a certificate, for a new operator.
 //!
 //! A signature comes between two questions to the registry: whether the key may be certified, before, and whether what was
 //! signed comes into force, after. Of two who race only one gets a yes to the second; what was signed for the other is
@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use signet_identity::{CertificateId, ThingName};
+use signet_identity::{CertificateId, PrincipalKey, Role, ThingName};
 use signet_registry::ca::{IssueError, Profile, PublicKey, issue, random_serial};
 use signet_registry::{Actor, Attempt, Command, IssueFor, NewCertificate, TokenHash};
 
@@ -14,20 +14,23 @@ use crate::ca::{Authority, IssueRefused};
 use crate::store::RegistryService;
 
 /// What gives the right to a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Right {
     /// A one-time token, which is used up by it.
     Token(TokenHash),
     /// A certificate in force, which the new one takes the place of.
     Renewal(CertificateId),
+    /// The word of somebody at the administration socket, for a new operator.
+    Operator,
 }
 
 impl Right {
     /// What is refused, when it is.
-    pub(crate) const fn attempt(self) -> Attempt {
+    pub(crate) const fn attempt(&self) -> Attempt {
         match self {
             Self::Token(_) => Attempt::Token,
             Self::Renewal(_) => Attempt::Renew,
+            Self::Operator => Attempt::Issue,
         }
     }
 }
@@ -48,9 +51,11 @@ impl Authority {
         actor: Actor,
     ) -> Result<Vec<u8>, IssueRefused> {
         let now = registry.now();
+        let operator = PrincipalKey { role: Role::Operator, name: name.clone() };
         let to = match &right {
             Right::Token(token) => IssueFor::Token(token),
             Right::Renewal(asker) => IssueFor::Renewal(asker),
+            Right::Operator => IssueFor::Holder(&operator),
         };
         registry.registry().may_issue(to, &key.hash(), now)?;
         let own;
@@ -68,6 +73,7 @@ impl Authority {
         let command = match right {
             Right::Token(token) => Command::UseToken { token, certificate },
             Right::Renewal(asker) => Command::Renew { certificate, asker },
+            Right::Operator => Command::Issue { certificate, holder: operator },
         };
         registry.execute(command, actor)?;
         Ok(issued.der)

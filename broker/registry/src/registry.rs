@@ -374,6 +374,11 @@ impl Registry {
         self.claims.values()
     }
 
+    /// Every operator with a certificate, in any state, and the ids of these, in the order of their names.
+    pub fn operators(&self) -> impl Iterator<Item = (&ThingName, &[CertificateId])> {
+        self.operators.iter().map(|(name, held)| (name, &**held))
+    }
+
     /// The one-time token with the hash `token`.
     #[must_use]
     pub fn token(&self, token: &TokenHash) -> Option<&Arc<Token>> {

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::doctor::DoctorArgs;
 use super::registry::args::{AuditCommand, BackupArgs, CaCommand, CrlCommand, DeviceCommand, RestoreArgs};
+use super::registry::operator::OperatorCommand;
 use super::registry::provision_args::{ClaimCommand, TemplateCommand};
 use super::registry::token::{EstCommand, TokenCommand};
 
@@ -81,6 +82,9 @@ pub enum Command {
     /// The certificate authority of the broker, and outside ones that it trusts.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Operators: people and services that run the fleet, with certificates of their own.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// One-time tokens, with which a device gets its certificate at its first boot.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -302,13 +306,32 @@ pub enum SessionsCommand {
 /// `signet tls`.
 #[derive(Debug, Subcommand)]
 pub enum TlsCommand {
-    /// Handshakes that failed: who, why, and what to do, grouped by cause and peer.
-    Failures {
-        /// Each failure by itself, oldest first.
-        #[arg(long)]
-        each: bool,
-        /// Which broker.
-        #[command(flatten)]
-        admin: AdminArgs,
-    },
+    /// Handshakes that failed: who, why, and what to do.
+    Failures(FailuresArgs),
+}
+
+/// `signet tls failures`.
+#[derive(Debug, Args)]
+pub struct FailuresArgs {
+    /// How they are grouped.
+    #[arg(long, value_enum, default_value = "cause")]
+    pub by: GroupBy,
+    /// Each failure by itself, oldest first.
+    #[arg(long, conflicts_with = "by")]
+    pub each: bool,
+    /// Each new failure as it happens, until Ctrl-C; with --json one object a line.
+    #[arg(long, conflicts_with_all = ["by", "each"])]
+    pub follow: bool,
+    /// Which broker.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// How failures are grouped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GroupBy {
+    /// By what went wrong, the most frequent first.
+    Cause,
+    /// By the certificate, or the address where none was shown.
+    Device,
 }

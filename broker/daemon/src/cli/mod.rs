@@ -4,10 +4,12 @@ pub mod acl;
 pub mod args;
 pub mod config;
 pub mod dev;
+mod dev_registry;
 pub mod doctor;
 pub mod operate;
 pub mod out;
 pub mod registry;
+pub mod tls;
 
 use args::{Command, ImportCommand, RunArgs, SessionsCommand, Source, TlsCommand};
 use out::{Failure, Outcome};
@@ -35,6 +37,7 @@ pub fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Template(command) => registry::template(command),
         Command::Claim(command) => registry::claim(command),
         Command::Ca(command) => registry::ca(command),
+        Command::Operator(command) => registry::operator(command),
         Command::Token(command) => registry::token(command),
         Command::Est(command) => registry::est(command),
         Command::Crl(command) => registry::crl(command),
@@ -42,7 +45,7 @@ pub fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Backup(args) => registry::backup(&args),
         Command::Restore(args) => registry::restore(&args),
         Command::Doctor(args) => doctor::doctor(&args),
-        Command::Tls(TlsCommand::Failures { each, admin }) => operate::tls_failures(&admin, each),
+        Command::Tls(TlsCommand::Failures(args)) => tls::failures(&args),
     }
 }
 

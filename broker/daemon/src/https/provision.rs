@@ -146,7 +146,8 @@ impl Here {
     ) -> Result<Vec<u8>, Refused> {
         let right = Right::Token(token);
         let rule = SubjectRule::MustEqual(device.clone());
-        let given = self.certify(right, device.clone(), csr, rule, validity, Actor::Token(token)).await;
+        let given =
+            self.certify(right.clone(), device.clone(), csr, rule, validity, Actor::Token(token)).await;
         if let Err(refused) = &given {
             self.record(right.attempt(), device.as_str(), refused, Some(Actor::Token(token)));
         }

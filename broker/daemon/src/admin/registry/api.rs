@@ -12,8 +12,8 @@ pub use claims::{
     AddSerials, ChangeClaim, ClaimAction, ClaimRow, ClaimShown, CreateClaim, CreatedClaim, SerialsAdded,
     ShowClaim,
 };
-use serde::{Deserialize, Serialize};
 pub use operators::{AddOperator, AddedOperator, OperatorRow};
+use serde::{Deserialize, Serialize};
 pub use templates::{NameTemplate, ParameterRow, SetTemplate, TemplateRow, TemplateSet, TemplateShown};
 pub use tokens::{CreateToken, CreatedToken, DecideEnrolment, EnrolmentRow, RevokeToken, TokenRow};
 

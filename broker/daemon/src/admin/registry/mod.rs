@@ -4,6 +4,7 @@ mod answer;
 pub mod api;
 mod claims;
 mod devices;
+mod operators;
 mod peer;
 mod templates;
 mod tokens;
@@ -73,6 +74,8 @@ pub fn registry_routes(broker: Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/registry/claims/show", post(claims::show))
         .route("/registry/claims/serials", post(claims::add_serials))
         .route("/registry/claims/change", post(claims::change))
+        .route("/registry/operators", get(operators::list))
+        .route("/registry/operators/add", post(operators::add))
         .route("/registry/tokens", get(tokens::list))
         .route("/registry/tokens/create", post(tokens::create))
         .route("/registry/tokens/revoke", post(tokens::revoke))

@@ -7,6 +7,7 @@ mod bulk;
 mod claim;
 mod device;
 mod folder;
+pub mod operator;
 pub mod provision_args;
 mod template;
 pub mod token;
@@ -18,6 +19,7 @@ use signet_registry::Wall;
 use super::out::{Failure, Outcome};
 
 pub use audit::{backup, restore};
+pub(super) use folder::Folder;
 
 /// `signet device`.
 pub fn device(command: DeviceCommand) -> Result<Outcome, Failure> {
@@ -41,6 +43,11 @@ pub fn ca(command: CaCommand) -> Result<Outcome, Failure> {
         CaCommand::Show(admin) => authority::show(&admin),
         CaCommand::Import(args) => authority::import(args),
     }
+}
+
+/// `signet operator`.
+pub fn operator(command: operator::OperatorCommand) -> Result<Outcome, Failure> {
+    operator::operator(command)
 }
 
 /// `signet token`.

@@ -178,7 +178,7 @@ impl Here {
     ) -> Result<Vec<u8>, Refused> {
         let name = &shown.active.holder.name;
         let right = Right::Renewal(shown.certificate);
-        let given = self.certify(right, name.clone(), csr, rule, label.validity, actor.clone()).await;
+        let given = self.certify(right.clone(), name.clone(), csr, rule, label.validity, actor.clone()).await;
         match &given {
             Ok(_) => {
                 tracing::info!(%name, address = %self.caller.address(), "a certificate was renewed over EST");
