@@ -65,6 +65,8 @@ pub struct Listener {
     pub crl: Vec<PathBuf>,
     /// What a revocation list past its `nextUpdate` means.
     pub crl_stale: CrlStale,
+    /// The same for the lists of single issuers, by the issuer's name.
+    pub crl_stale_by_issuer: BTreeMap<String, CrlStale>,
     /// The TLS versions spoken.
     pub tls_versions: TlsVersions,
     /// Which part of the certificate names the client; one source, no fall-back.
@@ -309,6 +311,8 @@ pub struct System {
     pub sys_interval: Option<Duration>,
     /// Between two looks at the content of certificate, key, CA, CRL and policy files; `None`: only on request.
     pub watch_files_interval: Option<Duration>,
+    /// Where it is remembered which revocation lists were seen; `None`: in the folder of the registry.
+    pub state_directory: Option<PathBuf>,
     /// For work in flight to finish after a stop was asked for.
     pub shutdown_timeout: Duration,
     /// Threads that carry MQTT traffic; `None`: by the number of processors.

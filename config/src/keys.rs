@@ -117,6 +117,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Listener,
+        "crl-stale-by-issuer",
+        Kind::ChoiceOf(&["reject", "grace", "warn"]),
+        "{}",
+        Reload,
+        "What `crl-stale` is for the lists of single authorities, by the issuer's name as the log and the metrics show it, such as `{ \"CN=Factory CA\" = \"warn\" }`.",
+    ),
+    key(
+        Listener,
         "tls-versions",
         Kind::Choices(&["1.2", "1.3"]),
         "[\"1.2\", \"1.3\"]",
@@ -576,8 +584,8 @@ pub const KEYS: &[Key] = &[
         Restart,
         "Shared library of a PKCS #11 token, such as an HSM, that has the private key in place of `issuing.key`. `pkcs11-token` and `pkcs11-key` go with it.",
     ),
-    key(Ca, "pkcs11-token", Kind::Characters, "\"\"", Restart, "Label or serial number of the token."),
-    key(Ca, "pkcs11-key", Kind::Characters, "\"\"", Restart, "Label of the key pair in the token."),
+    key(Ca, "pkcs11-token", Kind::Characters, "", Restart, "Label or serial number of the token."),
+    key(Ca, "pkcs11-key", Kind::Characters, "", Restart, "Label of the key pair in the token."),
     key(
         Ca,
         "pkcs11-pin-file",
@@ -950,6 +958,14 @@ pub const KEYS: &[Key] = &[
         "\"5s\"",
         Reload,
         "Between two looks at the content of the certificate, key, CA, CRL and policy files; a change is a reload.",
+    ),
+    key(
+        System,
+        "state-directory",
+        Kind::File,
+        "",
+        Restart,
+        "Folder in which the broker remembers over a restart which revocation lists it has seen, so that an older one is refused. Absent: the [registry] directory; without a registry nothing is remembered.",
     ),
     key(
         System,

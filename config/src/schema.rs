@@ -179,6 +179,8 @@ pub(crate) enum Kind {
     Groups,
     /// A list of topics with `%u`.
     Topics,
+    /// A table: a name to one of these words.
+    ChoiceOf(&'static [&'static str]),
     /// ASCII characters.
     Characters,
     /// A number of things.
@@ -204,6 +206,7 @@ impl fmt::Display for Kind {
             Self::Names => f.write_str("list of names"),
             Self::Groups => f.write_str("table: group = list of names"),
             Self::Topics => f.write_str("list of topics with %u"),
+            Self::ChoiceOf(words) => write!(f, "table: name = {}", quoted(words, " or ")),
             Self::Characters => f.write_str("ASCII characters"),
             Self::Count { min, max, zero } => write!(f, "{min} to {max}{}", zero_text(zero)),
             Self::Bytes { min, max, zero } => {

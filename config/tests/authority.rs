@@ -89,3 +89,31 @@ fn the_key_of_an_authority_may_be_in_a_token() {
     expected.pin_file = Some(PathBuf::from("/etc/signet/pin"));
     assert_eq!(key("pkcs11-pin-file = \"pin\"\n"), CaKey::Pkcs11(expected));
 }
+
+#[test]
+fn what_a_stale_list_means_can_be_said_for_single_authorities() {
+    use signet_config::CrlStale;
+    let listener = |more: &str| {
+        let text = REST.replace("[acl]", &format!("{more}\n[acl]"));
+        parse(&text, Path::new("/etc/signet/signet.toml")).map(|mut checked| checked.listeners.remove(0))
+    };
+    let checked = listener(
+        "crl-grace = \"2d\"\ncrl-stale-by-issuer = { \"CN=Factory\" = \"warn\", \"CN=Field\" = \"grace\" }",
+    )
+    .unwrap();
+    assert_eq!(checked.crl_stale, CrlStale::Reject);
+    assert_eq!(checked.crl_stale_by_issuer["CN=Factory"], CrlStale::Warn);
+    assert_eq!(checked.crl_stale_by_issuer["CN=Field"], CrlStale::Grace(Duration::from_secs(2 * 86_400)));
+    assert!(listener("").unwrap().crl_stale_by_issuer.is_empty());
+    for (line, what) in [
+        ("crl-stale-by-issuer = { \"CN=Factory\" = \"wrn\" }", "did you mean \"warn\""),
+        ("crl-stale-by-issuer = \"warn\"", "must be a table"),
+        (
+            "crl-grace = \"2d\"\ncrl-stale-by-issuer = { \"CN=Factory\" = \"warn\" }",
+            "\"crl-grace\" has no effect",
+        ),
+    ] {
+        let problems = listener(line).unwrap_err();
+        assert!(problems[0].to_string().contains(what), "{line}: {problems:?}");
+    }
+}

@@ -109,6 +109,7 @@ pub(crate) async fn revocation_lists(broker: Arc<Broker>) {
         let written = tokio::task::spawn_blocking(move || by.write_list(&writing)).await;
         let pause = match written {
             Ok(Ok(list)) => {
+                crate::trail::list_written(&broker, &list, &signet_registry::Actor::Broker);
                 tracing::info!(file = %list.path.display(), number = list.number, entries = list.entries, "revocation list written");
                 authority.list_renewed_after()
             }

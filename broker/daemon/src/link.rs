@@ -64,8 +64,15 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival:
     let refused = peer.rules.refusal.is_some();
     let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
     let number = connection.number();
-    let registration =
-        broker.directory.register(Live { number, listener, address, principal, judged, settings, since: now });
+    let registration = broker.directory.register(Live {
+        number,
+        listener,
+        address,
+        principal,
+        judged,
+        settings,
+        since: now,
+    });
     // A reload may have judged the live connections between the judgement in the handshake and the registration.
     // One that is refused at CONNECT anyway lives to be told so.
     if !refused {

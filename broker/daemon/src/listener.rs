@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use rustls_pki_types::UnixTime;
 use signet_config::Listener;
 use signet_core::{ClientIdRule, CloseReason, ListenerRules, Mono, Peer};
-use rustls_pki_types::UnixTime;
 use signet_identity::{IdentityError, identify};
 use signet_registry::TlsVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

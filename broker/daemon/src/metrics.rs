@@ -6,6 +6,7 @@ use prometheus::{
 };
 use signet_core::Counts;
 
+use crate::lists::ListSight;
 use crate::provisioning::ProvisioningMetrics;
 
 /// The metrics of one broker. Each broker of a process has its own registry.
@@ -34,6 +35,7 @@ pub struct Metrics {
     events: IntCounterVec,
     gauges: IntGaugeVec,
     connections: IntGaugeVec,
+    lists: ListGauges,
     uptime: IntGauge,
     /// One scrape at a time: the counters of the core are copied in before the text is made.
     scrape: parking_lot::Mutex<()>,
@@ -48,8 +50,50 @@ pub struct Sampled {
     pub gauges: Vec<(&'static str, u64)>,
     /// Open connections per listener address.
     pub connections: Vec<(String, u64)>,
+    /// The revocation lists in force.
+    pub lists: Vec<ListSight>,
     /// Since the start.
     pub uptime_seconds: u64,
+}
+
+/// What is shown of each revocation list.
+#[derive(Debug)]
+struct ListGauges {
+    next_update: IntGaugeVec,
+    entries: IntGaugeVec,
+    alarm: IntGaugeVec,
+}
+
+impl ListGauges {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
+            let made = IntGaugeVec::new(Opts::new(name, help), &["issuer", "file"])?;
+            registry.register(Box::new(made.clone()))?;
+            Ok(made)
+        };
+        Ok(Self {
+            next_update: gauge("crl_next_update_timestamp_seconds", "When the next revocation list is due.")?,
+            entries: gauge("crl_entries", "Certificates in the revocation list.")?,
+            alarm: gauge(
+                "crl_alarm",
+                "0: the list has time; 1: it is due soon; 2: it is past its nextUpdate.",
+            )?,
+        })
+    }
+
+    fn set(&self, lists: &[ListSight]) {
+        for gauge in [&self.next_update, &self.entries, &self.alarm] {
+            gauge.reset();
+        }
+        for list in lists {
+            let labels = [list.issuer.as_str(), list.file.as_str()];
+            if let Some(end) = list.next_update {
+                self.next_update.with_label_values(&labels).set(end);
+            }
+            self.entries.with_label_values(&labels).set(level(list.entries as u64));
+            self.alarm.with_label_values(&labels).set(list.level.metric_value());
+        }
+    }
 }
 
 impl Metrics {
@@ -86,6 +130,7 @@ impl Metrics {
         };
         let gauges = levels("level", "What there is now.", &["of"])?;
         let connections = levels("connections", "Connections open now.", &["listener"])?;
+        let lists = ListGauges::new(&registry)?;
         let panics =
             IntCounter::new("panics_total", "Panics in the work of one connection; each is a defect.")?;
         let log_suppressed =
@@ -115,6 +160,7 @@ impl Metrics {
             events,
             gauges,
             connections,
+            lists,
             uptime,
             scrape: parking_lot::Mutex::new(()),
         })
@@ -133,6 +179,7 @@ impl Metrics {
         for (listener, value) in &sampled.connections {
             self.connections.with_label_values(&[listener.as_str()]).set(level(*value));
         }
+        self.lists.set(&sampled.lists);
         self.uptime.set(level(sampled.uptime_seconds));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

@@ -4,21 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use signet_config::{Checked, Https, Listener};
+use signet_registry::Actor;
 
 use crate::admin::api::Reloaded;
+use crate::lists::Memory;
 use crate::server::Broker;
 use crate::start;
-use crate::state::{self, BuildError, Digest};
+use crate::state::{self, BuildError, Built, Digest};
+use crate::tls::{Edition, TlsListener};
+use crate::trail;
 
 /// What the last attempt was made of, so that the file watch tries a bad state once and not every second.
 #[derive(Debug)]
 pub(crate) struct Tried {
     digest: Digest,
+    /// The SHA-256 of the policy in force.
+    policy: Digest,
+    /// Which revocation lists were seen.
+    lists: Memory,
 }
 
 impl Tried {
-    pub(crate) fn new(digest: Digest) -> Self {
-        Self { digest }
+    pub(crate) fn new(built: &Built, lists: Memory) -> Self {
+        Self { digest: built.digest, policy: built.policy_hash, lists }
     }
 }
 
@@ -51,11 +59,15 @@ pub(crate) fn files_changed(broker: &Broker) -> bool {
 }
 
 /// Builds the next state and puts it in force, or leaves everything as it is.
-pub(crate) fn reload(broker: &Broker, because: &str) -> Result<Reloaded, ReloadRefused> {
+pub(crate) fn reload(broker: &Broker, because: &str, actor: &Actor) -> Result<Reloaded, ReloadRefused> {
     let mut tried = broker.reloading.lock();
+    let policy_before = tried.policy;
     let outcome = attempt(broker, &mut tried);
     match &outcome {
         Ok(reloaded) => {
+            let lists = see_lists(broker, &mut tried);
+            let policy = (policy_before != tried.policy).then_some((policy_before, tried.policy));
+            trail::reloaded(broker, because, reloaded, policy, &lists, actor);
             broker.metrics.reloads.with_label_values(&["accepted"]).inc();
             for warning in &reloaded.warnings {
                 tracing::warn!("{warning}");
@@ -66,6 +78,7 @@ pub(crate) fn reload(broker: &Broker, because: &str) -> Result<Reloaded, ReloadR
             tracing::info!(because, generation = reloaded.generation, changed = ?reloaded.changed, "reloaded");
         }
         Err(refused) => {
+            trail::refused(broker, because, refused, actor);
             broker.metrics.reloads.with_label_values(&["refused"]).inc();
             for problem in refused.problems() {
                 tracing::error!(because, "reload refused, the old state stays: {problem}");
@@ -75,20 +88,32 @@ pub(crate) fn reload(broker: &Broker, because: &str) -> Result<Reloaded, ReloadR
     outcome
 }
 
+/// Remembers the revocation lists that are in force now; those that are news.
+fn see_lists(broker: &Broker, tried: &mut Tried) -> Vec<Edition> {
+    let listeners: Vec<_> = in_force(broker).collect();
+    let (news, written) = tried.lists.see(listeners.iter());
+    if let Err(error) = written {
+        tracing::error!(%error, "which revocation lists were seen is not remembered over a restart");
+    }
+    news
+}
+
+/// The TLS of the listeners, and then of `[[https]]`.
+fn in_force(broker: &Broker) -> impl Iterator<Item = Arc<TlsListener>> {
+    let listeners = broker.listeners.iter().map(|listening| listening.tls.load_full());
+    listeners.chain(broker.doors.iter().map(|door| door.tls()))
+}
+
 fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused> {
     let old = broker.config.load_full();
     // Whatever comes of it, these contents have been tried.
     tried.digest = state::digest_of(&state::files_of(&old));
     let new = start::read(&broker.source).map_err(ReloadRefused::Config)?;
-    let previous: Vec<_> = broker
-        .listeners
-        .iter()
-        .map(|listening| listening.tls.load_full())
-        .chain(broker.doors.iter().map(|door| door.tls()))
-        .collect();
+    let previous: Vec<_> = in_force(broker).collect();
     let (merged, needs_restart) = merge(&old, new);
-    let built = state::build(&merged, Some(&previous))?;
+    let built = state::build(&merged, Some(&previous), tried.lists.editions())?;
     tried.digest = built.digest;
+    tried.policy = built.policy_hash;
     let mut warnings: Vec<String> = merged.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(built.warnings);
     let mut changed = Vec::new();

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use signet_config::Checked;
 use signet_core::{CloseReason, Connection, Consequences, Event, Hub, Now};
 use signet_identity::{PrincipalKey, ThingName};
+use signet_registry::Actor;
 use signet_wire::{ClientId, Version};
 use tokio::sync::watch;
 
@@ -23,6 +24,7 @@ use crate::consequences;
 use crate::directory::{Directory, Live};
 use crate::https::{Door, Https};
 use crate::listener::Listening;
+use crate::lists::Memory;
 use crate::logging::{Admit, RateLimit};
 use crate::metrics::{Metrics, Sampled};
 use crate::reload::{self, ReloadRefused};
@@ -87,8 +89,10 @@ impl Broker {
         listeners: Vec<Arc<Listening>>,
         doors: Vec<Arc<Door>>,
         registered: start::Registered,
+        lists: Memory,
     ) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
+        let tried = reload::Tried::new(&built, lists);
         Ok(Self {
             clock: Clock::start(),
             directory: Arc::default(),
@@ -104,7 +108,7 @@ impl Broker {
             consequences: ArcSwap::from_pointee(consequences::of_settings(&config)),
             config: ArcSwap::from_pointee(config),
             source,
-            reloading: Mutex::new(reload::Tried::new(built.digest)),
+            reloading: Mutex::new(tried),
             generation: AtomicU64::new(1),
             event_limit: RateLimit::new(EVENTS_LOGGED_PER_MINUTE, Duration::from_secs(60)),
             complaint_limit: RateLimit::new(1, Duration::from_secs(10)),
@@ -156,7 +160,12 @@ impl Broker {
 
     /// Reads all files again; the new state replaces the old one, or nothing changes.
     pub fn reload(&self, because: &str) -> Result<Reloaded, ReloadRefused> {
-        reload::reload(self, because)
+        self.reload_by(because, &Actor::Broker)
+    }
+
+    /// The same, for somebody whom the audit trail is to name.
+    pub fn reload_by(&self, because: &str, actor: &Actor) -> Result<Reloaded, ReloadRefused> {
+        reload::reload(self, because, actor)
     }
 
     /// A panic was caught at the edge of one connection.
@@ -340,6 +349,7 @@ impl Broker {
                 .map(|listening| (listening.address.to_string(), listening.connections() as u64))
                 .chain(self.doors.iter().map(|door| (door.address.to_string(), door.connections() as u64)))
                 .collect(),
+            lists: crate::lists::sights(self),
             uptime_seconds: self.clock.mono().elapsed().as_secs(),
         };
         self.metrics.text(&sampled)

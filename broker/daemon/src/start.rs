@@ -17,9 +17,11 @@ use crate::ca::{Authority, AuthorityError};
 use crate::directory::Directory;
 use crate::https::Door;
 use crate::listener::{self, Listening};
+use crate::lists::Memory;
 use crate::server::{Broker, ConfigSource};
 use crate::state::{self, BuildError};
 use crate::store::{Options, RegistryService, StoreError};
+use crate::tls::EditionsError;
 
 /// How many connections the kernel may hold for us that we have not accepted. Its overflow costs the peer a second.
 const LISTEN_BACKLOG: i32 = 4096;
@@ -59,6 +61,9 @@ pub enum StartError {
     /// The admin socket.
     #[error(transparent)]
     Admin(#[from] SocketError),
+    /// What is remembered of revocation lists.
+    #[error(transparent)]
+    Lists(#[from] EditionsError),
     /// The registry.
     #[error(transparent)]
     Registry(#[from] StoreError),
@@ -135,11 +140,21 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
         tracing::warn!("{warning}");
     }
     check_descriptors(&config)?;
-    let built = state::build(&config, None)?;
+    let mut memory = Memory::open(&config)?;
+    let built = state::build(&config, None, memory.editions())?;
     for warning in &built.warnings {
         tracing::warn!("{warning}");
     }
     let registered = Registered::open(&config)?;
+    let policy = built.policy_hash;
+    let (lists, written) = memory.see(built.listeners.iter().chain(&built.https));
+    written?;
+    if memory.forgets() && !lists.is_empty() {
+        tracing::warn!(
+            "which revocation lists were seen is forgotten at a restart, and an older one accepted then: set [system] \
+             state-directory"
+        );
+    }
     let sockets = config.listeners.iter().map(|l| bind(l.address)).collect::<Result<Vec<_>, _>>()?;
     let mut listeners = Vec::new();
     for (index, (socket, tls)) in sockets.iter().zip(&built.listeners).enumerate() {
@@ -159,9 +174,10 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     let metrics = config.admin.metrics_address.map(bind).transpose()?;
     let runtimes = Runtimes::new(&config, admin_socket.take())?;
     let broker = Arc::new(
-        Broker::new(source, config, built, listeners, doors, registered)
+        Broker::new(source, config, built, listeners, doors, registered, memory)
             .map_err(|error| StartError::Threads(error.to_string()))?,
     );
+    crate::trail::started(&broker, &policy, &lists);
     crate::consequences::enforce_changes(&broker);
     crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
     let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;
@@ -315,6 +331,7 @@ impl Runtimes {
             self.admin.spawn(async move { axum::serve(socket, service).await });
         }
         self.admin.spawn(crate::background::revocation_lists(Arc::clone(broker)));
+        self.admin.spawn(crate::lists::watch(Arc::clone(broker)));
         self.admin.spawn(crate::background::expired_tokens(Arc::clone(broker)));
         self.admin.spawn(crate::background::timers(Arc::clone(broker)));
         self.admin.spawn(crate::background::sys_topics(Arc::clone(broker)));

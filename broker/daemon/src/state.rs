@@ -9,7 +9,7 @@ use signet_config::{Checked, Https, Listener};
 
 use crate::clock;
 use crate::tls::{
-    EkuRule, Inside, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions,
+    Editions, EkuRule, Inside, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions,
     TrustOptions, X509V1,
 };
 
@@ -21,6 +21,8 @@ const POLICY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub struct Built {
     /// The policy.
     pub policy: Policy,
+    /// The SHA-256 of the policy file.
+    pub policy_hash: Digest,
     /// TLS of each listener, in the order of the configuration.
     pub listeners: Vec<Arc<TlsListener>>,
     /// TLS of each `[[https]]`, in the order of the configuration.
@@ -43,28 +45,36 @@ pub struct BuildError {
 }
 
 /// Reads every file and builds everything, or says everything that is wrong. `previous` is what is in force, of the
-/// listeners and then of `[[https]]`: revocation lists may not go back behind it.
-pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<Built, BuildError> {
+/// listeners and then of `[[https]]`: revocation lists may not go back behind it, and not behind `seen`.
+pub fn build(
+    config: &Checked,
+    previous: Option<&[Arc<TlsListener>]>,
+    seen: &Editions,
+) -> Result<Built, BuildError> {
     let digest = digest_of(&files_of(config));
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
-    let policy = match policy(config) {
-        Ok((policy, doubts)) => {
+    let policy = match hashed_policy(config) {
+        Ok((policy, hash, doubts)) => {
             warnings.extend(doubts);
-            Some(policy)
+            Some((policy, hash))
         }
         Err(wrong) => {
             problems.extend(wrong);
             None
         }
     };
-    if let Some(policy) = &policy {
+    if let Some((policy, _)) = &policy {
         problems.extend(client_id_conflicts(config, policy));
     }
-    let plans = config.listeners.iter().map(|listener| plan_of_listener(config, listener)).chain(config.https.iter().map(plan_of_https));
+    let plans = config
+        .listeners
+        .iter()
+        .map(|listener| plan_of_listener(config, listener))
+        .chain(config.https.iter().map(plan_of_https));
     let mut all = Vec::new();
     for (index, plan) in plans.enumerate() {
-        match tls(&plan, previous.and_then(|all| all.get(index)).map(Arc::as_ref)) {
+        match tls(&plan, previous.and_then(|all| all.get(index)).map(Arc::as_ref), seen) {
             Ok((built, doubts)) => {
                 warnings.extend(doubts);
                 all.push(Arc::new(built));
@@ -75,9 +85,9 @@ pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<
     problems.sort();
     problems.dedup();
     match policy {
-        Some(policy) if problems.is_empty() => {
+        Some((policy, policy_hash)) if problems.is_empty() => {
             let https = all.split_off(config.listeners.len());
-            Ok(Built { policy, listeners: all, https, warnings, digest })
+            Ok(Built { policy, policy_hash, listeners: all, https, warnings, digest })
         }
         _ => Err(BuildError { problems }),
     }
@@ -85,12 +95,18 @@ pub fn build(config: &Checked, previous: Option<&[Arc<TlsListener>]>) -> Result<
 
 /// Reads and compiles the policy.
 pub fn policy(config: &Checked) -> Result<(Policy, Vec<String>), Vec<String>> {
+    hashed_policy(config).map(|(policy, _, warnings)| (policy, warnings))
+}
+
+fn hashed_policy(config: &Checked) -> Result<(Policy, Digest, Vec<String>), Vec<String>> {
     let path = &config.acl.file;
     let text = read_policy(path).map_err(|problem| vec![problem])?;
     match Policy::parse(&text, &path.display().to_string(), &config.acl.options) {
         Ok((policy, warnings)) => {
+            let mut hash = Digest::default();
+            hash.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
             let recovery = Arc::new(config.standing.recovery_topics.recovery());
-            Ok((policy.with_recovery(recovery), warnings.iter().map(ToString::to_string).collect()))
+            Ok((policy.with_recovery(recovery), hash, warnings.iter().map(ToString::to_string).collect()))
         }
         Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
     }
@@ -141,6 +157,7 @@ struct Plan<'a> {
     private_key: &'a Path,
     client_ca: &'a [PathBuf],
     crl: &'a [PathBuf],
+    stale_by_issuer: Vec<(String, StaleCrl)>,
     options: TlsOptions,
 }
 
@@ -150,6 +167,11 @@ fn plan_of_listener<'a>(config: &Checked, listener: &'a Listener) -> Plan<'a> {
         private_key: &listener.private_key,
         client_ca: &listener.client_ca,
         crl: &listener.crl,
+        stale_by_issuer: listener
+            .crl_stale_by_issuer
+            .iter()
+            .map(|(issuer, stale)| (issuer.clone(), stale_crl(*stale)))
+            .collect(),
         options: tls_options(config, listener),
     }
 }
@@ -160,6 +182,7 @@ fn plan_of_https(door: &Https) -> Plan<'_> {
         private_key: &door.private_key,
         client_ca: &door.client_ca,
         crl: &door.crl,
+        stale_by_issuer: Vec::new(),
         // Certificates of secure elements have no extended key usage, and come here before they are devices.
         options: TlsOptions {
             inside: Inside::Http,
@@ -169,10 +192,16 @@ fn plan_of_https(door: &Https) -> Plan<'_> {
     }
 }
 
-fn tls(plan: &Plan<'_>, previous: Option<&TlsListener>) -> Result<(TlsListener, Vec<String>), Vec<String>> {
+fn tls(
+    plan: &Plan<'_>,
+    previous: Option<&TlsListener>,
+    seen: &Editions,
+) -> Result<(TlsListener, Vec<String>), Vec<String>> {
     let sentences = |errors: Vec<SourceError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let sources = ListenerSources::read(plan.certificate, plan.private_key, plan.client_ca, plan.crl)
+    let mut sources = ListenerSources::read(plan.certificate, plan.private_key, plan.client_ca, plan.crl)
         .map_err(sentences)?;
+    sources.editions = seen.clone();
+    sources.stale_by_issuer.clone_from(&plan.stale_by_issuer);
     let (built, warnings) =
         TlsListener::build(&sources, &plan.options, previous, clock::unix_time()).map_err(sentences)?;
     Ok((built, warnings.iter().map(ToString::to_string).collect()))
@@ -188,11 +217,7 @@ pub(crate) fn tls_options(config: &Checked, listener: &Listener) -> TlsOptions {
         },
         trust: TrustOptions {
             eku: if listener.require_client_auth_eku { EkuRule::Required } else { EkuRule::IfPresent },
-            stale: match listener.crl_stale {
-                signet_config::CrlStale::Reject => StaleCrl::Reject,
-                signet_config::CrlStale::Grace(grace) => StaleCrl::Grace(grace),
-                signet_config::CrlStale::Warn => StaleCrl::Warn,
-            },
+            stale: stale_crl(listener.crl_stale),
             x509_v1: match listener.x509_v1 {
                 signet_config::X509V1::Refuse => X509V1::Refuse,
                 signet_config::X509V1::Accept => X509V1::Accept,
@@ -205,6 +230,14 @@ pub(crate) fn tls_options(config: &Checked, listener: &Listener) -> TlsOptions {
         fragment_bytes_max: listener.fragment_bytes_max,
         post_quantum: listener.post_quantum == signet_config::PostQuantum::Prefer,
         ..TlsOptions::default()
+    }
+}
+
+fn stale_crl(stale: signet_config::CrlStale) -> StaleCrl {
+    match stale {
+        signet_config::CrlStale::Reject => StaleCrl::Reject,
+        signet_config::CrlStale::Grace(grace) => StaleCrl::Grace(grace),
+        signet_config::CrlStale::Warn => StaleCrl::Warn,
     }
 }
 

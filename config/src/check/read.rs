@@ -191,6 +191,26 @@ impl Checker<'_> {
         .unwrap_or_default()
     }
 
+    /// A table of names and chosen words, in the order of the file.
+    pub(super) fn choice_of(&mut self, view: &View<'_>, name: &str) -> Vec<(String, &'static str)> {
+        self.read(view, name, |checker, key, node| {
+            let Kind::ChoiceOf(words) = key.kind else { return None };
+            let Value::Table(table) = &node.value else {
+                checker.wrong_kind(key, node, "a table");
+                return None;
+            };
+            let entries = table.entries.iter();
+            Some(
+                entries
+                    .filter_map(|entry| {
+                        checker.word(key, &entry.node, words).map(|word| (entry.name.clone(), word))
+                    })
+                    .collect(),
+            )
+        })
+        .unwrap_or_default()
+    }
+
     fn word(&mut self, key: &Key, node: &Node, words: &'static [&'static str]) -> Option<&'static str> {
         let text = self.string(key, node)?;
         let found = words.iter().copied().find(|word| *word == text);

@@ -86,7 +86,7 @@ impl Checker<'_> {
                 "without a trust anchor no client certificate can be accepted",
             );
         }
-        let crl_stale = self.crl_stale(view);
+        let (crl_stale, crl_stale_by_issuer) = self.crl_stale(view);
         let require_client_auth_eku = self.flag(view, "require-client-auth-eku");
         let x509_v1 = self.x509_v1(view, require_client_auth_eku);
         let identity = match self.choice(view, "identity") {
@@ -102,6 +102,7 @@ impl Checker<'_> {
             client_ca,
             crl: self.files(view, "crl"),
             crl_stale,
+            crl_stale_by_issuer,
             tls_versions: self.tls_versions(view),
             identity,
             names: self.name_rule(view, identity),
@@ -140,14 +141,19 @@ impl Checker<'_> {
         X509V1::Accept
     }
 
-    fn crl_stale(&mut self, view: &View<'_>) -> CrlStale {
+    fn crl_stale(&mut self, view: &View<'_>) -> (CrlStale, BTreeMap<String, CrlStale>) {
         let grace = self.time(view, "crl-grace");
-        let stale = match self.choice(view, "crl-stale") {
+        let rule = |word: &str| match word {
             "grace" => CrlStale::Grace(grace),
             "warn" => CrlStale::Warn,
             _ => CrlStale::Reject,
         };
-        if view.has("crl-grace") && !matches!(stale, CrlStale::Grace(_)) {
+        let stale = rule(self.choice(view, "crl-stale"));
+        let by_issuer = self.choice_of(view, "crl-stale-by-issuer");
+        let by_issuer: BTreeMap<_, _> =
+            by_issuer.into_iter().map(|(issuer, word)| (issuer, rule(word))).collect();
+        let graced = std::iter::once(&stale).chain(by_issuer.values());
+        if view.has("crl-grace") && !graced.into_iter().any(|stale| matches!(stale, CrlStale::Grace(_))) {
             let at = view.place("crl-grace");
             self.problem_with_hint(
                 &at,
@@ -155,7 +161,7 @@ impl Checker<'_> {
                 "write crl-stale = \"grace\", or remove it",
             );
         }
-        stale
+        (stale, by_issuer)
     }
 
     fn tls_versions(&mut self, view: &View<'_>) -> TlsVersions {
@@ -371,6 +377,7 @@ impl Checker<'_> {
         System {
             sys_interval: some(self.time(&view, "sys-interval")),
             watch_files_interval: some(self.time(&view, "watch-files-interval")),
+            state_directory: view.has("state-directory").then(|| self.file(&view, "state-directory")),
             shutdown_timeout: self.time(&view, "shutdown-timeout"),
             traffic_threads: NonZeroU16::new(self.count_u16(&view, "traffic-threads")),
             handshake_threads: NonZeroU16::new(self.count_u16(&view, "handshake-threads")),

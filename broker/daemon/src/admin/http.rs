@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use super::api::{FailureReport, Kick, Kicked, Refusal, Reloaded, SessionRow, Status};
+use super::registry::Peer;
 use crate::server::Broker;
+use crate::trail;
 
 /// Operator commands: for the Unix socket only, served with [`Peer`](super::registry::Peer) as what is known of a
 /// connection.
@@ -40,8 +42,12 @@ async fn status(State(broker): State<Arc<Broker>>) -> Json<Status> {
     Json(broker.status())
 }
 
-async fn reload(State(broker): State<Arc<Broker>>) -> Result<Json<Reloaded>, Response> {
-    let outcome = tokio::task::spawn_blocking(move || broker.reload("operator command")).await;
+async fn reload(
+    State(broker): State<Arc<Broker>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Reloaded>, Response> {
+    let reload = move || broker.reload_by("operator command", &peer.actor());
+    let outcome = tokio::task::spawn_blocking(reload).await;
     match outcome {
         Ok(Ok(reloaded)) => Ok(Json(reloaded)),
         Ok(Err(refused)) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, refused.problems())),
@@ -52,7 +58,11 @@ async fn reload(State(broker): State<Arc<Broker>>) -> Result<Json<Reloaded>, Res
     }
 }
 
-async fn stop(State(broker): State<Arc<Broker>>) -> Json<serde_json::Value> {
+async fn stop(
+    State(broker): State<Arc<Broker>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Json<serde_json::Value> {
+    trail::command(&broker, &"stop", &peer.actor());
     broker.request_stop();
     Json(serde_json::json!({ "stopping": true }))
 }
@@ -61,9 +71,17 @@ async fn sessions(State(broker): State<Arc<Broker>>) -> Json<Vec<SessionRow>> {
     Json(broker.session_rows())
 }
 
-async fn kick(State(broker): State<Arc<Broker>>, Json(kick): Json<Kick>) -> Result<Json<Kicked>, Response> {
+async fn kick(
+    State(broker): State<Arc<Broker>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(kick): Json<Kick>,
+) -> Result<Json<Kicked>, Response> {
     match broker.kick(&kick.name, kick.client_id.as_deref()) {
-        Ok(closed) => Ok(Json(Kicked { closed })),
+        Ok(closed) => {
+            let text = format!("sessions kick {}: {closed} connections closed", kick.name);
+            trail::command(&broker, &text, &peer.actor());
+            Ok(Json(Kicked { closed }))
+        }
         Err(problem) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, vec![problem])),
     }
 }

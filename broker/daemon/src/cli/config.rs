@@ -12,6 +12,7 @@ use super::args::CheckArgs;
 use super::config_source;
 use super::out::{Failure, Outcome, say, say_json};
 use crate::ca::Authority;
+use crate::lists::Memory;
 use crate::start;
 use crate::state;
 
@@ -30,7 +31,11 @@ pub fn check(args: &CheckArgs) -> Result<Outcome, Failure> {
         Err(problems) => report.problems.extend(problems.iter().map(ToString::to_string)),
         Ok(config) => {
             report.warnings.extend(config.warnings.iter().map(ToString::to_string));
-            match state::build(&config, None) {
+            let seen = Memory::open(&config).unwrap_or_else(|error| {
+                report.problems.push(error.to_string());
+                Memory::default()
+            });
+            match state::build(&config, None, seen.editions()) {
                 Ok(built) => report.warnings.extend(built.warnings),
                 Err(error) => report.problems.extend(error.problems),
             }

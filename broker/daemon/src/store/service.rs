@@ -12,8 +12,8 @@ use parking_lot::{Mutex, RwLock};
 use signet_identity::CertificateId;
 use signet_registry::audit::Head;
 use signet_registry::{
-    Actor, Attempt, Command, Effects, Event, KeyHash, Limits, Registry, Seen, SeenBook, SerialNumber,
-    Standing, TlsVersion, Wall,
+    Actor, Attempt, Command, Effects, Event, KeyHash, Limits, Line, Registry, Seen, SeenBook, SerialNumber,
+    Standing, TlsVersion, Topic, Wall,
 };
 use tokio::sync::oneshot;
 
@@ -227,6 +227,15 @@ impl RegistryService {
     ) {
         let event = Event::refused(attempt, why, unrecorded, actor, self.now());
         if self.enqueue(Job::Record(Box::new(event))).is_err() {
+            self.shared.counters.unrecorded.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a note into the audit trail. It does not wait; when too many commands wait, it is left out and counted.
+    pub fn note(&self, topic: Topic, text: &dyn std::fmt::Display, actor: Actor) {
+        let (reply, _nobody_waits) = oneshot::channel();
+        let command = Box::new(Command::Note { topic, text: Line::new(&text.to_string()) });
+        if self.enqueue(Job::Execute { command, actor, reply }).is_err() {
             self.shared.counters.unrecorded.fetch_add(1, Ordering::Relaxed);
         }
     }

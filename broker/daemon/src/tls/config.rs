@@ -22,7 +22,7 @@ use super::editions::Editions;
 use super::hello::ClientHello;
 use super::selftest::self_test;
 use super::source::{Source, SourceError, SourceProblem, in_words};
-use super::trust::{Trust, TrustOptions, TrustWarning, X509V1, seconds};
+use super::trust::{StaleCrl, Trust, TrustOptions, TrustWarning, X509V1, seconds};
 use super::verifier::{DeviceVerifier, Judged, Optional};
 use super::version_one;
 
@@ -137,6 +137,8 @@ pub struct ListenerSources {
     pub crl: Vec<Source>,
     /// Which editions of lists were in force before: an older one is refused.
     pub editions: Editions,
+    /// What it means that the lists of single issuers are stale, by the issuer's name.
+    pub stale_by_issuer: Vec<(String, StaleCrl)>,
 }
 
 impl ListenerSources {
@@ -163,9 +165,14 @@ impl ListenerSources {
         let client_ca: Vec<_> = client_ca.iter().filter_map(|path| keep(Source::read(path))).collect();
         let crl: Vec<_> = crl.iter().filter_map(|path| keep(Source::read(path))).collect();
         match (certificate, private_key, errors.is_empty()) {
-            (Some(certificate), Some(private_key), true) => {
-                Ok(Self { certificate, private_key, client_ca, crl, editions: Editions::default() })
-            }
+            (Some(certificate), Some(private_key), true) => Ok(Self {
+                certificate,
+                private_key,
+                client_ca,
+                crl,
+                editions: Editions::default(),
+                stale_by_issuer: Vec::new(),
+            }),
             _ => Err(errors),
         }
     }
@@ -228,9 +235,12 @@ impl TlsListener {
         let in_force_trust = previous.map(Self::trust);
         let (anchors, lists, chain) = (&sources.client_ca, &sources.crl, Some(&sources.certificate));
         let trust = Trust::load(anchors, lists, chain, options.trust, in_force_trust.as_deref(), now);
-        let trust = trust.and_then(|(trust, warnings)| {
-            let behind = trust.behind(&sources.editions);
-            if behind.is_empty() { Ok((trust, warnings)) } else { Err(behind) }
+        let trust = trust.and_then(|(mut trust, warnings)| {
+            let mut problems = trust.behind(&sources.editions);
+            if let Some(first) = sources.crl.first().or(chain) {
+                problems.extend(trust.set_stale(&sources.stale_by_issuer, first));
+            }
+            if problems.is_empty() { Ok((trust, warnings)) } else { Err(problems) }
         });
         let (certified, trust) = match (certified, trust) {
             (Ok(certified), Ok((trust, more))) => {

@@ -91,6 +91,8 @@ pub(super) struct Crl {
     number: Option<Vec<u8>>,
     pub(super) this_update: i64,
     pub(super) next_update: Option<i64>,
+    /// What it means that this list is stale, where that is said for its issuer.
+    stale: Option<StaleCrl>,
     revoked: HashSet<SerialKey>,
 }
 
@@ -129,6 +131,7 @@ impl Crl {
             number: crl.crl_number().map(|number| number.to_bytes_be()),
             this_update: crl.last_update().timestamp(),
             next_update: crl.next_update().map(|time| time.timestamp()),
+            stale: None,
             revoked,
         })
     }
@@ -163,9 +166,10 @@ impl Crl {
         self.revoked.len()
     }
 
+    /// When it was due, if it counts no more.
     fn stale(&self, policy: StaleCrl, now: i64) -> Option<i64> {
         let next_update = self.next_update?;
-        let grace = match policy {
+        let grace = match self.stale.unwrap_or(policy) {
             StaleCrl::Reject => 0,
             StaleCrl::Grace(grace) => i64::try_from(grace.as_secs()).unwrap_or(i64::MAX),
             StaleCrl::Warn => return None,
@@ -295,6 +299,12 @@ impl Revocation {
 
     pub(super) fn lists(&self) -> impl Iterator<Item = &Crl> {
         self.by_issuer.values().flatten()
+    }
+
+    /// Says what it means that lists of the issuer called `issuer` are stale; whether there are any.
+    pub(super) fn set_stale(&mut self, issuer: &str, stale: StaleCrl) -> bool {
+        let lists = self.by_issuer.values_mut().flatten().filter(|crl| crl.issuer == issuer);
+        lists.map(|crl| crl.stale = Some(stale)).count() > 0
     }
 
     /// The list in force of which `crl` is an older edition.

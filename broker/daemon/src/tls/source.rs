@@ -227,6 +227,16 @@ pub enum SourceProblem {
         /// The list's issuer.
         issuer: String,
     },
+    /// Settings for the lists of an issuer that has none.
+    #[error(
+        "crl-stale-by-issuer names \"{issuer}\", of which there is no list here; there are lists of: {}", known.join("; ")
+    )]
+    NoListOf {
+        /// The name in the settings.
+        issuer: String,
+        /// The issuers that there are lists of.
+        known: Vec<String>,
+    },
     /// A list with a false signature.
     #[error("is not signed by the key of its issuer \"{issuer}\"")]
     CrlBadSignature {

@@ -330,6 +330,19 @@ impl Trust {
         self.revocation.lists().map(Crl::edition)
     }
 
+    /// Says for single issuers, by name, what it means that their lists are stale. `from` is what the problem of a name is
+    /// told with.
+    pub(super) fn set_stale(&mut self, by_issuer: &[(String, StaleCrl)], from: &Source) -> Vec<SourceError> {
+        let mut problems = Vec::new();
+        for (issuer, stale) in by_issuer {
+            if !self.revocation.set_stale(issuer, *stale) {
+                let known = self.revocation.lists().map(|crl| crl.issuer.clone()).collect();
+                problems.push(from.error(SourceProblem::NoListOf { issuer: issuer.clone(), known }));
+            }
+        }
+        problems
+    }
+
     /// The lists of which a newer one has been seen before, at some earlier time.
     pub(super) fn behind(&self, seen: &Editions) -> Vec<SourceError> {
         let behind = |crl: &Crl| {

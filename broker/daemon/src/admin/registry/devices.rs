@@ -6,12 +6,16 @@ use axum::Json;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_identity::{CertificateId, GroupName, ThingName};
-use signet_registry::{Attributes, CaId, Certificate, Command, Groups, KeyHash, Line, Registry, RevocationReason, Selector, SerialNumber, Status, StatusKind, Thing, ThingSpec, ThingType, Wall};
+use signet_registry::{
+    Attributes, CaId, Certificate, Command, Groups, KeyHash, Line, Registry, RevocationReason, Selector,
+    SerialNumber, Status, StatusKind, Thing, ThingSpec, ThingType, Wall,
+};
 
 use super::answer::{Answer, Refused, blocking};
 use super::api::{
     Action, AddDevice, AddDevices, Added, AddedDevice, CertificateRow, ChangeStanding, Changed,
-    DEVICES_AT_ONCE_MAX, Device, Devices, IssuedCertificate, ListDevices, QuarantineRow, SeenRow, Select, ShowDevice, Shown,
+    DEVICES_AT_ONCE_MAX, Device, Devices, IssuedCertificate, ListDevices, QuarantineRow, SeenRow, Select,
+    ShowDevice, Shown,
 };
 use super::{At, Operated, changed};
 use crate::ca::{Given, KeyProof};

@@ -8,9 +8,7 @@ use axum::extract::State;
 use signet_registry::{Command, Line, Token, TokenHash, Topic, Wall};
 
 use super::answer::{Answer, Refused};
-use super::api::{
-    Changed, CreateToken, CreatedToken, DecideEnrolment, EnrolmentRow, RevokeToken, TokenRow,
-};
+use super::api::{Changed, CreateToken, CreatedToken, DecideEnrolment, EnrolmentRow, RevokeToken, TokenRow};
 use super::devices::{only, thing_spec};
 use super::{At, changed};
 use crate::https::est::{Decided, Waiting};

@@ -5,7 +5,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_identity::{Role, TemplateName};
 use signet_registry::{
-    Ca, CaId, CaSettings, Command, KeyHash, NamePattern, NewCa, NewCertificate, Registry, Source,
+    Ca, CaId, CaSettings, Command, KeyHash, NamePattern, NewCa, NewCertificate, Registry, Source, Topic,
     UnknownPolicy,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -135,7 +135,13 @@ pub(super) async fn list(at: At) -> Answer<RevocationList> {
 
 pub(super) async fn write_list(at: At) -> Answer<RevocationList> {
     let operated = at.0;
-    blocking(move || Ok(row(&*operated.authority()?.write_list(&operated.registry)?))).await
+    blocking(move || {
+        let list = operated.authority()?.write_list(&operated.registry)?;
+        let text = format!("written by command: number {}, {} entries", list.number, list.entries);
+        operated.registry.note(Topic::Crl, &text, operated.actor.clone());
+        Ok(row(&list))
+    })
+    .await
 }
 
 fn row(written: &WrittenList) -> RevocationList {

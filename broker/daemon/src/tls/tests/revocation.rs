@@ -250,6 +250,27 @@ fn a_stale_list_of_one_issuer_leaves_the_others_devices_alone() {
 }
 
 #[test]
+fn what_a_stale_list_means_can_be_said_for_one_issuer() {
+    let world = World::new();
+    let other = root("Other");
+    let stale = |authority: &Authority| {
+        let crl = authority.crl(&CrlProfile::new(1, NOW - Duration::days(60), 30, &[])).unwrap();
+        Source::new("stale.crl", crl.pem())
+    };
+    let mut sources = world.sources_with(&[]);
+    sources.client_ca.push(Source::new("other.crt", other.certificate_pem()));
+    sources.crl = vec![stale(&world.issuing), stale(&other)];
+    sources.stale_by_issuer = vec![("CN=Other".to_owned(), StaleCrl::Warn)];
+    let listener = build(&sources, &options());
+    judge(&listener, &other.issue(&LeafProfile::device("d", days(90))).unwrap()).unwrap();
+    assert_eq!(judge(&listener, &world.device("d")).unwrap_err().metric_label(), "crl_stale");
+    // A name that fits no list is a mistake, and not a rule for nobody.
+    sources.stale_by_issuer = vec![("CN=Othr".to_owned(), StaleCrl::Warn)];
+    let errors = TlsListener::build(&sources, &options(), None, unix(NOW)).unwrap_err();
+    assert!(errors[0].to_string().contains("CN=Other"), "{}", errors[0]);
+}
+
+#[test]
 fn an_issuer_without_a_list_is_unknown_standing_unless_the_coverage_says_otherwise() {
     let world = World::new();
     let other = root("Other");

@@ -98,6 +98,7 @@ impl World {
             client_ca: vec![Source::new("root.crt", self.root.certificate_pem())],
             crl: Vec::new(),
             editions: Editions::default(),
+            stale_by_issuer: Vec::new(),
         }
     }
 
