@@ -1,0 +1,341 @@
+//! First boot by token, over HTTPS, against a running broker.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+mod peer;
+mod site;
+
+use std::fs;
+use std::sync::Barrier;
+
+use peer::Device;
+use serde_json::{Value, json};
+use signet_registry::ca::CSR_BYTES_MAX;
+use site::{Client, Site, csr_with, der, request_for};
+
+fn provision(client: &mut Client, token: &str, csr: &str) -> site::Response {
+    client.post_json("/provision", &json!({ "token": token, "csr": csr }))
+}
+
+#[test]
+fn a_device_with_a_token_gets_a_certificate_that_connects_and_the_token_is_used_up() {
+    let site = Site::started("");
+    let made = site.ask(&["token", "create", "sensor-1", "--group", "hall", "--note", "for the hall"]);
+    let token = made["token"].as_str().unwrap();
+    let (key, csr) = request_for("sensor-1");
+    let answer = provision(&mut site.visit(), token, &csr);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let answer = answer.json();
+    assert_eq!(answer["device_id"], "sensor-1");
+    let certificate = answer["certificate"].as_str().unwrap();
+    let chain = answer["ca_chain"].as_str().unwrap();
+    let issuing = fs::read_to_string(site.path("ca/issuing.crt")).unwrap();
+    let root = fs::read_to_string(site.path("root/root.crt")).unwrap();
+    assert_eq!(chain, format!("{issuing}{root}"));
+    site.store("sensor-1", &key, &der(certificate));
+    let mut device = Device::dial(site.mqtt(), &site.path("pki/root-ca.crt"), &site.path("sensor-1"));
+    assert_eq!(device.connack(), 0);
+    let shown = site.ask(&["device", "show", "sensor-1"]);
+    assert_eq!(shown["device"]["groups"], json!(["hall"]));
+
+    // Nobody gets a second certificate with it, not even the same device with the same key.
+    let again = provision(&mut site.visit(), token, &csr);
+    assert_eq!(again.refusal(), (403, "token".to_owned()));
+    assert_eq!(site.certificates("sensor-1").len(), 1);
+    let row = &site.ask(&["token", "list"])[0];
+    assert_eq!((row["state"].as_str(), row["note"].as_str()), (Some("used"), Some("for the hall")));
+    assert_eq!(row["certificate"], site.certificates("sensor-1")[0]["id"]);
+    let refusals = site.refusals();
+    assert!(refusals[0].contains("127.0.0.1") && refusals[0].contains("one-time token"), "{refusals:?}");
+    assert!(!site.log().contains(token), "no log has a token in it");
+}
+
+#[test]
+fn an_unknown_token_and_a_withdrawn_one_are_refused_alike_and_recorded() {
+    let site = Site::started("");
+    let made = site.ask(&["token", "create", "sensor-1"]);
+    let (_, csr) = request_for("sensor-1");
+    let token = made["token"].as_str().unwrap();
+    let wrong: String = token.chars().rev().collect();
+    let unknown = provision(&mut site.visit(), &wrong, &csr);
+    site.ask(&["token", "revoke", &made["id"].as_str().unwrap()[..16]]);
+    let withdrawn = provision(&mut site.visit(), token, &csr);
+    let empty = provision(&mut site.visit(), "", &csr);
+    for answer in [&unknown, &withdrawn, &empty] {
+        assert_eq!(answer.refusal(), (403, "token".to_owned()));
+        assert_eq!(answer.body, unknown.body, "which of them it is, is not said");
+    }
+    assert_eq!(site.refusals().len(), 3);
+    assert!(site.refused(&["device", "show", "sensor-1"]).contains("sensor-1"));
+    assert!(site.refused(&["token", "revoke", &"0".repeat(64)]).contains("unknown"));
+    assert!(site.refused(&["token", "create", "sensor-1", "--valid", "10s"]).contains("a minute"));
+    assert!(site.refused(&["token", "create", "a/b"]).contains("name"));
+}
+
+#[test]
+fn of_many_that_race_with_one_token_one_gets_a_certificate() {
+    const RACERS: usize = 8;
+    let site = Site::started("");
+    let token = site.token("sensor-1");
+    let barrier = Barrier::new(RACERS);
+    let mut statuses: Vec<u16> = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..RACERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (_, csr) = request_for("sensor-1");
+                    let mut client = site.visit();
+                    assert_eq!(client.get("/openapi.json").status, 200);
+                    barrier.wait();
+                    provision(&mut client, &token, &csr).status
+                })
+            })
+            .collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    });
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[200].as_slice(), &[403; RACERS - 1]].concat());
+    assert_eq!(site.certificates("sensor-1").len(), 1);
+}
+
+#[test]
+fn a_bad_signing_request_is_told_what_is_wrong_and_leaves_the_token_as_it_was() {
+    let site = Site::started("");
+    let token = site.token("sensor-1");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let weak = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let good = csr_with("sensor-1", &key, |_| {});
+    let mut false_proof = der(&good);
+    *false_proof.last_mut().unwrap() ^= 1;
+    let authority = csr_with("sensor-1", &key, |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    });
+    let cases = [
+        ("no request at all", "0 signing requests", "PKCS #10"),
+        (&good[..good.len() / 2], "", ""),
+        (&format!("{good}{good}"), "2 signing requests", "one"),
+        (&csr_with("sensor-2", &key, |_| {}), "sensor-2", "sensor-1"),
+        (&csr_with("sensor-1", &weak, |_| {}), "Ed25519", "P-256"),
+        (&authority, "authority", "no extensions"),
+        (
+            &csr_with("sensor-1", &key, |params| {
+                params.subject_alt_names =
+                    vec![rcgen::SanType::DnsName("broker.example.org".try_into().unwrap())];
+            }),
+            "alternative name",
+            "no extensions",
+        ),
+        (&pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", false_proof)), "", ""),
+        (&"A".repeat(CSR_BYTES_MAX + 1), "at most", "PKCS #10"),
+    ];
+    let mut client = site.visit();
+    for (csr, what, hint) in cases {
+        let answer = provision(&mut client, &token, csr);
+        assert_eq!(answer.refusal(), (400, "csr".to_owned()), "{csr:.60}");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(what) && message.contains(hint), "{message}");
+    }
+    assert!(site.refused(&["device", "show", "sensor-1"]).contains("sensor-1"), "nobody was added");
+    assert!(site.refusals()[0].contains("sensor-1"));
+    assert_eq!(provision(&mut client, &token, &good).status, 200);
+}
+
+#[test]
+fn a_key_of_another_device_is_refused_and_leaves_the_token_as_it_was() {
+    let site = Site::started("");
+    let (key, csr) = request_for("");
+    assert_eq!(provision(&mut site.visit(), &site.token("sensor-1"), &csr).status, 200, "no name is fine");
+    let token = site.token("sensor-2");
+    assert_eq!(provision(&mut site.visit(), &token, &csr_with("", &key, |_| {})).refusal().0, 403);
+    assert_eq!(provision(&mut site.visit(), &token, &request_for("").1).status, 200);
+}
+
+#[test]
+fn what_is_no_request_of_this_service_has_its_own_status() {
+    let site = Site::started("body-bytes-max = \"4KiB\"\n");
+    let token = site.token("sensor-1");
+    let json = ("Content-Type", "application/json");
+    let valid = serde_json::to_vec(&json!({ "token": token, "csr": request_for("sensor-1").1 })).unwrap();
+    let mut client = site.visit();
+    let mut ask = |method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]| {
+        let answer = client.request(method, path, fields, body);
+        let (status, error) = answer.refusal();
+        (status, error, answer)
+    };
+    for (body, status) in [
+        (&b"{"[..], 400),
+        (b"", 400),
+        (b"\xff\xfe", 400),
+        (&[b'['; 2000], 422),
+        (b"[]", 422),
+        (b"{\"token\": \"x\"}", 422),
+        (b"{\"token\": 7, \"csr\": \"x\"}", 422),
+        (b"{\"token\": \"x\", \"csr\": \"x\", \"device_id\": \"other\"}", 422),
+        (b"{\"token\": \"x\", \"token\": \"y\", \"csr\": \"x\"}", 422),
+    ] {
+        assert_eq!(ask("POST", "/provision", &[json], body).0, status, "{}", String::from_utf8_lossy(body));
+    }
+    assert_eq!(ask("POST", "/provision", &[], &valid).0, 415);
+    assert_eq!(ask("POST", "/provision", &[("Content-Type", "text/plain")], &valid).0, 415);
+    assert_eq!(ask("POST", "/provision", &[json], &vec![b' '; 4097]).0, 413);
+    let (status, _, answer) = ask("GET", "/provision", &[], b"");
+    assert_eq!((status, answer.headers["allow"].as_str()), (405, "POST"));
+    let (status, _, answer) = ask("DELETE", "/openapi.json", &[], b"");
+    assert_eq!((status, answer.headers["allow"].as_str()), (405, "GET,HEAD"));
+    for path in
+        ["/", "/provision/", "/provision/x", "/status", "/metrics", "/registry/tokens", "/../provision"]
+    {
+        assert_eq!(ask("POST", path, &[json], &valid).0, 404, "{path}");
+    }
+    // After all of that the connection and the token are as good as before.
+    assert_eq!(
+        client
+            .request("POST", "/provision", &[("content-type", "Application/JSON; charset=utf-8")], &valid)
+            .status,
+        200
+    );
+}
+
+#[test]
+fn an_operator_makes_tokens_over_https_and_nobody_else_does() {
+    let site = Site::started("");
+    site.ask(&["operator", "add", "ada", "--key", "--out", "out"]);
+    site.ask(&["device", "add", "sensor-1", "--key", "--out", "out"]);
+    let wanted =
+        json!({ "device_id": "sensor-2", "valid_seconds": 120, "groups": ["hall"], "note": "bench 3" });
+    let nobody = site.visit().post_json("/generate-token", &wanted);
+    assert_eq!(nobody.refusal(), (401, "unauthorized".to_owned()));
+    assert!(nobody.headers.contains_key("www-authenticate"));
+    let device = site.visit_as("out/sensor-1").post_json("/generate-token", &wanted);
+    assert_eq!(device.refusal(), (403, "role".to_owned()));
+    assert!(site.ask(&["token", "list"]).as_array().unwrap().is_empty());
+
+    let mut operator = site.visit_as("out/ada");
+    let made = operator.post_json("/generate-token", &wanted);
+    assert_eq!(made.status, 200, "{}", made.text());
+    let made = made.json();
+    assert_eq!(made["device_id"], "sensor-2");
+    let row = site.ask(&["token", "list"])[0].clone();
+    assert_eq!((row["device"].as_str(), row["note"].as_str()), (Some("sensor-2"), Some("bench 3")));
+    let good_for = row["until-ms"].as_u64().unwrap() - row["added-ms"].as_u64().unwrap();
+    assert!((100_000..=120_000).contains(&good_for), "{good_for}");
+    let audit = site.ask(&["audit", "list", "--kind", "token_added"]);
+    assert!(audit[0]["actor"].as_str().unwrap().contains("operator ada"), "{audit}");
+    let token = made["token"].as_str().unwrap();
+    assert_eq!(provision(&mut site.visit(), token, &request_for("sensor-2").1).status, 200);
+
+    for (body, status) in [
+        (json!({ "device_id": "a/b" }), 422),
+        (json!({ "device_id": "sensor-3", "valid_seconds": 59 }), 422),
+        (json!({ "device_id": "sensor-3", "valid_seconds": 100 * 86_400 }), 422),
+        (json!({ "device_id": "sensor-3", "valid_seconds": -1 }), 422),
+        (json!({ "device_id": "sensor-3", "groups": ["#"] }), 422),
+        (json!({ "device_id": "sensor-3", "role": "operator" }), 422),
+    ] {
+        assert_eq!(operator.post_json("/generate-token", &body).status, status, "{body}");
+    }
+    // A connection that was an operator's does not outlive its certificate.
+    let id = site.ask(&["operator", "list"])[0]["certificates"][0]["id"].as_str().unwrap().to_owned();
+    site.ask(&["device", "suspend", "--certificate", &id]);
+    assert_eq!(operator.post_json("/generate-token", &wanted).refusal(), (403, "certificate".to_owned()));
+}
+
+#[test]
+fn the_description_is_served_and_says_what_is_answered() {
+    let site = Site::started("");
+    let served = site.visit().get("/openapi.json").json();
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/provision.openapi.json");
+    let kept: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(served, kept);
+    let statuses = |path: &str| {
+        let responses = kept["paths"][path]["post"]["responses"].as_object().unwrap();
+        responses.keys().map(|status| status.parse::<u16>().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses("/provision"), [200, 400, 403, 405, 408, 409, 413, 415, 422, 429, 500, 503]);
+    assert_eq!(statuses("/generate-token"), [200, 400, 401, 403, 405, 408, 413, 415, 422, 429, 500, 503]);
+}
+
+#[test]
+fn an_address_that_asks_too_often_is_told_to_wait() {
+    let site = Site::started("requests-per-address-per-minute = 3\n");
+    let mut client = site.visit();
+    assert!((0..3).all(|_| client.get("/openapi.json").status == 200));
+    let answer = client.get("/openapi.json");
+    assert_eq!(answer.refusal(), (429, "rate".to_owned()));
+    let after: u64 = answer.headers["retry-after"].parse().unwrap();
+    assert!((1..=20).contains(&after), "{after}");
+    assert_eq!(site.visit().get("/openapi.json").status, 429, "another connection is no way around it");
+}
+
+#[test]
+fn who_is_slow_or_sends_too_much_is_cut_off_and_others_are_served() {
+    let site = Site::started("header-timeout = \"1s\"\nbody-timeout = \"1s\"\nmax-connections = 4\n");
+    let mut silent = site.visit();
+    let mut header = site.visit();
+    header.send(b"POST /provision HTTP/1.1\r\nHost: x\r\nX-Slow:").unwrap();
+    let mut body = site.visit();
+    body.send(b"POST /provision HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").unwrap();
+    assert_eq!(body.response().unwrap().refusal(), (408, "timeout".to_owned()));
+    assert!(body.is_closed() && header.is_closed() && silent.is_closed());
+
+    let mut huge = site.visit();
+    huge.send(b"POST /provision HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n").unwrap();
+    assert_eq!(huge.response().unwrap().status, 413);
+    let mut wide = site.visit();
+    let field = format!("X: {}\r\n", "a".repeat(40_000));
+    let refused = wide.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{field}\r\n").as_bytes());
+    assert!(
+        refused.is_err() || wide.response().is_ok_and(|answer| answer.status == 431),
+        "a header has its bound"
+    );
+    assert_eq!(site.visit().get("/openapi.json").status, 200);
+}
+
+#[test]
+fn a_new_server_certificate_is_shown_after_a_reload_and_a_broken_one_changes_nothing() {
+    let site = Site::started("");
+    let root = site.path("pki/root-ca.crt");
+    assert_eq!(site.visit().get("/openapi.json").status, 200);
+    fs::write(site.path("pki/server.key"), "broken").unwrap();
+    assert!(site.refused(&["reload"]).contains("server.key"));
+    assert_eq!(site.visit().get("/openapi.json").status, 200);
+    fs::remove_dir_all(site.path("pki")).unwrap();
+    signet_certs_dev::ensure(&site.path("pki")).unwrap();
+    site.ask(&["reload"]);
+    // The root is new too, so this shows that the new chain is in use.
+    assert_eq!(Client::dial(site.https(), &root, None).get("/openapi.json").status, 200);
+}
+
+#[test]
+fn a_service_that_is_not_named_does_not_exist() {
+    let site = Site::started("services = [\"est\"]\n");
+    let mut client = site.visit();
+    let body = json!({ "token": site.token("sensor-1"), "csr": request_for("sensor-1").1 });
+    assert_eq!(client.post_json("/provision", &body).refusal().0, 404);
+    assert_eq!(client.get("/openapi.json").refusal().0, 404);
+    assert_eq!(client.post_json("/generate-token", &json!({ "device_id": "x" })).refusal().0, 404);
+    assert_eq!(client.get("/.well-known/est/cacerts").status, 200);
+}
+
+#[test]
+fn without_an_authority_the_start_is_refused_and_says_what_to_write() {
+    let site = Site::new("");
+    let without = site::CONFIGURATION.replace("[registry]\nmode = \"on\"\n[ca]\n", "");
+    fs::write(site.path("signet.toml"), without).unwrap();
+    for command in ["check", "run"] {
+        let output = site.run(&[command, "--config", "signet.toml"]);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("[[https]] needs [ca]") && said.contains("signet ca init"), "{said}");
+    }
+}
+
+#[test]
+fn a_missing_key_is_found_by_check() {
+    let site = Site::new("");
+    let other = site::CONFIGURATION.replacen("[[https]]", "[[https]]\ncrl = [\"none.crl\"]", 1);
+    fs::write(site.path("signet.toml"), other).unwrap();
+    let output = site.run(&["check", "--config", "signet.toml"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("none.crl"));
+}
