@@ -245,16 +245,18 @@ impl Event {
     /// Whether somebody should look at this device.
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Store(StoreState::Foreign | StoreState::Worn)
-                | Self::StoreFault(_)
-                | Self::SlotUnusable(_)
-                | Self::ProvisioningError(_)
-                | Self::FellBack(_)
-                | Self::ServerUntrusted
-                | Self::KeyFault(_)
-        )
+            | Self::StoreFault(_)
+            | Self::SlotUnusable(_)
+            | Self::ProvisioningError(_)
+            | Self::FellBack(_)
+            | Self::ServerUntrusted
+            | Self::KeyFault(_) => true,
+            // That a thing of the name exists may be an answer that got lost, and more often is somebody's mistake.
+            Self::Rejected(rejection) => !rejection.is_transient() || rejection.status_code == 409,
+            _ => false,
+        }
     }
 }
 

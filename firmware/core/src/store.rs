@@ -181,6 +181,9 @@ pub(crate) fn found<R>(result: Result<R, esp_nvs::error::Error>) -> Result<Optio
     }
 }
 
+/// What [`Store::read`] found: bytes and numbers, in the order of their names.
+pub type Found<const B: usize, const N: usize> = ([Option<Vec<u8>>; B], [Option<u64>; N]);
+
 /// The region.
 pub struct Store<F> {
     flash: F,
@@ -216,7 +219,7 @@ impl<F: NorFlash> Store<F> {
         &mut self,
         bytes: [&str; B],
         numbers: [&str; N],
-    ) -> Result<([Option<Vec<u8>>; B], [Option<u64>; N]), StoreFault> {
+    ) -> Result<Found<B, N>, StoreFault> {
         mounted(&mut self.flash, |nvs| {
             let mut found_bytes = [const { None }; B];
             for (place, key) in found_bytes.iter_mut().zip(bytes) {

@@ -77,7 +77,7 @@ impl<P: Platform> Device<P> {
         let timeout = u64::from(self.settings.answer_timeout_ms);
         let enrolment = Enrolment::begin(terms, secret, public_key, request, id, now.mono, timeout);
         if let Phase::Online(session) = &mut self.phase {
-            session.enrolment = Some(enrolment);
+            session.enrolment = Some(enrolment.into());
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod enrolling;
 mod session;
 mod update;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -104,7 +105,7 @@ struct Session {
     since: u64,
     /// The subscription to commands that is under way.
     subscribing: Option<u32>,
-    enrolment: Option<Enrolment>,
+    enrolment: Option<Box<Enrolment>>,
 }
 
 /// How a rotation stands.
@@ -328,7 +329,9 @@ impl<P: Platform> Device<P> {
         let phase = match &self.phase {
             Phase::Waiting { until } => *until,
             Phase::Connecting { deadline, .. } => *deadline,
-            Phase::Online(session) => session.enrolment.as_ref().map_or(u64::MAX, Enrolment::deadline),
+            Phase::Online(session) => {
+                session.enrolment.as_ref().map_or(u64::MAX, |enrolment| enrolment.deadline())
+            }
         };
         let sample = if self.credential().is_some() { self.next_sample } else { u64::MAX };
         let asking = self.update.as_ref().map_or(u64::MAX, |updating| updating.ask_again);

@@ -1,0 +1,19 @@
+//! The device against a model of the broker, on virtual time and a flash that fails.
+
+#![allow(
+    unreachable_pub,
+    reason = "the modules of a test see each other's items, and the flash is the simulator's"
+)]
+
+#[path = "../../../sim/src/flash.rs"]
+mod flash;
+
+mod broker;
+mod commands;
+mod power_cut;
+mod provisioning;
+mod rotation;
+mod store;
+mod update;
+mod vectors;
+mod world;
