@@ -134,6 +134,7 @@ pub fn is_usable(token: &Token, now: Wall) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use signet_registry::Limits;
 
     #[test]
     fn a_secret_has_256_bits_is_never_the_same_and_is_not_shown() {
@@ -141,5 +142,21 @@ mod tests {
         assert_eq!(URL_SAFE_NO_PAD.decode(one.expose()).unwrap().len(), 32);
         assert_ne!(one.expose(), other.expose());
         assert!(!format!("{one:?}").contains(one.expose()));
+    }
+
+    #[test]
+    fn a_token_is_good_until_its_end_and_not_at_it() {
+        let mut registry = Registry::new(Limits::default());
+        let (now, until) = (Wall(1_000_000), Wall(4_600_000));
+        let thing = ThingSpec::named(ThingName::try_from("sensor-1").unwrap());
+        let spec = TokenSpec { hash: TokenHash::of(b"secret"), thing, until, note: Line::default() };
+        for event in registry.decide(Command::CreateToken(spec), &Actor::Broker, now).unwrap() {
+            registry.apply(&event);
+        }
+        assert_eq!(usable(&registry, "secret", now).unwrap().spec.thing.name.as_str(), "sensor-1");
+        assert!(usable(&registry, "secret", Wall(until.0 - 1)).is_ok());
+        for (secret, at) in [("secret", until), ("Secret", now), ("", now)] {
+            assert_eq!(usable(&registry, secret, at), Err(RegistryError::OneTimeToken), "{secret:?} at {at}");
+        }
     }
 }

@@ -115,7 +115,9 @@ pub enum CsrError {
     #[error("the signing request's subject has an attribute that is not certified: {0}")]
     SubjectAttribute(String),
     /// Its names are not those of the certificate that is renewed.
-    #[error("the signing request has another subject, or another subject alternative name, than the certificate that is renewed")]
+    #[error(
+        "the signing request has another subject, or another subject alternative name, than the certificate that is renewed"
+    )]
     Renamed,
     /// It asks for a subject alternative name.
     #[error("the signing request asks for a subject alternative name")]
@@ -175,7 +177,9 @@ impl CsrError {
             Self::SeveralNames | Self::OtherName { .. } | Self::SubjectAttribute(_) => {
                 "leave the subject empty, or put the thing's name in one common name"
             }
-            Self::Renamed => "use the subject of the certificate as it is, and its subject alternative name if it has one",
+            Self::Renamed => {
+                "use the subject of the certificate as it is, and its subject alternative name if it has one"
+            }
             Self::AlternativeName | Self::Authority | Self::Usage | Self::Extension(_) => {
                 "ask for no extensions: name, usage and validity come from the broker"
             }

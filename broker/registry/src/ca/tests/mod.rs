@@ -5,6 +5,7 @@ mod csr;
 mod issue;
 mod issuer;
 mod key_file;
+mod names;
 
 use std::sync::Arc;
 use std::time::Duration;
