@@ -3,9 +3,10 @@
 use crate::test_broker::{Settings, TestBroker, pki};
 use signet::store::{Applied, RegistryService};
 use signet_certs_dev::Leaf;
-use signet_identity::{CertificateId, PrincipalKey, Role, ThingName};
+use signet_identity::{CertificateId, PrincipalKey, Role, TemplateName, ThingName};
 use signet_registry::{
-    Actor, CaSettings, Command, Enter, KeyHash, NewCa, NewCertificate, RevocationReason, Selector, Source,
+    Actor, CaSettings, ClaimSpec, Command, Enter, KeyHash, NewCa, NewCertificate, RevocationReason, Selector,
+    Source, TemplateKind, TemplateSpec, Wall,
 };
 use std::sync::Arc;
 
@@ -17,9 +18,16 @@ pub fn registered(policy: &str, listener: &str, tables: &str) -> TestBroker {
     let tables = format!("[registry]\nmode = \"on\"\n{tables}");
     let broker =
         TestBroker::start_with(policy, Settings { listener, tables: &tables, ..Settings::default() });
-    let settings = CaSettings::registered_only(vec!["*".parse().expect("a pattern")]);
-    let certificate = new_certificate(pki().issuing.certificate());
-    broker.must(Command::AddCa(NewCa { certificate, source: Source::Outside, settings }));
+    broker.add_authority(Source::Outside);
+    broker
+}
+
+/// [`registered`], where the authority counts as the broker's own: there can be claims.
+#[must_use]
+pub fn registered_own(policy: &str, tables: &str) -> TestBroker {
+    let tables = format!("[registry]\nmode = \"on\"\n{tables}");
+    let broker = TestBroker::start_with(policy, Settings { tables: &tables, ..Settings::default() });
+    broker.add_authority(Source::Own);
     broker
 }
 
@@ -58,6 +66,34 @@ impl TestBroker {
     pub fn must(&self, command: Command) -> Applied {
         let done = self.registry().execute(command, Actor::Local("test".into()));
         done.unwrap_or_else(|error| panic!("the command is refused: {error}"))
+    }
+
+    fn add_authority(&self, source: Source) {
+        let settings = CaSettings::registered_only(vec!["*".parse().expect("a pattern")]);
+        let certificate = new_certificate(pki().issuing.certificate());
+        self.must(Command::AddCa(NewCa { certificate, source, settings }));
+    }
+
+    /// Makes a claim that works until then.
+    pub fn claim(&self, leaf: &Leaf, name: &str, until: Wall) {
+        let template = TemplateName::try_from("fleet").expect("a name");
+        self.must(Command::SetTemplate(TemplateSpec {
+            name: template.clone(),
+            kind: TemplateKind::Fleet,
+            enabled: true,
+            keys: false,
+            body: "{}".into(),
+        }));
+        let claim = ClaimSpec {
+            name: ThingName::try_from(name).expect("a name"),
+            templates: vec![template],
+            devices_max: None,
+            until: Some(until),
+            from: Vec::new(),
+            listed_only: false,
+            keys: false,
+        };
+        self.must(Command::CreateClaim { claim, certificate: new_certificate(leaf.certificate()) });
     }
 
     /// Registers a certificate for the device `name`.
