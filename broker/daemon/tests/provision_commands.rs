@@ -64,7 +64,7 @@ fn a_template_with_mistakes_is_refused_with_their_places_and_not_stored() {
     fs::write(setup.path("bad.json"), FLEET.replace("\"Ref\": \"SerialNumber\"", "\"Ref\": \"Serial\""))
         .unwrap();
     let said = setup.refused(&["template", "add", "sensors", "bad.json", "--kind", "fleet"]);
-    assert!(said.contains("bad.json:14:29: $.Resources.thing"), "{said}");
+    assert!(said.contains("bad.json:14:30: $.Resources.thing"), "{said}");
     assert!(said.contains("not declared") && said.contains("nothing was done"), "{said}");
     assert_eq!(setup.ask(&["template", "list"]).as_array().unwrap().len(), 0);
     fs::write(setup.path("fleet.json"), FLEET).unwrap();

@@ -7,6 +7,7 @@ use signet_certs_dev::{DevPki, ROLES};
 use signet_config::LogLevel;
 
 use super::args::{DevArgs, LogLevelArg};
+use super::dev_registry;
 use super::out::{Failure, Outcome, say};
 use crate::server::{ConfigSource, Server};
 
@@ -24,12 +25,17 @@ pub fn dev(args: &DevArgs) -> Result<Outcome, Failure> {
     }
     let pki = signet_certs_dev::ensure(&args.dir).map_err(|error| Failure::usage(error.to_string()))?;
     let files = DevFiles::write(&pki, args)?;
+    dev_registry::authority(pki.directory())?;
     if args.no_run {
         say(&introduction(&pki, &files, args.address.port()));
         return Ok(Outcome::Done);
     }
     let source = ConfigSource::Toml(files.config.clone());
     let server = Server::start_from(source).map_err(|error| Failure::found(error.to_string()))?;
+    if let Err(failure) = dev_registry::fill(server.broker(), &pki, &files.config) {
+        server.stop();
+        return Err(failure);
+    }
     let port = server.addresses().first().map_or(args.address.port(), std::net::SocketAddr::port);
     say(&introduction(&pki, &files, port));
     server.run_until_signal();
@@ -73,13 +79,14 @@ fn configuration(args: &DevArgs) -> String {
          address = \"{address}\"\n\
          certificate = \"server-chain.crt\"\n\
          private-key = \"server.key\"\n\
-         client-ca = [\"root-ca.crt\", \"issuing-ca.crt\"]\n\
+         client-ca = [\"root-ca.crt\", \"issuing-ca.crt\", \"ca/issuing.crt\"]\n\
          crl = [\"issuing.crl\"]\n\
          max-connections = 1000\n\n\
          [acl]\n\
          file = \"acl.conf\"\n\n\
-         [identity]\n\
-         operators = [\"admin\"]\n\n\
+         [registry]\n\
+         mode = \"on\"\n\n\
+         [ca]\n\n\
          [limits]\n\
          handshakes-per-address-per-second = 0\n\
          connections-per-address-max = 0\n\n\
@@ -130,6 +137,22 @@ fn introduction(pki: &DevPki, files: &DevFiles, port: u16) -> String {
             role.about.trim_start_matches("refused: ")
         );
     }
+    let claim = dir_of_claim(pki);
+    let with_claim = format!(
+        "-h localhost -p {port} --cafile {dir}/root-ca.crt --cert {claim}/device-chain.crt --key {claim}/device.key"
+    );
+    let template = dev_registry::TEMPLATE;
+    let _ = write!(
+        text,
+        "\nProvisioning, as at AWS IoT Core: the claim {claim} gets a certificate for a new device. First the key and the\n\
+         certificate (take certificateOwnershipToken of the answer), then the device:\n\n  \
+         mosquitto_rr {with_claim} -t '$aws/certificates/create/json' -e '$aws/certificates/create/json/accepted' -m '{{}}'\n  \
+         mosquitto_rr {with_claim} -t '$aws/provisioning-templates/{template}/provision/json' \\\n    \
+         -e '$aws/provisioning-templates/{template}/provision/json/accepted' \\\n    \
+         -m '{{\"certificateOwnershipToken\":\"...\",\"parameters\":{{\"SerialNumber\":\"0001\"}}}}'\n  \
+         signet device list --config {config}\n",
+        config = files.config.display(),
+    );
     let _ = write!(
         text,
         "\nWho was turned away, and why:  signet tls failures --config {config}\n\
@@ -138,4 +161,8 @@ fn introduction(pki: &DevPki, files: &DevFiles, port: u16) -> String {
         config = files.config.display(),
     );
     text
+}
+
+fn dir_of_claim(pki: &DevPki) -> String {
+    pki.directory().join("claims").join(dev_registry::CLAIM).display().to_string()
 }

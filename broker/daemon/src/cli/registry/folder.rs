@@ -20,10 +20,12 @@ const CERTIFICATE: &str = "device.crt";
 const CHAIN: &str = "device-chain.crt";
 /// What they are, JSON.
 const MANIFEST: &str = "device.json";
+/// The longest file that is sent as a signing request, in bytes.
+const CSR_FILE_BYTES_MAX: u64 = 1_400_000;
 
 /// A folder of mode 0700 with a device's name.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(in crate::cli) struct Folder {
     path: PathBuf,
 }
 
@@ -38,7 +40,7 @@ struct Manifest<'a> {
 
 impl Folder {
     /// The folder of the device `name` in `out`; made when it does not exist.
-    pub(super) fn of(out: &Path, name: &str) -> Result<Self, Failure> {
+    pub(in crate::cli) fn of(out: &Path, name: &str) -> Result<Self, Failure> {
         // A name's grammar makes it one harmless component of a path.
         let name = ThingName::try_from(name)
             .map_err(|error| Failure::found(format!("{name:?} cannot be a name: {error}")))?;
@@ -51,17 +53,17 @@ impl Folder {
         Ok(Self { path })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::cli) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether the device has got its certificate: the last file that [`Self::store`] writes is there.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(in crate::cli) fn is_complete(&self) -> bool {
         self.path.join(MANIFEST).is_file()
     }
 
     /// The public key of the device, PEM. Its private key is made when there is none yet, and does not leave the folder.
-    pub(super) fn key(&self) -> Result<String, Failure> {
+    pub(in crate::cli) fn key(&self) -> Result<String, Failure> {
         let path = self.path.join(KEY);
         let unusable = |what: String| Failure::usage(format!("{}: {what}", path.display()));
         let spki = match read_secret(&path) {
@@ -83,7 +85,7 @@ impl Folder {
     }
 
     /// Writes the certificate and what belongs to it.
-    pub(super) fn store(
+    pub(in crate::cli) fn store(
         &self,
         name: &str,
         certificate: &IssuedCertificate,
@@ -113,7 +115,8 @@ impl Folder {
 pub(super) fn read_csr(path: &Path) -> Result<String, Failure> {
     let unreadable = |what: String| Failure::usage(format!("{}: {what}", path.display()));
     let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if length > CSR_BYTES_MAX as u64 {
+    // The broker refuses much shorter ones, and records it.
+    if length > CSR_FILE_BYTES_MAX {
         return Err(Failure::found(format!(
             "{}: a signing request has at most {CSR_BYTES_MAX} bytes, this file has {length}",
             path.display()
