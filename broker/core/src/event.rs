@@ -125,6 +125,11 @@ pub enum Event {
     },
     /// A bound refused something.
     QuotaReached(Quota),
+    /// SUBSCRIBE was granted, for these filters. Only while [`Hub::report_subscriptions`](crate::Hub::report_subscriptions) says so.
+    Subscribed(Vec<SubscriptionFilter>),
+    /// UNSUBSCRIBE ended the subscriptions to these filters. Only while
+    /// [`Hub::report_subscriptions`](crate::Hub::report_subscriptions) says so.
+    Unsubscribed(Vec<SubscriptionFilter>),
     /// The answer to a request for a certificate was not sent.
     AnswerDropped {
         /// Its topic.
@@ -140,6 +145,8 @@ impl Event {
     pub const fn metric_label(&self) -> &'static str {
         match self {
             Self::Connected { .. } => "connected",
+            Self::Subscribed(_) => "subscribed",
+            Self::Unsubscribed(_) => "unsubscribed",
             Self::Denied { access, .. } => access.metric_label(),
             Self::QuotaReached(quota) => quota.metric_label(),
             Self::AnswerDropped { why, .. } => why.metric_label(),

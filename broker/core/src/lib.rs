@@ -55,7 +55,7 @@ pub use close::{CloseReason, Refusal, Violation};
 pub use connection::{ClientIdRule, Connection, ListenerRules, Peer};
 pub use counters::{Counters, Counts};
 pub use event::{AnswerDropped, DeniedAccess, Event, Quota};
-pub use hub::{Condemned, ConnectionInfo, Consequences, Hub, Purged, RetainedTaken, SessionInfo};
+pub use hub::{Condemned, ConnectionInfo, Consequences, Hears, Hub, Purged, RetainedTaken, SessionInfo};
 pub use limits::{Limits, SlowConsumer};
 pub use message::{Author, Message, Publisher};
 pub use time::{Mono, Now, Wall};

@@ -30,6 +30,8 @@ struct Made {
     /// Subscriptions whose retained messages are due. A filter that comes twice gets them once.
     granted: HashMap<SubscriptionFilter, SubOptions, RandomState>,
     events: Vec<Event>,
+    /// Every filter that was granted, while somebody wants to know.
+    reported: Option<Vec<SubscriptionFilter>>,
 }
 
 impl Made {
@@ -50,14 +52,16 @@ impl Open {
         now: Now,
         out: &mut Actions,
     ) -> Result<(), CloseReason> {
-        let mut made = Made::default();
+        let reported = hub.reports_subscriptions().then(Vec::new);
+        let mut made = Made { reported, ..Made::default() };
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for requested in subscribe.filters {
             reasons.push(self.subscribe_one(hub, requested, subscribe.subscription_id, &mut made)?);
         }
         let suback = SubAck { packet_id: subscribe.packet_id, reasons, properties: None };
         self.send(hub, Packet::SubAck(Box::new(suback)), out)?;
-        for event in made.events {
+        let reported = made.reported.filter(|filters| !filters.is_empty()).map(Event::Subscribed);
+        for event in made.events.into_iter().chain(reported) {
             out.push(Action::Note(event));
         }
         for (filter, options) in &made.granted {
@@ -105,6 +109,9 @@ impl Open {
         hub.index.subscribe(self.cell.clone(), &filter, options);
         let new = state.subscriptions.insert(filter.clone(), options).is_none();
         drop(state);
+        if let Some(reported) = &mut made.reported {
+            reported.push(filter.clone());
+        }
         if wants_retained(&filter, requested.options.retain_handling, new) {
             made.granted.insert(filter, options);
         }
@@ -159,6 +166,7 @@ impl Open {
         out: &mut Actions,
     ) -> Result<(), CloseReason> {
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        let mut reported = hub.reports_subscriptions().then(Vec::new);
         {
             let mut state = self.state()?;
             for filter in unsubscribe.filters {
@@ -166,6 +174,9 @@ impl Open {
                     Err(error) => error.reason(),
                     Ok(filter) if state.subscriptions.remove(&filter).is_some() => {
                         hub.index.unsubscribe(self.cell.number, &filter);
+                        if let Some(reported) = &mut reported {
+                            reported.push(filter.detached());
+                        }
                         ReasonCode::Success
                     }
                     Ok(_) => ReasonCode::NoSubscriptionExisted,
@@ -173,7 +184,11 @@ impl Open {
             }
         }
         let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reasons, properties: None };
-        self.send(hub, Packet::UnsubAck(Box::new(unsuback)), out)
+        self.send(hub, Packet::UnsubAck(Box::new(unsuback)), out)?;
+        if let Some(filters) = reported.filter(|filters| !filters.is_empty()) {
+            out.push(Action::Note(Event::Unsubscribed(filters)));
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 //! Lock order: a session's `state`, then any mailbox, then the timers. No two sessions' `state` are locked at once.
 
 mod attach;
+mod command;
 mod policy;
 mod purge;
 mod route;
@@ -15,7 +16,7 @@ mod timers;
 mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
@@ -26,6 +27,7 @@ use signet_identity::PrincipalKey;
 use signet_wire::{ReasonCode, TopicName};
 
 pub(crate) use attach::{Attach, Attached};
+pub use command::Hears;
 pub(crate) use policy::PolicySlot;
 pub use purge::{Condemned, Consequences, Purged, RetainedTaken};
 pub(crate) use route::{Draft, Routed, Scratch, SendError};
@@ -58,6 +60,7 @@ pub struct Hub {
     numbers: AtomicU64,
     timers: Timers,
     sys: Mutex<SysState>,
+    reports_subscriptions: AtomicBool,
 }
 
 impl std::fmt::Debug for Hub {
@@ -88,6 +91,7 @@ impl Hub {
             numbers: AtomicU64::new(1),
             timers: Timers::default(),
             sys: Mutex::new(SysState::default()),
+            reports_subscriptions: AtomicBool::new(false),
         })
     }
 

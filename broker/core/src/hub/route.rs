@@ -143,6 +143,12 @@ impl Hub {
         Ok(())
     }
 
+    pub(super) fn spread_event(&self, message: &Arc<Message>) {
+        let mut matches = Matches::new();
+        self.index.matches(&message.topic, NOBODY, &mut matches);
+        self.spread(message, &mut matches, &self.limits.load(), self.counters.shard(NOBODY));
+    }
+
     /// Keeps or clears the retained message of a topic (`[MQTT5-3.3.1-5]`, `[MQTT5-3.3.1-6]`, `[MQTT5-3.3.1-7]`).
     fn retain(&self, message: &Arc<Message>) -> Result<(), SendError> {
         if !message.retain {

@@ -35,6 +35,7 @@ mod resume;
 #[cfg(test)]
 mod retained;
 #[cfg(test)]
+mod services;
 mod shared;
 #[cfg(test)]
 mod subscribe;
