@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::broker::{Kind, Programs, Running};
-use crate::pki::Pki;
+use crate::broker::{Kind, Programs, Running, Setup};
+use crate::pki::{Counts, Pki};
 use crate::report::{self, Record};
-use crate::{compare, flow, handshake, idle};
+use crate::{
+    compare, enrol, flow, handshake, idle, instructions, local, retained, revoke, sparse, storm, threads,
+};
 
 /// Measures what an MQTT broker with mutual TLS costs, by the CPU time and memory of its process.
 #[derive(Debug, Parser)]
@@ -29,23 +31,69 @@ pub(crate) enum Scenario {
         #[command(flatten)]
         load: handshake::Load,
     },
-    /// Resident memory per idle connection.
+    /// Memory per idle connection.
     Idle {
         #[command(flatten)]
         on: On,
         #[command(flatten)]
         load: idle::Load,
     },
-    /// CPU time per message (1:1) or per delivery (fan-out).
+    /// CPU time per message (1:1, fan-in) or per delivery (fan-out).
     Flow {
         #[command(flatten)]
         on: On,
         #[command(flatten)]
         load: flow::Load,
     },
+    /// CPU time per message of many devices that each speak rarely.
+    Sparse {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        load: sparse::Load,
+    },
+    /// All devices drop and return: how long it takes, and what others notice.
+    Storm {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        load: storm::Load,
+    },
+    /// From a claim certificate to the first telemetry of a device. Signet alone has it.
+    Enrol {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        load: enrol::Load,
+    },
+    /// How long a revoked device stays connected. Signet alone has it.
+    Revoke {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        load: revoke::Load,
+    },
+    /// CPU time of a new subscriber that gets many retained messages.
+    Retained {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        load: retained::Load,
+    },
+    /// CPU time of a decision of the access policy.
+    Acl(local::AclLoad),
+    /// CPU time of a look-up in the subscription index.
+    Match(local::MatchLoad),
+    /// What many threads cost each other in the core.
+    Threads(threads::Load),
     /// What the cryptography of a full handshake costs by itself.
     Floor,
-    /// Signet beside its peers, alternating, with medians and ratios.
+    /// Instructions of the connect path and of the publish path, counted by valgrind.
+    Instructions(instructions::Plan),
+    /// The work that `instructions` counts.
+    #[command(hide = true)]
+    InstructionsWork(instructions::Work),
+    /// Signet beside its peers, alternating, with medians and ratios; writes the report.
     Compare(compare::Plan),
 }
 
@@ -77,12 +125,17 @@ impl Tls {
     }
 }
 
+/// What a scenario needs before it begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Need {
+    pub(crate) counts: Counts,
+    pub(crate) setup: Setup,
+}
+
 /// A scenario: the load that is put on a broker that was started for it, and what came out.
 pub(crate) trait Measure {
-    /// How many devices with a certificate of their own it needs.
-    fn devices(&self) -> usize;
-    /// How many connections are open at once.
-    fn connections(&self) -> usize;
+    /// Certificates, and how the broker is set up.
+    fn need(&self) -> Need;
     /// Puts the load on the broker.
     async fn measure(&self, broker: &Running, pki: &Pki) -> Result<Record>;
 }
@@ -90,13 +143,20 @@ pub(crate) trait Measure {
 impl On {
     pub(crate) async fn run(&self, programs: &Programs, load: &impl Measure) -> Result<()> {
         let programs = programs.found(&[self.broker]).await?;
-        let pki = Pki::new(load.devices(), self.tls)?;
-        let broker = Running::start(self.broker, &programs, &pki, load.connections()).await?;
-        let record = load.measure(&broker, &pki).await?;
-        report::line(&record)?;
-        report::summary(&record);
+        let need = load.need();
+        let pki = Pki::new(need.counts, self.tls)?;
+        let broker = Running::start(self.broker, &programs, &pki, &need.setup).await?;
+        let record = load.measure(&broker, &pki).await.map_err(|error| broker.explain(error))?;
+        show(&record)?;
         broker.stop().await
     }
+}
+
+/// One line of JSON for programs and a list for people.
+pub(crate) fn show(record: &Record) -> Result<()> {
+    report::line(record)?;
+    report::summary(record);
+    Ok(())
 }
 
 /// A path of a program, or its place on the search path.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use mqttbytes::v4::{
-    self, ConnAck, Connect, ConnectReturnCode, Disconnect, Packet, Subscribe, SubscribeReasonCode,
+    self, ConnAck, Connect, ConnectReturnCode, Disconnect, Packet, PubAck, Publish, Subscribe,
+    SubscribeReasonCode,
 };
 use mqttbytes::{Error, QoS};
+use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,14 +43,26 @@ impl Client {
             .with_context(|| format!("{id}: connecting"))
     }
 
-    async fn connect_within(address: SocketAddr, device: &Device, id: &str) -> Result<Self> {
+    /// TCP and TLS, and no MQTT.
+    pub(crate) async fn handshake(address: SocketAddr, device: &Device) -> Result<Self> {
+        timeout(CONNECT_TIMEOUT, Self::handshake_within(address, device))
+            .await
+            .with_context(|| format!("{}: no handshake in {CONNECT_TIMEOUT:?}", device.name))?
+            .with_context(|| format!("{}: handshake", device.name))
+    }
+
+    async fn handshake_within(address: SocketAddr, device: &Device) -> Result<Self> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
         let connector = TlsConnector::from(std::sync::Arc::clone(&device.tls));
         // Boxed: it holds a whole TLS connection, and a scenario waits for many.
         let stream = Box::pin(connector.connect(name, tcp)).await?;
-        let mut client = Self { stream, input: BytesMut::with_capacity(1024) };
+        Ok(Self { stream, input: BytesMut::with_capacity(1024) })
+    }
+
+    async fn connect_within(address: SocketAddr, device: &Device, id: &str) -> Result<Self> {
+        let mut client = Self::handshake_within(address, device).await?;
         let mut connect = Connect::new(id);
         connect.keep_alive = KEEP_ALIVE_SECS;
         let mut out = BytesMut::new();
@@ -70,6 +84,43 @@ impl Client {
         match self.read().await? {
             Packet::SubAck(ack) if ack.return_codes == [SubscribeReasonCode::Success(qos)] => Ok(()),
             other => bail!("no subscription to {filter}: {other:?}"),
+        }
+    }
+
+    /// Whether the TLS session goes on from an earlier one.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Publishes at QoS 1 with packet identifier 1.
+    pub(crate) async fn send(&mut self, topic: &str, payload: &[u8]) -> Result<()> {
+        self.publish_as(topic, payload, false).await
+    }
+
+    /// Acknowledges a message that came at QoS 1.
+    pub(crate) async fn acknowledge(&mut self, publish: &Publish) -> Result<()> {
+        if publish.qos != QoS::AtLeastOnce {
+            return Ok(());
+        }
+        let mut out = BytesMut::new();
+        PubAck::new(publish.pkid).write(&mut out).map_err(codec)?;
+        self.write(&out).await
+    }
+
+    async fn publish_as(&mut self, topic: &str, payload: &[u8], retain: bool) -> Result<()> {
+        let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload);
+        (publish.pkid, publish.retain) = (1, retain);
+        let mut out = BytesMut::with_capacity(payload.len() + topic.len() + 16);
+        publish.write(&mut out).map_err(codec)?;
+        self.write(&out).await
+    }
+
+    /// Publishes at QoS 1 and waits for the PUBACK.
+    pub(crate) async fn publish(&mut self, topic: &str, payload: &[u8], retain: bool) -> Result<()> {
+        self.publish_as(topic, payload, retain).await?;
+        match self.read().await? {
+            Packet::PubAck(ack) if ack.pkid == 1 => Ok(()),
+            other => bail!("no PUBACK of {topic}: {other:?}"),
         }
     }
 
@@ -105,11 +156,24 @@ impl Client {
         let mut out = BytesMut::new();
         Disconnect.write(&mut out).map_err(codec)?;
         self.write(&out).await?;
-        let closed = async {
-            // How it ends, with or without close_notify or as a reset, is the broker's affair.
-            while matches!(self.stream.read_buf(&mut self.input).await, Ok(1..)) {}
-        };
-        timeout(CLOSE_TIMEOUT, closed).await.context("the broker did not close after DISCONNECT")
+        self.closed().await
+    }
+
+    /// close_notify without a word of MQTT, and waits until the broker has closed.
+    pub(crate) async fn close(mut self) -> Result<()> {
+        self.stream.shutdown().await?;
+        self.closed().await
+    }
+
+    async fn closed(mut self) -> Result<()> {
+        timeout(CLOSE_TIMEOUT, self.until_closed()).await.context("the broker did not close")
+    }
+
+    /// Reads and forgets until the connection is gone. How it ends, with or without close_notify or as a reset, is the broker's affair.
+    pub(crate) async fn until_closed(&mut self) {
+        while matches!(self.stream.read_buf(&mut self.input).await, Ok(1..)) {
+            self.input.clear();
+        }
     }
 }
 

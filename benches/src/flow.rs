@@ -1,6 +1,6 @@
-//! CPU time per message: pairs of publisher and subscriber, or one publisher with many subscribers.
+//! CPU time per message: pairs of publisher and subscriber, one publisher with many subscribers, or many publishers with one subscriber.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::broker::Running;
-use crate::cli::Measure;
+use crate::broker::{Running, Setup};
+use crate::cli::{Measure, Need};
 use crate::client::{Client, codec};
-use crate::pki::{Device, Pki};
+use crate::pki::{Counts, Device, Pki};
 use crate::progress;
 use crate::report::Record;
 
@@ -62,6 +62,9 @@ pub(crate) struct Load {
     /// Subscribers of each publisher's topic.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub(crate) fan_out: u32,
+    /// One subscriber gets the messages of all publishers.
+    #[arg(long, conflicts_with = "fan_out")]
+    pub(crate) fan_in: bool,
     /// Messages of each publisher.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) messages: u32,
@@ -73,33 +76,40 @@ pub(crate) struct Load {
     pub(crate) window: u32,
 }
 
-impl Measure for Load {
-    fn devices(&self) -> usize {
-        self.publishers as usize
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            qos: Qos::Zero,
+            publishers: 10,
+            fan_out: 1,
+            fan_in: false,
+            messages: 10_000,
+            payload: 64,
+            window: 20,
+        }
     }
+}
 
-    fn connections(&self) -> usize {
-        self.publishers as usize * (1 + self.fan_out as usize)
+impl Measure for Load {
+    fn need(&self) -> Need {
+        Need {
+            counts: Counts { devices: self.publishers as usize, ..Counts::default() },
+            setup: Setup {
+                connections: self.publishers as usize * (1 + self.fan_out as usize),
+                ..Setup::default()
+            },
+        }
     }
 
     async fn measure(&self, broker: &Running, pki: &Pki) -> Result<Record> {
         let mut tasks = JoinSet::new();
-        let bar = progress::bar(broker.kind.name(), self.connections());
-        let mut publishers = Vec::new();
-        for (number, device) in pki.devices(self.devices()).iter().enumerate() {
-            let lane = Arc::new(Lane::default());
-            for subscriber in 0..self.fan_out {
-                let id = format!("sub-{number}-{subscriber}");
-                let mut client = Client::connect(broker.address, &pki.admin, &id).await?;
-                client.subscribe(&format!("devices/{}/telemetry/#", device.name), self.qos.into()).await?;
-                tasks.spawn(subscribe(client, Arc::clone(&lane), self.messages));
-                bar.inc(1);
-            }
+        let devices = pki.devices(self.publishers as usize)?;
+        let lanes = self.subscribe(broker, pki, &devices, &mut tasks).await?;
+        let mut publishers = Vec::with_capacity(devices.len());
+        for (device, lane) in devices.iter().zip(lanes) {
             let client = Client::connect(broker.address, device, &device.name).await?;
-            bar.inc(1);
             publishers.push((client, self.stencil(device)?, lane));
         }
-        bar.finish_and_clear();
 
         tokio::time::sleep(SETTLE).await;
         let (cpu, start) = (broker.cpu_time()?, Instant::now());
@@ -138,10 +148,40 @@ impl Measure for Load {
 }
 
 impl Load {
+    /// Connects the subscribers, which begin to receive; gives each publisher's lane.
+    async fn subscribe(
+        &self,
+        broker: &Running,
+        pki: &Pki,
+        devices: &[Device],
+        tasks: &mut JoinSet<Result<Client>>,
+    ) -> Result<Vec<Arc<Lane>>> {
+        let (admin, messages) = (pki.admin()?, u64::from(self.messages));
+        let lanes: Vec<Arc<Lane>> = devices.iter().map(|_| Arc::new(Lane::default())).collect();
+        if self.fan_in {
+            let mut client = Client::connect(broker.address, &admin, "sub").await?;
+            client.subscribe("devices/+/telemetry/#", self.qos.into()).await?;
+            let by_topic = devices.iter().map(topic).zip(lanes.iter().cloned()).collect::<HashMap<_, _>>();
+            tasks.spawn(subscribe(client, Lanes::Many(by_topic), messages * devices.len() as u64));
+            return Ok(lanes);
+        }
+        let bar = progress::bar(broker.kind.name(), devices.len() * self.fan_out as usize);
+        for (number, (device, lane)) in devices.iter().zip(&lanes).enumerate() {
+            for subscriber in 0..self.fan_out {
+                let id = format!("sub-{number}-{subscriber}");
+                let mut client = Client::connect(broker.address, &admin, &id).await?;
+                client.subscribe(&format!("devices/{}/telemetry/#", device.name), self.qos.into()).await?;
+                tasks.spawn(subscribe(client, Lanes::One(Arc::clone(lane)), messages));
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(lanes)
+    }
+
     /// A device's PUBLISH, encoded once.
     fn stencil(&self, device: &Device) -> Result<Stencil> {
-        let topic = format!("devices/{}/telemetry/t", device.name);
-        let mut publish = Publish::new(topic, self.qos.into(), vec![b'x'; self.payload as usize]);
+        let mut publish = Publish::new(topic(device), self.qos.into(), vec![b'x'; self.payload as usize]);
         publish.pkid = 1;
         let mut bytes = BytesMut::new();
         publish.write(&mut bytes).map_err(codec)?;
@@ -149,6 +189,10 @@ impl Load {
         let id = (self.qos != Qos::Zero).then(|| id_end - 2..id_end);
         Ok(Stencil { bytes, id })
     }
+}
+
+fn topic(device: &Device) -> String {
+    format!("devices/{}/telemetry/t", device.name)
 }
 
 /// An encoded PUBLISH in which only the packet identifier changes.
@@ -173,6 +217,24 @@ impl Stencil {
 struct Lane {
     deliveries: AtomicU64,
     news: Notify,
+}
+
+/// Whose messages a subscriber gets.
+enum Lanes {
+    One(Arc<Lane>),
+    Many(HashMap<String, Arc<Lane>>),
+}
+
+impl Lanes {
+    fn delivered(&self, publish: &Publish) -> Result<()> {
+        let lane = match self {
+            Self::One(lane) => lane,
+            Self::Many(lanes) => lanes.get(&publish.topic).context("a message of nobody")?,
+        };
+        lane.deliveries.fetch_add(1, Ordering::Release);
+        lane.news.notify_one();
+        Ok(())
+    }
 }
 
 struct Publisher {
@@ -228,8 +290,8 @@ impl Publisher {
     }
 }
 
-/// Receives all messages of a lane, and acknowledges what arrived together in one record.
-async fn subscribe(mut client: Client, lane: Arc<Lane>, messages: u32) -> Result<Client> {
+/// Receives so many messages, and acknowledges what arrived together in one record.
+async fn subscribe(mut client: Client, lanes: Lanes, messages: u64) -> Result<Client> {
     let (mut received, mut released, mut out) = (0, 0, BytesMut::new());
     let mut exactly_once = false;
     while received < messages || (exactly_once && released < messages) {
@@ -238,11 +300,11 @@ async fn subscribe(mut client: Client, lane: Arc<Lane>, messages: u32) -> Result
                 .await
                 .with_context(|| format!("{received} of {messages} messages arrived"))??,
         );
-        let before = received;
         while let Some(packet) = next {
             match packet {
                 Packet::Publish(publish) => {
                     received += 1;
+                    lanes.delivered(&publish)?;
                     match publish.qos {
                         QoS::AtMostOnce => {}
                         QoS::AtLeastOnce => drop(PubAck::new(publish.pkid).write(&mut out).map_err(codec)?),
@@ -263,10 +325,6 @@ async fn subscribe(mut client: Client, lane: Arc<Lane>, messages: u32) -> Result
         if !out.is_empty() {
             client.write(&out).await?;
             out.clear();
-        }
-        if received > before {
-            lane.deliveries.fetch_add(u64::from(received - before), Ordering::Release);
-            lane.news.notify_one();
         }
     }
     Ok(client)

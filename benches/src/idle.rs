@@ -1,7 +1,7 @@
 //! Memory per idle connection.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bytes::BytesMut;
@@ -11,10 +11,10 @@ use mqttbytes::v4::{Packet, Publish};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::broker::Running;
-use crate::cli::Measure;
+use crate::broker::{Running, Setup};
+use crate::cli::{Measure, Need};
 use crate::client::{Client, codec};
-use crate::pki::{Device, Pki};
+use crate::pki::{Counts, Device, Pki};
 use crate::process::Memory;
 use crate::progress;
 use crate::report::Record;
@@ -36,20 +36,23 @@ pub(crate) struct Load {
 }
 
 impl Measure for Load {
-    fn devices(&self) -> usize {
-        self.connections as usize + WARM_UP
-    }
-
-    fn connections(&self) -> usize {
-        self.devices()
+    fn need(&self) -> Need {
+        let devices = self.connections as usize + WARM_UP;
+        Need {
+            counts: Counts { devices, ..Counts::default() },
+            setup: Setup { connections: devices, ..Setup::default() },
+        }
     }
 
     async fn measure(&self, broker: &Running, pki: &Pki) -> Result<Record> {
-        let (warm_up, devices) = pki.devices(self.devices()).split_at(WARM_UP);
-        let mut held = Vec::with_capacity(self.devices());
+        let all = pki.devices(self.connections as usize + WARM_UP)?;
+        let (warm_up, devices) = all.split_at(WARM_UP);
+        let mut held = Vec::with_capacity(all.len());
         open(broker, warm_up, &mut held).await?;
         let before = settled(broker).await?;
+        let (cpu, start) = (broker.cpu_time()?, Instant::now());
         open(broker, devices, &mut held).await?;
+        let (opening_cpu, opening) = (broker.cpu_time()? - cpu, start.elapsed());
         let after = settled(broker).await?;
         let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(self.connections);
         let results = BTreeMap::from([
@@ -57,8 +60,10 @@ impl Measure for Load {
             ("pss_per_connection_kib", each(before.pss_kib, after.pss_kib)),
             ("rss_before_kib", before.rss_kib as f64),
             ("rss_after_kib", after.rss_kib as f64),
+            ("opening_cpu_per_connection_us", opening_cpu.as_secs_f64() * 1e6 / f64::from(self.connections)),
+            ("opening_seconds", opening.as_secs_f64()),
         ]);
-        ensure!(held.len() == self.devices(), "a connection was lost");
+        ensure!(held.len() == all.len(), "a connection was lost");
         Record::on(broker, pki, "idle", self, results)
     }
 }

@@ -7,32 +7,59 @@ mod broker;
 mod cli;
 mod client;
 mod compare;
+mod crowd;
+mod endpoint;
+mod enrol;
 mod floor;
 mod flow;
 mod handshake;
 mod idle;
+mod instructions;
+mod latency;
+mod local;
 mod pki;
 mod process;
 mod progress;
 mod report;
+mod retained;
+mod revoke;
+mod sparse;
+mod steady;
+mod storm;
+mod threads;
 
 use anyhow::Result;
 use clap::Parser;
 
-use cli::{Cli, Scenario};
+use cli::{Cli, Scenario, show};
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
     process::raise_open_files();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(cli))
+    // What is counted or timed in this process gets it for itself.
+    match &cli.scenario {
+        Scenario::Acl(load) => return show(&local::acl(load)?),
+        Scenario::Match(load) => return show(&local::matching(load)?),
+        Scenario::Threads(load) => return show(&threads::measure(load)?),
+        Scenario::Floor => return show(&floor::measure()?.record()),
+        Scenario::Instructions(plan) => return instructions::run(plan),
+        Scenario::InstructionsWork(work) => return instructions::work(work),
+        _ => {}
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&cli))
 }
 
-async fn run(cli: Cli) -> Result<()> {
+async fn run(cli: &Cli) -> Result<()> {
     match &cli.scenario {
         Scenario::Handshake { on, load } => on.run(&cli.programs, load).await,
         Scenario::Idle { on, load } => on.run(&cli.programs, load).await,
         Scenario::Flow { on, load } => on.run(&cli.programs, load).await,
-        Scenario::Floor => report::line(&floor::measure()?.record()),
+        Scenario::Sparse { on, load } => on.run(&cli.programs, load).await,
+        Scenario::Storm { on, load } => on.run(&cli.programs, load).await,
+        Scenario::Enrol { on, load } => on.run(&cli.programs, load).await,
+        Scenario::Revoke { on, load } => on.run(&cli.programs, load).await,
+        Scenario::Retained { on, load } => on.run(&cli.programs, load).await,
         Scenario::Compare(plan) => compare::run(&cli.programs, plan).await,
+        _ => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! The certificates and the access policy of a run, the same for every broker.
 //!
-//! P-256 throughout: a root, an intermediate that signs the server and the devices, and clients that present leaf and intermediate.
+//! P-256 throughout: a root, an intermediate that signs the server and the devices, a second intermediate whose devices are there
+//! to be revoked, and clients that present leaf and intermediate. Strangers have a root of their own that no broker trusts.
 
 use std::fs;
 use std::io::Write;
@@ -12,9 +13,11 @@ use anyhow::{Context, Result};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use signet_certs_dev::{Authority, KeyKind, Leaf, LeafProfile, Validity};
+use signet_certs_dev::{Authority, CrlProfile, KeyKind, Leaf, LeafProfile, Serial, Validity};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -31,18 +34,62 @@ user admin
 topic read #
 topic write devices/+/commands/#
 ";
+/// How long everything is valid, in days.
+const DAYS: i64 = 30;
+/// Sessions that a device keeps to resume.
+const SESSIONS_KEPT: usize = 8;
 
-/// Certificates on disk for the brokers, and in memory for the clients.
+/// How many certificates a run needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// Devices `bench-00000` and so on.
+    pub(crate) devices: usize,
+    /// Devices of the second authority, `other-00000` and so on.
+    pub(crate) others: usize,
+    /// Devices of an authority that nobody trusts.
+    pub(crate) strangers: usize,
+}
+
+impl Counts {
+    /// What serves both.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            devices: self.devices.max(other.devices),
+            others: self.others.max(other.others),
+            strangers: self.strangers.max(other.strangers),
+        }
+    }
+}
+
+/// Certificates on disk for the brokers, and in memory for the clients. Cloning copies a pointer.
+#[derive(Clone)]
 pub(crate) struct Pki {
-    directory: TempDir,
-    devices: Vec<Device>,
-    /// The back-end principal.
-    pub(crate) admin: Device,
+    inner: Arc<Inner>,
     /// The version that all clients offer.
     pub(crate) tls: Tls,
 }
 
-/// A client's certificate, ready to connect with. Cloning copies a pointer.
+struct Inner {
+    directory: TempDir,
+    root: Authority,
+    issuing: Authority,
+    other: Authority,
+    clients: Clients,
+    devices: Vec<Identity>,
+    others: Vec<Identity>,
+    strangers: Vec<Identity>,
+    admin: Identity,
+}
+
+/// A name, and the certificate and key that prove it.
+#[derive(Clone)]
+struct Identity {
+    name: String,
+    serial: Serial,
+    key: Arc<SingleCertAndKey>,
+}
+
+/// A client's certificate, ready to connect with. Cloning copies pointers.
 #[derive(Clone)]
 pub(crate) struct Device {
     /// The CN.
@@ -50,44 +97,134 @@ pub(crate) struct Device {
     pub(crate) tls: Arc<ClientConfig>,
 }
 
+impl Device {
+    /// The same, but it keeps the sessions that the broker gives it and offers them.
+    pub(crate) fn resuming(&self) -> Self {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.resumption = Resumption::in_memory_sessions(SESSIONS_KEPT);
+        Self { name: self.name.clone(), tls: Arc::new(tls) }
+    }
+}
+
 impl Pki {
-    pub(crate) fn new(devices: usize, tls: Tls) -> Result<Self> {
-        let validity = Validity::days_from(OffsetDateTime::now_utc(), 30);
+    pub(crate) fn new(counts: Counts, tls: Tls) -> Result<Self> {
+        let validity = Validity::days_from(OffsetDateTime::now_utc(), DAYS);
         let root = Authority::root("bench root", KeyKind::P256, validity)?;
         let issuing = root.intermediate("bench issuing", KeyKind::P256, validity, 0)?;
+        let other = root.intermediate("bench other", KeyKind::P256, validity, 0)?;
+        let foreign = Authority::root("foreign root", KeyKind::P256, validity)?;
         let server = issuing.issue(&LeafProfile::localhost(validity))?;
 
         let directory = tempfile::Builder::new().prefix("signet-bench-").tempdir()?;
         let at = |name: &str| directory.path().join(name);
         fs::write(at("root.pem"), root.certificate_pem())?;
+        fs::write(at("issuing.pem"), issuing.certificate_pem())?;
+        fs::write(at("other.pem"), other.certificate_pem())?;
         fs::write(at("server-chain.pem"), server.chain_pem())?;
         write_private(&at("server.key"), &server.key_pem())?;
         write_private(&at("acl"), POLICY)?;
 
-        let clients = Clients::new(&root, tls)?;
-        let bar = progress::bar("certificates", devices);
-        let issue = |name: String| -> Result<Device> {
-            let leaf = issuing.issue(&LeafProfile::device(&name, validity))?;
-            Ok(Device { name, tls: Arc::new(clients.config(&leaf)?) })
+        let clients = Clients::new(&root)?;
+        let bar = progress::bar("certificates", counts.devices + counts.others + counts.strangers);
+        let issue = |by: &Authority, name: String| -> Result<Identity> {
+            bar.inc(1);
+            let leaf = by.issue(&LeafProfile::device(&name, validity))?;
+            clients.identity(name, &leaf)
         };
-        let admin = issue("admin".to_owned())?;
-        let devices = (0..devices)
-            .map(|n| {
-                bar.inc(1);
-                issue(format!("bench-{n:05}"))
-            })
-            .collect::<Result<_>>()?;
+        let many = |by: &Authority, prefix: &str, count: usize| {
+            (0..count).map(|n| issue(by, format!("{prefix}-{n:05}"))).collect::<Result<Vec<_>>>()
+        };
+        let admin = issue(&issuing, "admin".to_owned())?;
+        let devices = many(&issuing, "bench", counts.devices)?;
+        let others = many(&other, "other", counts.others)?;
+        let strangers = many(&foreign, "stranger", counts.strangers)?;
         bar.finish_and_clear();
-        Ok(Self { directory, devices, admin, tls })
+        let inner = Inner { directory, root, issuing, other, clients, devices, others, strangers, admin };
+        Ok(Self { inner: Arc::new(inner), tls })
+    }
+
+    /// The same certificates for clients that offer this version.
+    pub(crate) fn with_tls(&self, tls: Tls) -> Self {
+        Self { tls, ..self.clone() }
     }
 
     /// The first `count` devices; a comparison has as many as its largest scenario needs.
-    pub(crate) fn devices(&self, count: usize) -> &[Device] {
-        self.devices.get(..count).unwrap_or(&self.devices)
+    pub(crate) fn devices(&self, count: usize) -> Result<Vec<Device>> {
+        self.first(&self.inner.devices, count)
+    }
+
+    /// The first `count` devices of the second authority.
+    pub(crate) fn others(&self, count: usize) -> Result<Vec<Device>> {
+        self.first(&self.inner.others, count)
+    }
+
+    /// The first `count` devices that nobody trusts.
+    pub(crate) fn strangers(&self, count: usize) -> Result<Vec<Device>> {
+        self.first(&self.inner.strangers, count)
+    }
+
+    /// The back-end principal.
+    pub(crate) fn admin(&self) -> Result<Device> {
+        self.inner.clients.device(&self.inner.admin, self.tls)
+    }
+
+    fn first(&self, all: &[Identity], count: usize) -> Result<Vec<Device>> {
+        let some = all.get(..count).context("fewer certificates than the scenario needs")?;
+        some.iter().map(|identity| self.inner.clients.device(identity, self.tls)).collect()
+    }
+
+    /// A device with a certificate that a broker has issued: the chain that it gave, and the key in PKCS #8 that belongs to it.
+    pub(crate) fn issued(&self, name: String, chain_pem: &str, key: &[u8]) -> Result<Device> {
+        let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<_, _>>()?;
+        let key = self.inner.clients.key(chain, key)?;
+        let identity = Identity { name, serial: Serial::from_bytes(&[1]), key };
+        self.inner.clients.device(&identity, self.tls)
+    }
+
+    /// Writes a list of each authority to `directory`: nobody on those of the root and of the second one, and on the one of the
+    /// devices' authority so many serial numbers that no device has.
+    pub(crate) fn write_crls(&self, directory: &Path, entries: u32) -> Result<Crls> {
+        // As long as the serial numbers of the devices, which are random and never begin so.
+        const NOBODY: u128 = 0x11 << 120;
+        let crls = Crls {
+            root: directory.join("root.crl"),
+            issuing: directory.join("issuing.crl"),
+            other: directory.join("other.crl"),
+        };
+        let serials: Vec<Serial> =
+            (0..u128::from(entries)).map(|n| Serial::from_bytes(&(NOBODY + n).to_be_bytes())).collect();
+        self.write_crl(&self.inner.root, &crls.root, 1, &[])?;
+        self.write_crl(&self.inner.issuing, &crls.issuing, 1, &serials.iter().collect::<Vec<_>>())?;
+        self.write_crl(&self.inner.other, &crls.other, 1, &[])?;
+        Ok(crls)
+    }
+
+    /// Puts the next list of the second authority in the place of the last one, in one step: the first `count` of its devices are on it.
+    pub(crate) fn revoke_others(&self, crls: &Crls, count: usize) -> Result<()> {
+        let revoked = self.inner.others.get(..count).context("fewer certificates than are to be revoked")?;
+        let serials: Vec<&Serial> = revoked.iter().map(|identity| &identity.serial).collect();
+        let new = crls.other.with_extension("new");
+        self.write_crl(&self.inner.other, &new, 2, &serials)?;
+        Ok(fs::rename(new, &crls.other)?)
+    }
+
+    fn write_crl(&self, by: &Authority, path: &Path, number: u64, revoked: &[&Serial]) -> Result<()> {
+        let crl = by.crl(&CrlProfile::new(number, OffsetDateTime::now_utc(), DAYS, revoked))?;
+        fs::write(path, crl.pem()).with_context(|| format!("writing {}", path.display()))
     }
 
     pub(crate) fn root(&self) -> PathBuf {
         self.path("root.pem")
+    }
+
+    /// The authority of the devices.
+    pub(crate) fn issuing(&self) -> PathBuf {
+        self.path("issuing.pem")
+    }
+
+    /// The second authority.
+    pub(crate) fn other(&self) -> PathBuf {
+        self.path("other.pem")
     }
 
     pub(crate) fn server_chain(&self) -> PathBuf {
@@ -103,19 +240,26 @@ impl Pki {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.inner.directory.path().join(name)
     }
+}
+
+/// The revocation lists of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Crls {
+    pub(crate) root: PathBuf,
+    pub(crate) issuing: PathBuf,
+    pub(crate) other: PathBuf,
 }
 
 /// What the TLS configurations of all clients have in common.
 struct Clients {
     provider: Arc<CryptoProvider>,
     verifier: Arc<WebPkiServerVerifier>,
-    version: &'static SupportedProtocolVersion,
 }
 
 impl Clients {
-    fn new(root: &Authority, tls: Tls) -> Result<Self> {
+    fn new(root: &Authority) -> Result<Self> {
         let provider = Arc::new(CryptoProvider {
             cipher_suites: vec![
                 cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -132,27 +276,36 @@ impl Clients {
         roots.add(CertificateDer::from(root.certificate()))?;
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        Ok(Self { provider, verifier })
+    }
+
+    fn identity(&self, name: String, leaf: &Leaf) -> Result<Identity> {
+        let chain = leaf.chain().into_iter().map(CertificateDer::from).collect();
+        Ok(Identity { name, serial: leaf.serial().clone(), key: self.key(chain, leaf.key())? })
+    }
+
+    fn key(&self, chain: Vec<CertificateDer<'static>>, pkcs8: &[u8]) -> Result<Arc<SingleCertAndKey>> {
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pkcs8.to_vec()));
+        let certified = CertifiedKey::from_der(chain, key, &self.provider)?;
+        Ok(Arc::new(SingleCertAndKey::from(certified)))
+    }
+
+    fn device(&self, identity: &Identity, tls: Tls) -> Result<Device> {
         let version = match tls {
             Tls::V12 => &rustls::version::TLS12,
             Tls::V13 => &rustls::version::TLS13,
         };
-        Ok(Self { provider, verifier, version })
-    }
-
-    fn config(&self, leaf: &Leaf) -> Result<ClientConfig> {
-        let chain = leaf.chain().into_iter().map(CertificateDer::from).collect();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf.key().to_vec()));
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[self.version])?
+            .with_protocol_versions(&[version])?
             .with_webpki_verifier(Arc::clone(&self.verifier))
-            .with_client_auth_cert(chain, key)?;
+            .with_client_cert_resolver(Arc::clone(&identity.key) as _);
         // Every handshake is a full one.
         config.resumption = Resumption::disabled();
-        Ok(config)
+        Ok(Device { name: identity.name.clone(), tls: Arc::new(config) })
     }
 }
 
-fn write_private(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::broker::{Kind, Running};
+use crate::latency::Latencies;
 use crate::pki::Pki;
 
 /// The outcome of one run.
@@ -24,8 +25,14 @@ pub(crate) struct Record {
     /// The load's parameters.
     pub(crate) load: Value,
     /// What came out; the unit is the end of the name.
-    pub(crate) results: BTreeMap<&'static str, f64>,
+    pub(crate) results: Results,
+    /// Latencies by name: percentile and milliseconds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) distributions: BTreeMap<&'static str, Vec<(f64, f64)>>,
 }
+
+/// Figures by name.
+pub(crate) type Results = BTreeMap<&'static str, f64>;
 
 impl Record {
     /// A run on a broker.
@@ -34,17 +41,41 @@ impl Record {
         pki: &Pki,
         scenario: &'static str,
         load: &impl Serialize,
-        results: BTreeMap<&'static str, f64>,
+        results: Results,
     ) -> Result<Self> {
         let load = serde_json::to_value(load)?;
-        Ok(Self { scenario, broker: Some(broker.kind), tls: Some(pki.tls.name()), load, results })
+        Ok(Self {
+            scenario,
+            broker: Some(broker.kind),
+            tls: Some(pki.tls.name()),
+            load,
+            results,
+            distributions: BTreeMap::new(),
+        })
+    }
+
+    /// Something that was measured in this process, without a broker.
+    pub(crate) fn alone(scenario: &'static str, load: &impl Serialize, results: Results) -> Result<Self> {
+        let load = serde_json::to_value(load)?;
+        Ok(Self { scenario, broker: None, tls: None, load, results, distributions: BTreeMap::new() })
+    }
+
+    /// The same with a distribution of latencies.
+    pub(crate) fn with(mut self, name: &'static str, latencies: &Latencies) -> Self {
+        self.distributions.insert(name, latencies.distribution());
+        self
     }
 }
 
 /// Writes a record as one line of JSON.
 pub(crate) fn line(record: &Record) -> Result<()> {
+    json(record)
+}
+
+/// Writes anything as one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, record)?;
+    serde_json::to_writer(&mut out, value)?;
     writeln!(out)?;
     Ok(out.flush()?)
 }

@@ -1,0 +1,192 @@
+//! How long a device that was revoked stays connected, and what the others notice.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::broker::{Running, Setup};
+use crate::cli::{Measure, Need};
+use crate::client::Client;
+use crate::crowd;
+use crate::latency::Latencies;
+use crate::pki::{Counts, Device, Pki};
+use crate::progress;
+use crate::report::{Record, Results};
+use crate::steady::Steady;
+
+/// How long the steady pairs are watched before anybody is revoked, and after.
+const CALM: Duration = Duration::from_secs(3);
+/// A revoked device that is connected for longer is an error.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How devices are revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum By {
+    /// `signet device revoke` in the broker's registry: some one by one, then all others of the authority at once.
+    Registry,
+    /// A new revocation list takes the place of the old one, and `signet reload` is given.
+    Crl,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct Load {
+    /// Connected devices that are revoked at once.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) devices: u32,
+    /// How they are revoked.
+    #[arg(long, value_enum, default_value_t = By::Registry)]
+    pub(crate) by: By,
+    /// Devices that are revoked one by one before.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) one_by_one: u32,
+    /// Pairs that go on meanwhile.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) pairs: u32,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { devices: 1000, by: By::Registry, one_by_one: 20, pairs: 10 }
+    }
+}
+
+/// Connections that wait for their end.
+struct Watched(JoinSet<(usize, Instant)>);
+
+impl Watched {
+    fn new(clients: Vec<Client>) -> Self {
+        let mut closes = JoinSet::new();
+        for (number, mut client) in clients.into_iter().enumerate() {
+            closes.spawn(async move {
+                client.until_closed().await;
+                (number, Instant::now())
+            });
+        }
+        Self(closes)
+    }
+
+    /// Waits for the next one to close: which, and when.
+    async fn next(&mut self) -> Result<(usize, Instant)> {
+        let closed = timeout(CLOSE_TIMEOUT, self.0.join_next()).await;
+        let closed = closed.with_context(|| format!("not closed {CLOSE_TIMEOUT:?} after it was revoked"))?;
+        Ok(closed.context("all are closed already")??)
+    }
+}
+
+impl Load {
+    fn victims(&self) -> usize {
+        let one_by_one = if self.by == By::Registry { self.one_by_one } else { 0 };
+        (self.devices + one_by_one) as usize
+    }
+
+    /// Revokes the devices behind the first ones one by one, each when the one before is gone.
+    async fn one_by_one(
+        &self,
+        broker: &Running,
+        victims: &[Device],
+        watched: &mut Watched,
+    ) -> Result<Latencies> {
+        let mut took = Vec::new();
+        for (number, device) in victims.iter().enumerate().skip(self.devices as usize) {
+            broker.operate(&["device", "revoke", &device.name]).await?;
+            let returned = Instant::now();
+            let (closed, at) = watched.next().await?;
+            ensure!(closed == number, "another device was closed than was revoked");
+            took.push(at.saturating_duration_since(returned));
+        }
+        Ok(took.into_iter().collect())
+    }
+
+    /// Revokes all that are left; when it was said, and when the command returned.
+    async fn all_at_once(&self, broker: &Running, pki: &Pki) -> Result<(Instant, Instant)> {
+        let begun = match self.by {
+            By::Registry => {
+                let begun = Instant::now();
+                let issuer = broker.imported.get(1).context("the second authority was not imported")?;
+                broker.operate(&["device", "revoke", "--issuer", issuer]).await?;
+                begun
+            }
+            By::Crl => {
+                let crls = broker.crls.as_ref().context("no revocation lists")?;
+                pki.revoke_others(crls, self.devices as usize)?;
+                let begun = Instant::now();
+                broker.operate(&["reload"]).await?;
+                begun
+            }
+        };
+        Ok((begun, Instant::now()))
+    }
+}
+
+impl Measure for Load {
+    fn need(&self) -> Need {
+        let (others, devices) = (self.victims(), self.pairs as usize);
+        Need {
+            counts: Counts { devices, others, ..Counts::default() },
+            setup: Setup {
+                connections: others + 2 * devices,
+                crl_entries: (self.by == By::Crl).then_some(0),
+                issuing_anchors: self.by == By::Crl,
+                registry: self.by == By::Registry,
+                ..Setup::default()
+            },
+        }
+    }
+
+    async fn measure(&self, broker: &Running, pki: &Pki) -> Result<Record> {
+        let victims = pki.others(self.victims())?;
+        let clients = crowd::gather(broker.address, &victims, broker.kind.name()).await?;
+        let mut watched = Watched::new(clients);
+        let pairs = pki.devices(self.pairs as usize)?;
+        let steady = Steady::start(broker.address, pairs, pki.admin()?, 50).await?;
+        let calm = Instant::now();
+        tokio::time::sleep(CALM).await;
+        let before = (calm, Instant::now());
+        let single = self.one_by_one(broker, &victims, &mut watched).await?;
+
+        let cpu = broker.cpu_time()?;
+        let closing = async {
+            let bar = progress::bar("revoked", self.devices as usize);
+            let mut closed = Vec::with_capacity(self.devices as usize);
+            while !watched.0.is_empty() {
+                closed.push(watched.next().await?.1);
+                bar.inc(1);
+            }
+            bar.finish_and_clear();
+            anyhow::Ok(closed)
+        };
+        let ((begun, returned), closed) = tokio::try_join!(self.all_at_once(broker, pki), closing)?;
+        let cpu = broker.cpu_time()? - cpu;
+        let ended = closed.iter().copied().max().context("nobody was closed")?;
+        tokio::time::sleep(CALM).await;
+        let seen = steady.finish().await?;
+        let (before, during) = (seen.between(before.0, before.1), seen.between(begun, ended.max(returned)));
+        let since = |moment: Instant| -> Latencies {
+            closed.iter().map(|at| at.saturating_duration_since(moment)).collect()
+        };
+        let (from_return, from_begin) = (since(returned), since(begun));
+        let mut results: Results = BTreeMap::from([
+            ("command_ms", (returned - begun).as_secs_f64() * 1e3),
+            ("from_return_p50_ms", from_return.ms(50.0)),
+            ("from_return_p99_ms", from_return.ms(99.0)),
+            ("from_return_max_ms", from_return.ms(100.0)),
+            ("from_begin_p50_ms", from_begin.ms(50.0)),
+            ("from_begin_p99_ms", from_begin.ms(99.0)),
+            ("from_begin_max_ms", from_begin.ms(100.0)),
+            ("cpu_per_device_us", cpu.as_secs_f64() * 1e6 / f64::from(self.devices)),
+            ("steady_before_p99_ms", before.ms(99.0)),
+            ("steady_during_p99_ms", during.ms(99.0)),
+        ]);
+        if single.len() > 0 {
+            results.insert("single_from_return_p50_ms", single.ms(50.0));
+            results.insert("single_from_return_max_ms", single.ms(100.0));
+        }
+        Ok(Record::on(broker, pki, "revoke", self, results)?.with("from-begin", &from_begin))
+    }
+}
