@@ -16,7 +16,9 @@ use signet_registry::Actor;
 use signet_wire::{ClientId, Version};
 use tokio::sync::watch;
 
-use crate::admin::api::{FailureReport, FailureRow, ListenerStatus, Reloaded, SessionRow, Status};
+use crate::admin::api::{
+    FailureGroupRow, FailureReport, FailureRow, ListenerStatus, Reloaded, SessionRow, Status,
+};
 use crate::admission::Admission;
 use crate::ca::Authority;
 use crate::clock::Clock;
@@ -27,6 +29,7 @@ use crate::listener::Listening;
 use crate::lists::Memory;
 use crate::logging::{Admit, RateLimit};
 use crate::metrics::{Metrics, Sampled};
+use crate::provisioning::Provisioning;
 use crate::reload::{self, ReloadRefused};
 use crate::start::{self, StartError};
 use crate::state::Built;
@@ -74,6 +77,7 @@ pub struct Broker {
     hub: Arc<Hub>,
     registry: Option<Arc<RegistryService>>,
     authority: Option<Arc<Authority>>,
+    pub(crate) provisioning: Provisioning,
     event_limit: RateLimit<(u64, &'static str)>,
     /// Complaints of listeners, by listener and kind.
     complaint_limit: RateLimit<(usize, &'static str)>,
@@ -104,6 +108,7 @@ impl Broker {
             doors,
             registry: registered.registry,
             authority: registered.authority,
+            provisioning: Provisioning::new(config.provisioning.hooks_max.get().into()),
             hub: Hub::new(start::core_limits(&config), Arc::new(built.policy)),
             consequences: ArcSwap::from_pointee(consequences::of_settings(&config)),
             config: ArcSwap::from_pointee(config),
@@ -313,6 +318,18 @@ impl Broker {
 
     /// What `signet tls failures` shows.
     pub fn tls_failures(&self) -> FailureReport {
+        let (groups, groups_forgotten) = self.failures.groups();
+        FailureReport {
+            groups: groups.iter().map(FailureGroupRow::from).collect(),
+            groups_forgotten,
+            ..self.tls_failures_after(0)
+        }
+    }
+
+    /// Failed handshakes with a record of a higher number than `after`, without the groups.
+    pub fn tls_failures_after(&self, after: u64) -> FailureReport {
+        let limits = self.failures.limits();
+        let (records, missed) = self.failures.after(after);
         FailureReport {
             total: self.tls_failures_total(),
             by_cause: self
@@ -321,7 +338,14 @@ impl Broker {
                 .filter(|(_, count)| *count > 0)
                 .map(|(cause, count)| (cause.metric_label().to_owned(), count))
                 .collect(),
-            records: self.failures.recent().iter().map(|record| FailureRow::from(record.as_ref())).collect(),
+            not_kept: self.failures.not_kept(),
+            records_per_address: u64::from(limits.burst),
+            refill_seconds: limits.refill.as_secs(),
+            newest: records.last().map_or(after, |kept| kept.number),
+            missed,
+            records: records.iter().map(FailureRow::from).collect(),
+            groups: Vec::new(),
+            groups_forgotten: 0,
         }
     }
 
@@ -342,6 +366,7 @@ impl Broker {
                 ("retained_messages", retained as u64),
                 ("retained_bytes", retained_bytes as u64),
                 ("generation", self.generation.load(Ordering::Relaxed)),
+                ("provisioning_in_flight", self.provisioning.in_flight() as u64),
             ],
             connections: self
                 .listeners

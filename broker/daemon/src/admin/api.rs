@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::tls::{Direction, FailureRecord};
+use crate::tls::{Direction, FailedDevice, FailureGroup, FailureRecord, KeptFailure};
 
 /// `GET /status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,7 +112,18 @@ pub struct Refusal {
     pub problems: Vec<String>,
 }
 
-/// `GET /tls/failures`.
+/// `GET /tls/failures`, with `?after=NUMBER` only newer records, and with `&wait-seconds=SECONDS` (at most 30) waiting for
+/// one if there is none.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FailuresWanted {
+    /// Records with a higher number than this.
+    pub after: Option<u64>,
+    /// How long to wait for one.
+    pub wait_seconds: Option<u64>,
+}
+
+/// The answer to [`FailuresWanted`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FailureReport {
@@ -120,14 +131,52 @@ pub struct FailureReport {
     pub total: u64,
     /// The same by cause, those that occurred.
     pub by_cause: BTreeMap<String, u64>,
-    /// The last ones, oldest first, at most 1000 and a few per address and minute.
+    /// Failures that left no record: one address leaves a few at once, and then one every few seconds.
+    pub not_kept: u64,
+    /// How many records one address leaves at once.
+    pub records_per_address: u64,
+    /// After how many seconds it leaves one more.
+    pub refill_seconds: u64,
+    /// The number of the newest record, to ask with `after` from.
+    pub newest: u64,
+    /// Records after `after` that were gone already.
+    pub missed: u64,
+    /// The last ones, oldest first, at most 1000.
     pub records: Vec<FailureRow>,
+    /// By cause and device, the most frequent first, at most 1000. Empty in an answer to `after`.
+    pub groups: Vec<FailureGroupRow>,
+    /// Groups that gave way to newer ones.
+    pub groups_forgotten: u64,
+}
+
+/// One trouble of one device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailureGroupRow {
+    /// Why, out of a closed set.
+    pub cause: String,
+    /// The device: its certificate's subject, or its address.
+    pub device: String,
+    /// How many handshakes failed so.
+    pub count: u64,
+    /// How many of these left a record.
+    pub kept: u64,
+    /// When first, in Unix milliseconds.
+    pub first_ms: u64,
+    /// When last, in Unix milliseconds.
+    pub last_ms: u64,
+    /// The newest.
+    pub last: FailureRow,
 }
 
 /// One failed handshake.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FailureRow {
+    /// The number of the record; absent for a failure that left none.
+    pub number: Option<u64>,
+    /// Failures of the same address before this one that left no record.
+    pub not_kept_before: u64,
     /// When, in Unix milliseconds.
     pub at_ms: u64,
     /// Address and port.
@@ -164,6 +213,8 @@ impl From<&FailureRecord> for FailureRow {
     fn from(record: &FailureRecord) -> Self {
         let certificate = record.certificate.as_ref();
         Self {
+            number: None,
+            not_kept_before: 0,
             at_ms: record.at_ms,
             peer: record.peer.to_string(),
             listener: record.listener.clone(),
@@ -185,6 +236,36 @@ impl From<&FailureRecord> for FailureRow {
                 format!("{way}:{}({})", alert.name, alert.code)
             }),
             hint: record.hint.to_owned(),
+        }
+    }
+}
+
+impl From<&KeptFailure> for FailureRow {
+    fn from(kept: &KeptFailure) -> Self {
+        Self {
+            number: Some(kept.number),
+            not_kept_before: kept.not_kept_before,
+            ..Self::from(kept.record.as_ref())
+        }
+    }
+}
+
+impl From<&FailureGroup> for FailureGroupRow {
+    fn from(group: &FailureGroup) -> Self {
+        let last = FailureRow::from(group.last.as_ref());
+        let device = match (&group.device, &last.subject) {
+            (FailedDevice::Certificate(_), Some(subject)) => subject.clone(),
+            (FailedDevice::Certificate(id), None) => id.to_string(),
+            (FailedDevice::Address(address), _) => address.to_string(),
+        };
+        Self {
+            cause: group.cause.metric_label().to_owned(),
+            device,
+            count: group.count,
+            kept: group.kept,
+            first_ms: group.first_ms,
+            last_ms: group.last_ms,
+            last,
         }
     }
 }

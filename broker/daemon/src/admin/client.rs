@@ -36,6 +36,12 @@ pub enum AdminError {
     /// The broker looked at the request and refused it.
     #[error("{}", .0.join("\n"))]
     Refused(Vec<String>),
+    /// The broker went away in the middle.
+    #[error("the broker at {} ended the connection before it answered\n  hint: it was stopped or has crashed; its log says which", path.display())]
+    Ended {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The answer did not come, or was not understood.
     #[error("the broker at {} did not answer as expected: {what}\n  hint: are the command and the broker of the same version?", path.display())]
     Garbled {
@@ -81,7 +87,10 @@ pub async fn call<Q: Serialize, A: DeserializeOwned>(
     let (status, body) = tokio::time::timeout(ANSWER_WITHIN, exchange)
         .await
         .map_err(|_| garbled(format!("no answer within {} s", ANSWER_WITHIN.as_secs())))?
-        .map_err(|error| garbled(error.to_string()))?;
+        .map_err(|error| match error.is_parse() {
+            true => garbled(error.to_string()),
+            false => AdminError::Ended { path: socket.to_owned() },
+        })?;
     if status == StatusCode::OK {
         return serde_json::from_slice(&body).map_err(|error| garbled(error.to_string()));
     }

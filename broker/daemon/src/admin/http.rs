@@ -1,17 +1,25 @@
 //! The routes of both HTTP services.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use tokio::sync::Semaphore;
 
-use super::api::{FailureReport, Kick, Kicked, Refusal, Reloaded, SessionRow, Status};
+use super::api::{FailureReport, FailuresWanted, Kick, Kicked, Refusal, Reloaded, SessionRow, Status};
 use super::registry::Peer;
 use crate::server::Broker;
 use crate::trail;
+
+/// How long an answer about failed handshakes may wait for one.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(30);
+/// Commands that may wait for failed handshakes at once.
+const FOLLOWERS_MAX: usize = 16;
+static FOLLOWERS: Semaphore = Semaphore::const_new(FOLLOWERS_MAX);
 
 /// Operator commands: for the Unix socket only, served with [`Peer`](super::registry::Peer) as what is known of a
 /// connection.
@@ -86,8 +94,25 @@ async fn kick(
     }
 }
 
-async fn failures(State(broker): State<Arc<Broker>>) -> Json<FailureReport> {
-    Json(broker.tls_failures())
+async fn failures(
+    State(broker): State<Arc<Broker>>,
+    Query(wanted): Query<FailuresWanted>,
+) -> Result<Json<FailureReport>, Response> {
+    let Some(after) = wanted.after else { return Ok(Json(broker.tls_failures())) };
+    if let Some(secs) = wanted.wait_seconds {
+        let Ok(_place) = FOLLOWERS.try_acquire() else {
+            let problem = format!("{FOLLOWERS_MAX} commands follow the failures already: end one of them");
+            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, vec![problem]));
+        };
+        let within = Duration::from_secs(secs).min(FOLLOW_WITHIN);
+        tokio::select! {
+            biased;
+            () = broker.stop_requested() => {}
+            () = broker.failures.newer_than(after) => {}
+            () = tokio::time::sleep(within) => {}
+        }
+    }
+    Ok(Json(broker.tls_failures_after(after)))
 }
 
 async fn metrics(State(broker): State<Arc<Broker>>) -> Response {

@@ -1,6 +1,5 @@
 //! Commands that speak to a running broker over its admin socket.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -10,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::args::AdminArgs;
 use super::out::{Failure, Outcome, say, say_json};
-use crate::admin::api::{FailureReport, FailureRow, Kick, Kicked, Reloaded, SessionRow, Status};
+use crate::admin::api::{Kick, Kicked, Reloaded, SessionRow, Status};
 use crate::admin::client::{self, AdminError};
 
 fn socket(args: &AdminArgs) -> Result<PathBuf, Failure> {
@@ -152,54 +151,5 @@ pub fn kick(args: &AdminArgs, name: String, client_id: Option<String>) -> Result
     } else {
         say(&format!("{} connections closed; the name may connect again\n", kicked.closed));
     }
-    Ok(Outcome::Done)
-}
-
-/// `signet tls failures`.
-pub fn tls_failures(args: &AdminArgs, each: bool) -> Result<Outcome, Failure> {
-    let report: FailureReport = call(args, Method::GET, "/tls/failures", None::<&()>)?;
-    if args.json {
-        say_json(&report)?;
-        return Ok(Outcome::Done);
-    }
-    if report.records.is_empty() {
-        say("no handshake has failed since the broker was started\n");
-        return Ok(Outcome::Done);
-    }
-    let mut text = String::new();
-    if each {
-        for row in &report.records {
-            let who = row.subject.as_deref().unwrap_or("no certificate");
-            let alert = row.alert.as_deref().unwrap_or("none");
-            let _ = writeln!(
-                text,
-                "{} {} {who}: {}\n  {}\n  alert {alert}; hint: {}",
-                row.at_ms, row.peer, row.cause, row.reason, row.hint
-            );
-        }
-    } else {
-        // The same cause at the same device is one trouble, however often it tried.
-        let mut groups: BTreeMap<(&str, &str), (usize, &FailureRow)> = BTreeMap::new();
-        for row in &report.records {
-            let address = row.peer.rsplit_once(':').map_or(row.peer.as_str(), |(address, _)| address);
-            let who = row.subject.as_deref().unwrap_or(address);
-            let group = groups.entry((&row.cause, who)).or_insert((0, row));
-            *group = (group.0 + 1, row);
-        }
-        for ((cause, who), (times, last)) in &groups {
-            let _ = writeln!(
-                text,
-                "{cause}: {who} ({times} times, last from {})\n  {}\n  hint: {}",
-                last.peer, last.reason, last.hint
-            );
-        }
-    }
-    let _ = writeln!(
-        text,
-        "{} failures since the start; the last {} are kept",
-        report.total,
-        report.records.len()
-    );
-    say(&text);
     Ok(Outcome::Done)
 }

@@ -41,6 +41,19 @@ pub fn say(text: &str) {
     drop(written);
 }
 
+/// Whether somebody still reads standard output: a pipe whose other end is closed never will.
+pub fn still_read() -> bool {
+    let out = std::io::stdout();
+    let mut wanted = [rustix::event::PollFd::new(&out, rustix::event::PollFlags::empty())];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut wanted, Some(&now)) {
+        Ok(0) | Err(_) => true,
+        Ok(_) => !wanted
+            .iter()
+            .any(|fd| fd.revents().intersects(rustix::event::PollFlags::ERR | rustix::event::PollFlags::HUP)),
+    }
+}
+
 /// Writes a value as JSON, indented, to standard output.
 pub fn say_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::usage(error.to_string()))?;

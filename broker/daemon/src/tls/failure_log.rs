@@ -7,15 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::cause::FailureCause;
 use super::failure::FailureRecord;
+use super::failure_groups::{FailureGroup, Groups};
 
 /// The bounds of a [`FailureLog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailureLogLimits {
     /// Records kept.
     pub records_max: usize,
+    /// Groups of one cause and one device that are counted.
+    pub groups_max: usize,
     /// Addresses whose rate is followed; those beyond share one allowance.
     pub addresses_max: usize,
     /// Records that an address may leave at once.
@@ -26,7 +30,13 @@ pub struct FailureLogLimits {
 
 impl Default for FailureLogLimits {
     fn default() -> Self {
-        Self { records_max: 1_000, addresses_max: 4_096, burst: 5, refill: Duration::from_secs(10) }
+        Self {
+            records_max: 1_000,
+            groups_max: 1_000,
+            addresses_max: 4_096,
+            burst: 5,
+            refill: Duration::from_secs(10),
+        }
     }
 }
 
@@ -50,8 +60,23 @@ struct Allowance {
     suppressed: u64,
 }
 
+/// A record that was kept.
+#[derive(Debug, Clone)]
+pub struct KeptFailure {
+    /// Its number: the first one since the start has 1, and no number is left out.
+    pub number: u64,
+    /// How many of the same address were not kept before it.
+    pub not_kept_before: u64,
+    /// The record.
+    pub record: Arc<FailureRecord>,
+}
+
 struct Inner {
-    records: VecDeque<Arc<FailureRecord>>,
+    records: VecDeque<KeptFailure>,
+    /// The number of the newest record.
+    newest: u64,
+    not_kept: u64,
+    groups: Groups,
     addresses: HashMap<IpAddr, Allowance>,
     /// For addresses that find no room.
     shared: Allowance,
@@ -62,6 +87,8 @@ pub struct FailureLog {
     limits: FailureLogLimits,
     counts: [AtomicU64; FailureCause::ALL.len()],
     inner: Mutex<Inner>,
+    /// The number of the newest record, for those who wait for one.
+    newest: watch::Sender<u64>,
 }
 
 impl FailureLog {
@@ -69,8 +96,16 @@ impl FailureLog {
     #[must_use]
     pub fn new(limits: FailureLogLimits) -> Self {
         let shared = Allowance { tokens: limits.burst, refilled: Duration::ZERO, suppressed: 0 };
-        let inner = Inner { records: VecDeque::new(), addresses: HashMap::new(), shared };
-        Self { limits, counts: Default::default(), inner: Mutex::new(inner) }
+        let inner = Inner {
+            records: VecDeque::new(),
+            newest: 0,
+            not_kept: 0,
+            groups: Groups::default(),
+            addresses: HashMap::new(),
+            shared,
+        };
+        let (newest, _) = watch::channel(0);
+        Self { limits, counts: Default::default(), inner: Mutex::new(inner), newest }
     }
 
     /// Counts a failure, and keeps it unless its address has left too many. `mono` is the time since any fixed
@@ -81,12 +116,14 @@ impl FailureLog {
         }
         let record = Arc::new(record);
         let mut inner = self.inner.lock();
-        let advice = inner.admit(network(record.peer.ip()), mono, &self.limits);
-        if advice != LogAdvice::Suppress && self.limits.records_max > 0 {
-            if inner.records.len() >= self.limits.records_max {
-                inner.records.pop_front();
-            }
-            inner.records.push_back(Arc::clone(&record));
+        let address = network(record.peer.ip());
+        let advice = inner.admit(address, mono, &self.limits);
+        let kept = inner.keep(&record, advice, &self.limits);
+        inner.groups.add(&record, address, kept, self.limits.groups_max);
+        let newest = inner.newest;
+        drop(inner);
+        if kept {
+            self.newest.send_replace(newest);
         }
         (record, advice)
     }
@@ -94,7 +131,51 @@ impl FailureLog {
     /// The records kept, oldest first.
     #[must_use]
     pub fn recent(&self) -> Vec<Arc<FailureRecord>> {
-        self.inner.lock().records.iter().cloned().collect()
+        self.inner.lock().records.iter().map(|kept| Arc::clone(&kept.record)).collect()
+    }
+
+    /// The records with a higher number than `after`, oldest first, and how many of them are gone already.
+    #[must_use]
+    pub fn after(&self, after: u64) -> (Vec<KeptFailure>, u64) {
+        let inner = self.inner.lock();
+        let found: Vec<KeptFailure> =
+            inner.records.iter().filter(|kept| kept.number > after).cloned().collect();
+        let wanted = inner.newest.saturating_sub(after);
+        let missed = wanted.saturating_sub(found.len() as u64);
+        (found, missed)
+    }
+
+    /// Resolves when there is a record with a higher number than `after`.
+    pub async fn newer_than(&self, after: u64) {
+        let mut newest = self.newest.subscribe();
+        // The sender lives in `self`, so waiting can only end with the value.
+        let _ = newest.wait_for(|newest| *newest > after).await;
+    }
+
+    /// The number of the newest record; 0 when there has been none.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.inner.lock().newest
+    }
+
+    /// How many failures left no record, because their address had left enough.
+    #[must_use]
+    pub fn not_kept(&self) -> u64 {
+        self.inner.lock().not_kept
+    }
+
+    /// Failures by cause and device, those not kept included, the most frequent first; and how many groups gave way to
+    /// newer ones.
+    #[must_use]
+    pub fn groups(&self) -> (Vec<FailureGroup>, u64) {
+        let inner = self.inner.lock();
+        (inner.groups.all(), inner.groups.forgotten())
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub const fn limits(&self) -> &FailureLogLimits {
+        &self.limits
     }
 
     /// How many handshakes failed, by cause, those not kept included.
@@ -116,6 +197,27 @@ impl std::fmt::Debug for FailureLog {
 }
 
 impl Inner {
+    /// Keeps a record if that is the advice; whether it did.
+    fn keep(&mut self, record: &Arc<FailureRecord>, advice: LogAdvice, limits: &FailureLogLimits) -> bool {
+        let LogAdvice::Log { suppressed } = advice else {
+            self.not_kept = self.not_kept.saturating_add(1);
+            return false;
+        };
+        if limits.records_max == 0 {
+            return false;
+        }
+        if self.records.len() >= limits.records_max {
+            self.records.pop_front();
+        }
+        self.newest = self.newest.saturating_add(1);
+        self.records.push_back(KeptFailure {
+            number: self.newest,
+            not_kept_before: suppressed,
+            record: Arc::clone(record),
+        });
+        true
+    }
+
     fn admit(&mut self, address: IpAddr, mono: Duration, limits: &FailureLogLimits) -> LogAdvice {
         if !self.addresses.contains_key(&address) && self.addresses.len() >= limits.addresses_max {
             // Whoever has its whole allowance back and nothing to report need not be remembered.

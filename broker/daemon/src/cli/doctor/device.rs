@@ -90,9 +90,9 @@ pub(super) fn check_own_message(chain: &Chain, findings: &mut Vec<Finding>) {
 }
 
 /// Whether records of this size ask for a large input buffer.
-pub(super) fn check_records(largest: usize, source: &'static str, findings: &mut Vec<Finding>) {
+pub(super) fn check_records(largest: usize, findings: &mut Vec<Finding>) {
     if largest > RECORD_BYTES_LARGE {
-        findings.push(Finding::LargeRecords { largest, source });
+        findings.push(Finding::LargeRecords { largest });
     }
 }
 

@@ -124,7 +124,8 @@ impl Door {
         now: UnixTime,
         findings: &mut Vec<Finding>,
     ) {
-        if trust.crls().next().is_none() || path.authorities.is_empty() {
+        // Of a chain that nobody trusts no list has anything to say.
+        if trust.crls().next().is_none() || !path.trusted || path.authorities.is_empty() {
             return;
         }
         let below = std::iter::once(&chain.leaf).chain(path.authorities.iter().copied());
@@ -143,7 +144,9 @@ impl Door {
                 let at = moment(i64::try_from(next_update).unwrap_or(i64::MAX));
                 Finding::CrlStale { issuer, at }
             }
-            Err(VerifyFailure::CrlMissing { issuer }) => Finding::CrlMissing { issuer },
+            Err(VerifyFailure::CrlMissing { .. }) => {
+                Finding::CrlMissing { issuer: chain.leaf.issuer.clone() }
+            }
             Err(other) => {
                 Finding::ListenerRefuses { listener: self.label.clone(), reason: other.to_string() }
             }

@@ -254,7 +254,7 @@ findings! {
         "The extended key usage does not allow what the certificate is used for.",
         "the extended key usage of {whose} is {found}; {wanted} is needed",
         "Issue it with extendedKeyUsage=clientAuth for a device, serverAuth for a server.";
-    MissingPurpose { whose: String } "missing-purpose" Error 26
+    MissingPurpose { whose: String } "missing-purpose" Error 0
         "There is no extended key usage, and the listener wants one.",
         "{whose} has no extended key usage, and clientAuth is required",
         "Issue it with extendedKeyUsage=clientAuth. For secure elements, whose certificates have none, set \
@@ -366,10 +366,9 @@ findings! {
         "the device's certificate message takes {bytes} bytes; Mbed TLS sends it in one piece from a buffer that is {buffer} \
          bytes in ESP-IDF",
         "Shorten the chain, or raise CONFIG_MBEDTLS_SSL_OUT_CONTENT_LEN in the firmware.";
-    LargeRecords { largest: usize, source: &'static str } "large-records" Note 0
-        "The server may send records larger than 4 KiB, so a device needs an input buffer of that size.",
-        "the server sends records of up to {largest} bytes ({source}); a device with a smaller input buffer fails at the first \
-         such message",
+    LargeRecords { largest: usize } "large-records" Note 0
+        "The server sent records larger than 4 KiB, so a device needs an input buffer of that size.",
+        "the server sent a record of {largest} bytes during the handshake; a device with a smaller input buffer cannot connect",
         "Set max-fragment-size = 1024 or 2048 for the listener of small devices; a device that asks for less (RFC 6066) \
          gets less.";
 

@@ -209,22 +209,20 @@ fn fitness(chain: &Chain, doors: &[Door], report: &mut Report) {
         _ => None,
     };
     report.heap = device::estimates(chain.bytes(), bits);
-    report.fact(
-        "on an ESP32",
-        format!(
-            "{} certificates, {} bytes to send ({} as a message)\n{}",
-            chain.certificates(),
-            chain.bytes(),
-            device::certificate_message_bytes(chain),
-            heap_in_words(&report.heap)
-        ),
+    let mut text = format!(
+        "{} certificates, {} bytes to send ({} as a message)\n{}",
+        chain.certificates(),
+        chain.bytes(),
+        device::certificate_message_bytes(chain),
+        heap_in_words(&report.heap)
     );
-    for door in doors {
-        if let Some(settings) = &door.settings {
-            let largest = usize::from(settings.fragment_bytes_max.get());
-            device::check_records(largest, "max-fragment-size of the listener", &mut report.findings);
-        }
+    let largest = doors.iter().filter_map(|door| Some(door.settings.as_ref()?.fragment_bytes_max)).max();
+    if let Some(largest) = largest {
+        text.push_str(&format!(
+            "\nthe broker's records hold up to {largest} bytes (max-fragment-size), less for a device that asks for less"
+        ));
     }
+    report.fact("on an ESP32", text);
 }
 
 /// The estimates, a line each.

@@ -60,7 +60,7 @@ pub(super) fn server(args: &DoctorArgs, host: &str, port: u16, now: UnixTime) ->
         server::judge(&probe.seen, name, &asked, args, now, &mut report)?;
         tell_requests(&probe.seen, own.as_ref(), &mut report);
         let largest = probes.iter().map(|probe| probe.wire.largest).max().unwrap_or(0);
-        device::check_records(largest, "seen during the handshake", &mut report.findings);
+        device::check_records(largest, &mut report.findings);
     }
     Ok(report.finish())
 }
@@ -180,7 +180,10 @@ fn probe_all(dial: &Dial, client_id: &ClientId, report: &mut Report) -> Vec<Prob
         }
     }
     for (index, (.., untried)) in VERSIONS.iter().enumerate() {
-        let failed = probes.get(index).is_some_and(|probe| probe.failed.is_some());
+        // A server that refuses the client does so over the other version too.
+        let refused = |found: &Finding| matches!(found, Finding::ClientRefused { .. });
+        let failed = probes.get(index).and_then(|probe| probe.failed.as_ref());
+        let failed = failed.is_some_and(|found| !refused(found));
         let works = probes.iter().position(|probe| probe.failed.is_none());
         if let (true, Some(other)) = (failed, works)
             && let Some((tls, version, _)) = VERSIONS.get(other)

@@ -14,6 +14,8 @@ use super::link::{Broken, Link};
 const PACKET_BYTES_MAX: u32 = 64 * 1024;
 /// The first bytes of what is no CONNACK that are kept.
 const FIRST_BYTES_MAX: usize = 64;
+/// The first byte of a CONNACK.
+const CONNACK: u8 = 0x20;
 /// Long enough for the doctor, short enough that a lost connection is noticed.
 const KEEP_ALIVE_SECS: u16 = 30;
 
@@ -53,10 +55,14 @@ pub(super) fn connect(link: &mut Link, version: Version, client_id: &ClientId, w
     }
     let mut received = Vec::new();
     loop {
-        if let Err(broken) = link.receive(&mut received, deadline) {
-            return Answer::Broken(broken);
-        }
+        let broken = link.receive(&mut received, deadline).err();
         let first = || Answer::Other(received.iter().copied().take(FIRST_BYTES_MAX).collect());
+        match broken {
+            Some(broken) if received.is_empty() => return Answer::Broken(broken),
+            Some(_) => return first(),
+            None if received.first() != Some(&CONNACK) => return first(),
+            None => {}
+        }
         let mut buffer = BytesMut::from(received.as_slice());
         let found = match frame(&mut buffer, PACKET_BYTES_MAX) {
             Ok(None) => continue,
