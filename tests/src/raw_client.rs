@@ -5,7 +5,7 @@
 
 use crate::build::{self, Connect, Version};
 use crate::received::{self, Properties, Published, Received};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use signet_certs_dev::Leaf;
 use std::io::{self, Read, Write};
@@ -16,12 +16,19 @@ use std::time::Duration;
 /// The longest that any answer may take. Reached only by a test that fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// What is presented: a chain, leaf first, and the leaf's private key, in DER.
+#[derive(Clone)]
+struct Identity {
+    chain: Vec<Vec<u8>>,
+    key: Vec<u8>,
+}
+
 /// How to shake hands: whom to trust, what to present, which TLS versions to offer.
 #[derive(Clone)]
 pub struct Handshake {
     address: SocketAddr,
     root: Vec<u8>,
-    leaf: Option<Leaf>,
+    identity: Option<Identity>,
     server_name: String,
     versions: &'static [&'static SupportedProtocolVersion],
     alpn: Vec<Vec<u8>>,
@@ -39,7 +46,7 @@ impl Handshake {
         Self {
             address,
             root: root.to_vec(),
-            leaf: None,
+            identity: None,
             server_name,
             versions,
             alpn: Vec::new(),
@@ -51,7 +58,14 @@ impl Handshake {
     /// Presents this certificate and its chain.
     #[must_use]
     pub fn presenting(mut self, leaf: &Leaf) -> Self {
-        self.leaf = Some(leaf.clone());
+        self.identity = Some(Identity { chain: leaf.chain(), key: leaf.key().to_vec() });
+        self
+    }
+
+    /// Presents this certificate alone, in DER, with its private key in PKCS #8 or SEC 1.
+    #[must_use]
+    pub fn presenting_bare(mut self, certificate: &[u8], key: &[u8]) -> Self {
+        self.identity = Some(Identity { chain: vec![certificate.to_vec()], key: key.to_vec() });
         self
     }
 
@@ -107,11 +121,11 @@ impl Handshake {
             .with_protocol_versions(self.versions)
             .expect("the provider knows these versions")
             .with_root_certificates(roots);
-        let mut config = match &self.leaf {
+        let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
-            Some(leaf) => {
-                let chain = leaf.chain().into_iter().map(CertificateDer::from).collect();
-                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key().to_vec()));
+            Some(identity) => {
+                let chain = identity.chain.iter().cloned().map(CertificateDer::from).collect();
+                let key = PrivateKeyDer::try_from(identity.key.clone()).expect("the test's key can be read");
                 builder.with_client_auth_cert(chain, key).expect("the test's key fits its certificate")
             }
         };
