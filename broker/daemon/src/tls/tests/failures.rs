@@ -232,7 +232,7 @@ fn every_cause_has_its_own_label_and_place_and_a_hint() {
 const SECOND: Duration = Duration::from_secs(1);
 
 fn limits() -> FailureLogLimits {
-    FailureLogLimits { records_max: 10, addresses_max: 4, burst: 2, refill: 10 * SECOND }
+    FailureLogLimits { records_max: 10, groups_max: 3, addresses_max: 4, burst: 2, refill: 10 * SECOND }
 }
 
 fn record_from(log: &FailureLog, address: IpAddr, at: Duration) -> LogAdvice {
@@ -298,4 +298,61 @@ fn an_ipv6_network_is_one_address_and_a_mapped_address_is_its_ipv4() {
     for last in 1..=2 {
         assert_eq!(record_from(&log, mapped(last), SECOND), LogAdvice::Log { suppressed: 0 });
     }
+}
+
+#[test]
+fn records_are_numbered_without_a_gap_and_what_was_not_kept_is_counted() {
+    let log = FailureLog::new(FailureLogLimits { records_max: 2, ..limits() });
+    for last in [1, 1, 1, 1, 2] {
+        record_from(&log, v4(last), SECOND);
+    }
+    assert_eq!((log.newest(), log.not_kept()), (3, 2));
+    let numbers = |after| {
+        let (found, missed) = log.after(after);
+        (found.iter().map(|kept| kept.number).collect::<Vec<_>>(), missed)
+    };
+    assert_eq!(numbers(0), (vec![2, 3], 1));
+    assert_eq!(numbers(2), (vec![3], 0));
+    assert_eq!(numbers(3), (Vec::new(), 0));
+    record_from(&log, v4(1), 12 * SECOND);
+    let (found, _) = log.after(3);
+    assert_eq!((found[0].number, found[0].not_kept_before), (4, 2));
+}
+
+#[test]
+fn failures_are_grouped_by_cause_and_device_also_those_without_a_record() {
+    let log = FailureLog::new(limits());
+    for last in [1, 1, 1, 1, 2] {
+        record_from(&log, v4(last), SECOND);
+    }
+    let mut other = of_error(&Error::PeerSentOversizedRecord);
+    other.peer = SocketAddr::new(v4(1), 1);
+    log.record(other, SECOND);
+    let (groups, forgotten) = log.groups();
+    let shown: Vec<_> = groups.iter().map(|group| (group.cause, group.count, group.kept)).collect();
+    assert_eq!(shown[0], (FailureCause::NoCertificate, 4, 2));
+    assert!(shown.contains(&(FailureCause::NoCertificate, 1, 1)), "{shown:?}");
+    assert!(shown.contains(&(FailureCause::RecordTooLarge, 1, 0)), "{shown:?}");
+    assert_eq!(forgotten, 0);
+    // A fourth group takes the place of one of the three.
+    record_from(&log, v4(3), SECOND);
+    let (groups, forgotten) = log.groups();
+    assert_eq!((groups.len(), forgotten), (3, 1));
+}
+
+#[test]
+fn who_waits_for_a_record_is_woken_by_the_next_one_and_not_by_an_older() {
+    let log = FailureLog::new(limits());
+    record_from(&log, v4(1), SECOND);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        log.newer_than(0).await;
+        let mut waiting = std::pin::pin!(log.newer_than(1));
+        let woken = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(std::future::Future::poll(waiting.as_mut(), context).is_ready())
+        });
+        assert!(!woken.await);
+        record_from(&log, v4(1), SECOND);
+        waiting.await;
+    });
 }
