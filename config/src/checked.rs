@@ -44,6 +44,8 @@ pub struct Checked {
     pub clones: crate::Clones,
     /// How devices ask for certificates over MQTT.
     pub provisioning: crate::Provisioning,
+    /// What operators are told about the fleet while it happens.
+    pub events: crate::Events,
     /// Threads and intervals.
     pub system: System,
     /// Doubtful settings that do not stop the start, to be logged.

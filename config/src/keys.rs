@@ -56,7 +56,7 @@ const GIB: u64 = 1 << 30;
 const DAY: u64 = 86_400;
 
 use Section::{
-    Acl, Admin, Ca, Clones, EstLabel, Https, Identity, Limits, Listener, Log, Provisioning, Registry,
+    Acl, Admin, Ca, Clones, EstLabel, Events, Https, Identity, Limits, Listener, Log, Provisioning, Registry,
     Revocation, Standing, Store, System,
 };
 use TakesEffect::{Reload, Restart};
@@ -942,6 +942,14 @@ pub const KEYS: &[Key] = &[
         "0",
         Restart,
         "Threads that check requests and sign, apart from the traffic.",
+    ),
+    key(
+        Events,
+        "lifecycle",
+        Kind::Flag,
+        "true",
+        Reload,
+        "Whether every connect, disconnect, refused connect, subscribe and unsubscribe is told below `$aws/events`, where only operators read.",
     ),
     key(
         System,

@@ -14,6 +14,7 @@
 mod authority;
 mod check;
 mod checked;
+mod events;
 mod https;
 mod keys;
 pub mod mosquitto;
@@ -28,6 +29,7 @@ pub use checked::{
     Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
     PostQuantum, SlowConsumer, Store, System, TlsVersions, X509V1,
 };
+pub use events::Events;
 pub use https::{EstLabel, Https};
 pub use keys::KEYS;
 pub use problem::{Problem, render};

@@ -36,13 +36,15 @@ pub enum Section {
     EstLabel,
     /// `[provisioning]`.
     Provisioning,
+    /// `[events]`.
+    Events,
     /// `[system]`.
     System,
 }
 
 impl Section {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Listener,
         Self::Acl,
         Self::Identity,
@@ -58,6 +60,7 @@ impl Section {
         Self::Https,
         Self::EstLabel,
         Self::Provisioning,
+        Self::Events,
         Self::System,
     ];
 
@@ -80,6 +83,7 @@ impl Section {
             Self::Https => "https",
             Self::EstLabel => "est",
             Self::Provisioning => "provisioning",
+            Self::Events => "events",
             Self::System => "system",
         }
     }
@@ -103,6 +107,7 @@ impl Section {
             Self::Https => "[[https]]",
             Self::EstLabel => "[[est.label]]",
             Self::Provisioning => "[provisioning]",
+            Self::Events => "[events]",
             Self::System => "[system]",
         }
     }

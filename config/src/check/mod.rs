@@ -2,6 +2,7 @@
 //! reports them all.
 
 mod authority;
+mod events;
 mod https;
 mod provisioning;
 mod read;
@@ -51,6 +52,7 @@ pub(crate) fn check(
         standing: checker.standing(root),
         clones,
         provisioning: checker.provisioning(root),
+        events: checker.events(root),
         registry,
         system: checker.system(root),
         listeners,
