@@ -25,6 +25,7 @@ ABSENT = {
         "client ids per name": "Mosquitto gives a session to whoever comes next with its client id",
         "leaf alone": "OpenSSL completes the chain that it sends from Mosquitto's cafile",
         "authority": "Mosquitto issues no certificates and keeps no registry",
+        "doctor": "Mosquitto has no doctor; OpenSSL's own words are what ours is compared with",
         "ALPN": "Mosquitto selects no application protocol",
     },
     "signet": {},
