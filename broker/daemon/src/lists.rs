@@ -184,7 +184,7 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
                 }
                 told.remove(&key);
             } else if last.is_none_or(again) {
-                tell(&sight);
+                tell(&broker, &sight);
                 told.insert(key, (sight.level, now));
             }
         }
@@ -192,20 +192,23 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
     }
 }
 
-fn tell(sight: &ListSight) {
+fn tell(broker: &Broker, sight: &ListSight) {
     let now = i64::try_from(clock::unix_time().as_secs()).unwrap_or(i64::MAX);
     let left = sight.next_update.map_or(0, |end| end.saturating_sub(now));
     let (file, issuer, words) = (&sight.file, &sight.issuer, in_words(left));
-    if left < 0 {
+    let what = if left < 0 {
         tracing::error!(
             file,
             issuer,
             "ALARM: the revocation list was due for renewal {words} ago; crl-stale decides what happens to its \
              issuer's certificates"
         );
+        format!("the revocation list of \"{issuer}\" in {file} was due for renewal {words} ago")
     } else {
         tracing::warn!(file, issuer, "ALARM: the revocation list is due for renewal in {words}");
-    }
+        format!("the revocation list of \"{issuer}\" in {file} is due for renewal in {words}")
+    };
+    crate::trail::alarm(broker, &what);
 }
 
 #[cfg(test)]

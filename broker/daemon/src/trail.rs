@@ -90,6 +90,11 @@ pub(crate) fn list_written(broker: &Broker, list: &WrittenList, actor: &Actor) {
     note(broker, Topic::Crl, &text, actor);
 }
 
+/// Something wants to be looked at.
+pub(crate) fn alarm(broker: &Broker, text: &dyn Display) {
+    note(broker, Topic::Alarm, text, &Actor::Broker);
+}
+
 /// An operator has given a command that changes nothing in the registry.
 pub(crate) fn command(broker: &Broker, text: &dyn Display, actor: &Actor) {
     note(broker, Topic::Command, text, actor);
