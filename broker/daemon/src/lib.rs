@@ -6,8 +6,10 @@
 pub mod admin;
 pub mod admission;
 pub mod ca;
+mod census;
 pub mod cli;
 pub mod clock;
+mod clones;
 mod consequences;
 pub mod directory;
 pub mod io;
@@ -15,6 +17,7 @@ pub mod listener;
 pub mod lists;
 pub mod logging;
 pub mod metrics;
+pub mod penalty;
 pub mod provisioning;
 pub mod reload;
 pub mod server;
@@ -26,6 +29,7 @@ pub mod tokens;
 
 mod background;
 mod https;
+mod lifecycle;
 mod link;
 mod signing;
 mod standing;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use signet_config::Listener;
 use signet_core::{Action, Actions, CloseReason, Connection, Input, Mono, Now, Peer};
-use signet_wire::{Version, decode_connect, decode_from_client, encode, frame};
+use signet_wire::{ClientId, Version, decode_connect, decode_from_client, encode, frame};
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
@@ -94,6 +94,7 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival:
         ends,
         ends_as,
         phase: Phase::Open,
+        asked: None,
         registration,
         broker,
     };
@@ -123,6 +124,8 @@ struct Link {
     /// Why it ends then.
     ends_as: CloseReason,
     phase: Phase,
+    /// The client id of a CONNECT that is being decided.
+    asked: Option<ClientId>,
     registration: Registration,
     broker: Arc<Broker>,
 }
@@ -238,7 +241,13 @@ impl Link {
                 },
                 Err(error) => Input::Unframable(error),
             };
+            if let Input::Connect(Ok(connect)) = &input
+                && self.broker.lifecycle.is_enabled()
+            {
+                self.asked.clone_from(&connect.client_id);
+            }
             self.input(input, now);
+            self.asked = None;
         }
     }
 
@@ -267,7 +276,11 @@ impl Link {
                     self.broker.note(self.registration.live(), &self.connection, &event, now);
                 }
                 Action::Close(reason) => {
-                    self.broker.closed(self.registration.live(), &self.connection, &reason);
+                    let live = self.registration.live();
+                    self.broker.closed(live, &self.connection, &reason, now);
+                    if let CloseReason::Refused(refusal) = reason {
+                        self.broker.lifecycle.refused(live, self.asked.as_ref(), refusal, now);
+                    }
                     self.phase =
                         Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
                 }

@@ -6,6 +6,7 @@ use prometheus::{
 };
 use signet_core::Counts;
 
+use crate::census::StandingMetrics;
 use crate::lists::ListSight;
 use crate::provisioning::ProvisioningMetrics;
 
@@ -32,6 +33,7 @@ pub struct Metrics {
     /// Log records left out by a rate limit.
     pub log_suppressed: IntCounter,
     pub(crate) provisioning: ProvisioningMetrics,
+    pub(crate) standing: StandingMetrics,
     events: IntCounterVec,
     gauges: IntGaugeVec,
     connections: IntGaugeVec,
@@ -97,6 +99,11 @@ impl ListGauges {
 }
 
 impl Metrics {
+    /// Where the parts of the broker register metrics of their own.
+    pub(crate) const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Registers everything.
     pub fn new(version: &str) -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("signet".to_owned()), None)?;
@@ -145,6 +152,7 @@ impl Metrics {
         registry.register(Box::new(uptime.clone()))?;
         registry.register(Box::new(handshake_seconds.clone()))?;
         let provisioning = ProvisioningMetrics::new(&registry)?;
+        let standing = StandingMetrics::new(&registry)?;
         Ok(Self {
             registry,
             panics,
@@ -157,6 +165,7 @@ impl Metrics {
             reloads,
             log_suppressed,
             provisioning,
+            standing,
             events,
             gauges,
             connections,

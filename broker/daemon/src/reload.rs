@@ -125,11 +125,13 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     }
     broker.admission.set_limits(start::admission_limits(&merged));
     broker.hub().set_limits(start::core_limits(&merged));
+    crate::lifecycle::configure(broker, merged.events.lifecycle);
     if *old != merged {
         changed.push("the configuration".to_owned());
     }
     broker.consequences.store(Arc::new(crate::consequences::of_settings(&merged)));
     broker.config.store(Arc::new(merged));
+    broker.penalties.forget_all();
     // Before the policy: who may not go on under the new settings must not gain rights by the new rules meanwhile.
     let closed = crate::listener::judge_live(broker);
     broker.hub().set_policy(Arc::new(built.policy));

@@ -22,13 +22,16 @@ use crate::admin::api::{
 use crate::admission::Admission;
 use crate::ca::Authority;
 use crate::clock::Clock;
+use crate::clones::CloneWatch;
 use crate::consequences;
 use crate::directory::{Directory, Live};
 use crate::https::{Door, Https};
+use crate::lifecycle::Lifecycle;
 use crate::listener::Listening;
 use crate::lists::Memory;
 use crate::logging::{Admit, RateLimit};
 use crate::metrics::{Metrics, Sampled};
+use crate::penalty::Penalties;
 use crate::provisioning::Provisioning;
 use crate::reload::{self, ReloadRefused};
 use crate::start::{self, StartError};
@@ -65,6 +68,10 @@ pub struct Broker {
     pub failures: FailureLog,
     pub(crate) listeners: Vec<Arc<Listening>>,
     pub(crate) config: ArcSwap<Checked>,
+    /// Where certificates connect from.
+    pub(crate) clones: Arc<CloneWatch>,
+    /// Who is refused again and again.
+    pub(crate) penalties: Arc<Penalties>,
     /// What follows a revocation, by the configuration in force.
     pub(crate) consequences: ArcSwap<Consequences>,
     pub(crate) source: ConfigSource,
@@ -78,6 +85,7 @@ pub struct Broker {
     registry: Option<Arc<RegistryService>>,
     authority: Option<Arc<Authority>>,
     pub(crate) provisioning: Provisioning,
+    pub(crate) lifecycle: Lifecycle,
     event_limit: RateLimit<(u64, &'static str)>,
     /// Complaints of listeners, by listener and kind.
     complaint_limit: RateLimit<(usize, &'static str)>,
@@ -97,11 +105,13 @@ impl Broker {
     ) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
         let tried = reload::Tried::new(&built, lists);
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
+            lifecycle: Lifecycle::new(metrics.registry())?,
             clock: Clock::start(),
             directory: Arc::default(),
             admission: Admission::new(start::admission_limits(&config)),
-            metrics: Metrics::new(env!("CARGO_PKG_VERSION"))?,
+            metrics,
             failures: FailureLog::default(),
             listeners,
             https: Https::default(),
@@ -110,6 +120,8 @@ impl Broker {
             authority: registered.authority,
             provisioning: Provisioning::new(config.provisioning.hooks_max.get().into()),
             hub: Hub::new(start::core_limits(&config), Arc::new(built.policy)),
+            clones: Arc::default(),
+            penalties: Arc::default(),
             consequences: ArcSwap::from_pointee(consequences::of_settings(&config)),
             config: ArcSwap::from_pointee(config),
             source,
@@ -200,8 +212,18 @@ impl Broker {
                 id = live.number, %name, role = %live.principal.role(), client_id, address = %live.address, version,
                 session_present, took_over, "connected"
             );
+            self.lifecycle.connected(live, connection.client_id(), now);
             crate::standing::connected(self, live);
             return;
+        }
+        match event {
+            Event::Subscribed(filters) => {
+                return self.lifecycle.subscribed(live, connection.client_id(), filters, now);
+            }
+            Event::Unsubscribed(filters) => {
+                return self.lifecycle.unsubscribed(live, connection.client_id(), filters, now);
+            }
+            _ => {}
         }
         match self.event_limit.admit((live.number, event.metric_label()), now.mono) {
             Admit::Suppress => self.metrics.log_suppressed.inc(),
@@ -221,7 +243,8 @@ impl Broker {
     }
 
     /// A connection has ended.
-    pub(crate) fn closed(&self, live: &Live, connection: &Connection, reason: &CloseReason) {
+    pub(crate) fn closed(&self, live: &Live, connection: &Connection, reason: &CloseReason, now: Now) {
+        self.lifecycle.disconnected(live, connection.client_id(), *reason, now);
         self.metrics.closed.with_label_values(&[reason.metric_label()]).inc();
         let client_id = connection.client_id().map_or("", |id| id);
         tracing::info!(

@@ -102,6 +102,8 @@ pub struct Runtimes {
     traffic: Runtime,
     handshakes: Runtime,
     admin: Runtime,
+    /// The core's timers.
+    timers: Runtime,
     /// Where certificates are asked for and signed; only when the broker is an authority.
     enrolment: Option<Runtime>,
     pub(crate) metrics_address: Option<SocketAddr>,
@@ -179,6 +181,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     );
     crate::trail::started(&broker, &policy, &lists);
     crate::consequences::enforce_changes(&broker);
+    crate::lifecycle::configure(&broker, broker.config.load().events.lifecycle);
     crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
     let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;
     broker.set_ready(true);
@@ -283,6 +286,12 @@ impl Runtimes {
             .enable_all()
             .build()
             .map_err(threads)?;
+        let timers = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("signet-timers")
+            .enable_all()
+            .build()
+            .map_err(threads)?;
         let enrolment_threads =
             config.provisioning.threads.map_or(cores.div_ceil(2).max(2), |n| usize::from(n.get()));
         let enrolment = config.ca.as_ref().map(|_| {
@@ -294,7 +303,7 @@ impl Runtimes {
                 .build()
         });
         let enrolment = enrolment.transpose().map_err(threads)?;
-        Ok(Self { traffic, handshakes, admin, enrolment, metrics_address: None, admin_socket })
+        Ok(Self { traffic, handshakes, admin, timers, enrolment, metrics_address: None, admin_socket })
     }
 
     fn serve(
@@ -333,8 +342,12 @@ impl Runtimes {
         self.admin.spawn(crate::background::revocation_lists(Arc::clone(broker)));
         self.admin.spawn(crate::lists::watch(Arc::clone(broker)));
         self.admin.spawn(crate::background::expired_tokens(Arc::clone(broker)));
-        self.admin.spawn(crate::background::timers(Arc::clone(broker)));
-        self.admin.spawn(crate::background::sys_topics(Arc::clone(broker)));
+        self.admin.spawn(crate::lifecycle::publish(Arc::clone(broker)));
+        self.admin.spawn(crate::census::count(Arc::clone(broker)));
+        // A long listing for an operator must not hold these up.
+        self.timers.spawn(crate::background::timers(Arc::clone(broker)));
+        self.timers.spawn(crate::background::sys_topics(Arc::clone(broker)));
+        self.timers.spawn(crate::background::watch_clock(Arc::clone(broker)));
         self.admin.spawn(crate::background::watch_files(Arc::clone(broker)));
         Ok(self)
     }
@@ -358,6 +371,7 @@ impl Runtimes {
         if let Some(enrolment) = self.enrolment {
             enrolment.shutdown_timeout(patience);
         }
+        self.timers.shutdown_timeout(patience);
         self.admin.shutdown_timeout(patience);
     }
 }
@@ -413,6 +427,7 @@ pub(crate) fn admission_limits(config: &Checked) -> AdmissionLimits {
         connects_per_address_per_second: limits
             .handshakes_per_address_per_second
             .map_or(0, std::num::NonZero::get),
+        refused_addresses_slowed: config.standing.refused_pause_max.is_some(),
     }
 }
 

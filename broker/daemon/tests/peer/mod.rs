@@ -1,5 +1,7 @@
 //! A device at the wire: TLS with a certificate from files, and MQTT 5.0 byte for byte.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -19,6 +21,11 @@ pub(crate) struct Device(StreamOwned<ClientConnection, TcpStream>);
 impl Device {
     /// TLS with the certificate and key in `folder`, trusting `root`, then CONNECT without a will.
     pub(crate) fn dial(address: SocketAddr, root: &Path, folder: &Path) -> Self {
+        Self::dial_as(address, root, folder, "x")
+    }
+
+    /// The same with a client id, shorter than 100 bytes.
+    pub(crate) fn dial_as(address: SocketAddr, root: &Path, folder: &Path, client_id: &str) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(root).unwrap()).unwrap();
         let chain = CertificateDer::pem_file_iter(folder.join("device-chain.crt")).unwrap();
@@ -35,9 +42,59 @@ impl Device {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut device =
             Self(StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), socket));
-        // Clean start, keep alive 60 s, no properties, client id "x".
-        device.send(&[0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 1, b'x']);
+        // Clean start, keep alive 60 s, no properties.
+        let length = u8::try_from(client_id.len()).unwrap();
+        let mut connect = vec![0x10, 13 + length, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, length];
+        connect.extend(client_id.as_bytes());
+        device.send(&connect);
         device
+    }
+
+    /// SUBSCRIBE with QoS 1; the reason code of its SUBACK.
+    pub(crate) fn subscribe(&mut self, filter: &str) -> u8 {
+        let length = u8::try_from(filter.len()).unwrap();
+        let mut subscribe = vec![0x82, length + 6, 0, 1, 0, 0, length];
+        subscribe.extend(filter.as_bytes());
+        subscribe.push(1);
+        self.send(&subscribe);
+        let packet = self.packet();
+        assert_eq!(packet[0], 0x90, "{packet:02x?}");
+        packet[5]
+    }
+
+    /// UNSUBSCRIBE; the reason code of its UNSUBACK.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) -> u8 {
+        let length = u8::try_from(filter.len()).unwrap();
+        let mut unsubscribe = vec![0xa2, length + 5, 0, 1, 0, 0, length];
+        unsubscribe.extend(filter.as_bytes());
+        self.send(&unsubscribe);
+        let packet = self.packet();
+        assert_eq!(packet[0], 0xb0, "{packet:02x?}");
+        packet[5]
+    }
+
+    /// The next PUBLISH, acknowledged: topic and payload.
+    pub(crate) fn message(&mut self) -> (String, Vec<u8>) {
+        let packet = self.packet();
+        assert_eq!(packet[0] & 0xf0, 0x30, "{packet:02x?}");
+        let body = if packet[1] & 0x80 == 0 { &packet[2..] } else { &packet[3..] };
+        let (length, body) = body.split_at(2);
+        let (topic, body) = body.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
+        let topic = String::from_utf8(topic.to_vec()).unwrap();
+        let mut body = body.to_vec();
+        if packet[0] & 0x06 != 0 {
+            let id: Vec<u8> = body.drain(..2).collect();
+            self.send(&[0x40, 2, id[0], id[1]]);
+        }
+        // The properties, shorter than 128 bytes.
+        let properties = usize::from(body[0]);
+        (topic, body.split_off(1 + properties))
+    }
+
+    /// DISCONNECT.
+    pub(crate) fn disconnect(mut self) {
+        self.send(&[0xe0, 0]);
+        assert!(self.is_closed());
     }
 
     /// Writes raw bytes.

@@ -104,8 +104,14 @@ impl Setup {
 
     /// A connection with the certificate of an added device.
     pub(crate) fn dial(&self, folder: &str) -> Device {
-        let address = fs::read_to_string(self.path("ready")).unwrap().trim().parse().unwrap();
-        Device::dial(address, &self.path("pki/root-ca.crt"), &self.path(folder))
+        self.dial_as(folder, "x")
+    }
+
+    /// The same with a client id.
+    pub(crate) fn dial_as(&self, folder: &str, client_id: &str) -> Device {
+        let address =
+            fs::read_to_string(self.path("ready")).unwrap().lines().next().unwrap().parse().unwrap();
+        Device::dial_as(address, &self.path("pki/root-ca.crt"), &self.path(folder), client_id)
     }
 
     /// SIGKILL.
