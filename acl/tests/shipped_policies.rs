@@ -205,6 +205,19 @@ fn a_claim_may_ask_for_its_own_templates_and_read_the_answers_and_nothing_else()
 }
 
 #[test]
+fn operators_watch_connections_and_command_rotations() {
+    let policy = shipped(include_str!("../policies/default.acl"), "default.acl");
+    let (olga, sensor) = (operator("olga"), device("sensor-001"));
+    let (olga, sensor) = (Ask::new(&policy, &olga), Ask::new(&policy, &sensor));
+    assert!(olga.subscribes("$aws/events/#") && olga.reads("$aws/events/presence/connected/x"));
+    assert!(!sensor.subscribes("$aws/events/#") && !sensor.reads("$aws/events/presence/connected/x"));
+    assert!(olga.writes("devices/sensor-001/certs/rotate") && !olga.writes("devices/sensor-001/certs/x"));
+    assert!(sensor.subscribes("devices/sensor-001/certs/rotate"));
+    assert!(!sensor.writes("devices/sensor-001/certs/rotate"));
+    assert!(!sensor.subscribes("devices/sensor-002/certs/rotate"));
+}
+
+#[test]
 fn a_device_may_ask_for_its_next_certificate_only_while_there_is_a_template_for_rotation() {
     let policy = shipped(include_str!("../policies/default.acl"), "default.acl");
     let principal = device("sensor-001");
