@@ -32,13 +32,8 @@ pub(crate) const FLEET: &str = r#"{
   "DeviceConfiguration": {"Url": {"Fn::FindInMap": ["Urls", {"Ref": "Location"}, "Url"]}}
 }"#;
 
-/// A template for devices that renew their own certificate.
-pub(crate) const RENEW: &str = r#"{
-  "Parameters": {"AWS::IoT::Certificate::Id": {"Type": "String"}},
-  "Resources": {
-    "certificate": {"Type": "AWS::IoT::Certificate",
-      "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "ACTIVE"}}}
-}"#;
+/// The shipped template for devices that renew their own certificate.
+pub(crate) const RENEW: &str = include_str!("../../config/templates/rotation.json");
 
 /// Devices publish and read below their own name.
 const POLICY: &str = "\
@@ -59,7 +54,7 @@ pub(crate) struct Factory {
 impl Factory {
     /// With the templates `fleet` and `renew`, and these lines in `[provisioning]`.
     pub(crate) fn with(provisioning: &str) -> Self {
-        let factory = Self::bare(provisioning, "");
+        let factory = Self::bare(provisioning, "", &[]);
         factory.template("fleet", TemplateKind::Fleet, FLEET);
         factory.template("renew", TemplateKind::Rotation, RENEW);
         factory
@@ -69,8 +64,8 @@ impl Factory {
         Self::with("")
     }
 
-    /// Without templates; `anchors` are more trust anchors of the listener, in quotation marks with a comma before each.
-    pub(crate) fn bare(provisioning: &str, anchors: &str) -> Self {
+    /// Without templates; `anchors` goes on behind the first trust anchor of the listener, and may name `files`.
+    pub(crate) fn bare(provisioning: &str, anchors: &str, files: &[(&str, &str)]) -> Self {
         let pki = MemoryPki::new(OffsetDateTime::now_utc()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let mut factory = Self { server: None, directory, pki };
@@ -82,6 +77,9 @@ impl Factory {
         factory.write("ca/issuing.key", &key_pem(factory.pki.issuing.key()));
         factory.write("acl.conf", POLICY);
         factory.write("signet.toml", &configuration(provisioning, anchors));
+        for (name, text) in files {
+            factory.write(name, text);
+        }
         factory.start();
         factory
     }
@@ -143,6 +141,8 @@ impl Factory {
     }
 
     pub(crate) fn template_with(&self, name: &str, kind: TemplateKind, body: &str, keys: bool) {
+        signet_registry::template::TemplateBody::parse(kind, body)
+            .expect("the template of a test is correct");
         let name = TemplateName::try_from(name).unwrap();
         let spec = TemplateSpec { name, kind, enabled: true, keys, body: body.into() };
         self.execute(Command::SetTemplate(spec)).unwrap();

@@ -14,8 +14,6 @@ mod factory;
 #[cfg(test)]
 mod hook;
 #[cfg(test)]
-mod hostile;
-#[cfg(test)]
 mod just_in_time;
 #[cfg(test)]
 mod rotation;

@@ -1,6 +1,9 @@
 //! What must hold for any bytes, whoever sends them.
 
 use bytes::{Bytes, BytesMut};
+use signet_core::provisioning::{
+    Format, Operation, PAYLOAD_BYTES_MAX, Payload, RequestTopic, read_payload,
+};
 use signet_wire::{
     EncodeError, Frame, Packet, PacketType, Version, decode_connect, decode_from_client, decode_from_server,
     encode, encoded_len, frame,
@@ -194,5 +197,32 @@ pub fn template_and_parameters(data: &[u8]) {
         let bytes: usize = configuration.map(|(name, value)| name.len() + value.len()).sum();
         assert!(bytes <= DEVICE_CONFIGURATION_BYTES_MAX);
         assert!(given.policies.iter().all(|policy| given.thing.groups.as_slice().contains(policy)));
+    }
+}
+
+/// Takes `data` for the payload of a provisioning request.
+///
+/// # Panics
+/// When something does not hold that must hold.
+pub fn provisioning(data: &[u8], format: Format) {
+    let Some(register) = RequestTopic::parse("$aws/provisioning-templates/t/provision/json") else {
+        panic!("a request topic is one")
+    };
+    for operation in [Operation::CreateFromCsr, Operation::CreateKeys, register.operation] {
+        let read = read_payload(&operation, format, data);
+        match (&operation, &read) {
+            (_, Err(rejection)) => assert_eq!(rejection.code.status(), 400),
+            (_, Ok(_)) if data.len() > PAYLOAD_BYTES_MAX => panic!("a payload that is too large was read"),
+            (Operation::CreateFromCsr, Ok(Payload::Csr(csr))) => assert!(csr.len() <= data.len()),
+            (Operation::CreateKeys, Ok(Payload::Keys)) => {}
+            (Operation::RegisterThing(_), Ok(Payload::Thing { token, parameters })) => {
+                assert!(!token.expose().is_empty() && token.expose().len() <= 256);
+                let bytes: usize = parameters.iter().map(|(name, value)| name.len() + value.len()).sum();
+                assert!(bytes <= data.len());
+            }
+            (_, Ok(other)) => panic!("{other:?} is the payload of another operation"),
+        }
+        // What comes once comes again.
+        assert_eq!(read, read_payload(&operation, format, data));
     }
 }
