@@ -3,7 +3,7 @@
 use signet_identity::Role;
 
 use crate::claim;
-use crate::decision::{RuleId, Subject};
+use crate::decision::{RuleId, Subject, Values};
 use crate::grammar::AccessWord;
 use crate::levels::substituted;
 use crate::policy::{Policy, Section, is_dangerous};
@@ -44,41 +44,56 @@ impl Policy {
     #[must_use]
     pub fn rights(&self, who: &Subject<'_>) -> Rights {
         let mut all = Rights::default();
-        let principal = who.principal;
+        let (principal, values) = (who.principal, who.values());
+        let any = |_| true;
+        let taken = |access| access == AccessWord::Deny;
         if principal.role() == Role::Claim {
-            let own = self.sections.role(Role::Claim);
             // A policy file can only take rights from a claim.
-            all.collect(self, "role claim", own, who, |access| access == AccessWord::Deny, |id| id);
-            let built_in = claim::policy();
-            let section = built_in.sections.role(Role::Claim);
-            let marked = |RuleId(id)| RuleId(id | RuleId::BUILT_IN);
-            all.collect(built_in, "built-in rights of claims", section, who, |_| true, marked);
+            all.collect(self, "role claim", self.sections.role(Role::Claim), &values, taken, 0);
+            all.built_in("built-in rights of claims", &values);
             return all;
         }
+        let held = principal.is_quarantined();
+        let wanted = |access| !held || taken(access);
         let name = principal.name().as_str();
         let user = self.sections.users.get(name).copied();
-        all.collect(self, &format!("user {name}"), user, who, |_| true, |id| id);
+        all.collect(self, &format!("user {name}"), user, &values, wanted, 0);
         let groups = principal.groups().iter().map(|group| group.as_str());
         let roles: Vec<&str> = std::iter::once(principal.role().as_str()).chain(groups).collect();
         let stage = format!("role {}", roles.join(", "));
-        all.collect(self, &stage, self.sections.of_roles(principal), who, |_| true, |id| id);
-        let patterns = self.sections.patterns.filter(|_| !is_dangerous(&who.values()));
-        all.collect(self, "patterns", patterns, who, |_| true, |id| id);
+        all.collect(self, &stage, self.sections.of_roles(principal), &values, wanted, 0);
+        let patterns = self.sections.patterns.filter(|_| !is_dangerous(&values));
+        all.collect(self, "patterns", patterns, &values, wanted, 0);
+        let templates = self.rotation_templates();
+        if principal.role() == Role::Device && !templates.is_empty() {
+            let values = Values { templates: &templates, ..values };
+            all.built_in("built-in rights of devices that rotate their certificate", &values);
+        }
+        if let Some(recovery) = self.recovery.as_ref().filter(|_| held) {
+            let patterns = recovery.sections.patterns;
+            all.collect(recovery, "quarantine", patterns, &values, any, RuleId::RECOVERY);
+        }
         all
     }
 }
 
 impl Rights {
+    fn built_in(&mut self, stage: &str, values: &Values<'_>) {
+        let built_in = claim::policy();
+        let section = built_in.sections.role(Role::Claim);
+        self.collect(built_in, stage, section, values, |_| true, RuleId::BUILT_IN);
+    }
+
+    /// Adds the rules of `sections` that are `wanted`; their ids get the bit `mark`.
     fn collect(
         &mut self,
         policy: &Policy,
         stage: &str,
         sections: impl IntoIterator<Item = Section>,
-        who: &Subject<'_>,
+        values: &Values<'_>,
         wanted: impl Fn(AccessWord) -> bool,
-        shown: impl Fn(RuleId) -> RuleId,
+        mark: u32,
     ) {
-        let values = who.values();
         let mut rules: Vec<_> = sections
             .into_iter()
             .flat_map(|section| policy.rules_of(section))
@@ -86,7 +101,7 @@ impl Rights {
             .collect();
         rules.sort_by_key(|(id, rule)| (rule.access != AccessWord::Deny, *id));
         for (id, rule) in rules {
-            for filter in substituted(policy.shape(rule), &values) {
+            for filter in substituted(policy.shape(rule), values) {
                 if self.rights.len() == RIGHTS_SHOWN_MAX {
                     self.left_out += 1;
                     continue;
@@ -97,7 +112,7 @@ impl Rights {
                     read: matches!(rule.access, AccessWord::Read | AccessWord::ReadWrite),
                     write: matches!(rule.access, AccessWord::Write | AccessWord::ReadWrite),
                     filter,
-                    rule: shown(id),
+                    rule: RuleId(id.0 | mark),
                 });
             }
         }
@@ -150,6 +165,14 @@ mod tests {
             rights(&other),
             [("patterns".to_owned(), false, false, true, "devices/sensor-2/status".to_owned(), 3)]
         );
+    }
+
+    #[test]
+    fn a_device_in_quarantine_keeps_what_takes_away_and_nothing_that_gives() {
+        let device = Principal::device(name("sensor-1"), CertificateId::of(b""), Vec::new()).in_quarantine();
+        let rights = rights(&device);
+        assert_eq!(rights.len(), 1, "{rights:?}");
+        assert!(rights[0].1 && rights[0].5 == 6, "{rights:?}");
     }
 
     #[test]

@@ -140,6 +140,12 @@ fn a_suspended_and_a_revoked_device_are_told_apart_and_from_a_good_one() {
     assert!(said.finding("suspended")["text"].as_str().unwrap().contains("device good"));
     setup.works(&["device", "activate", "good"]);
     setup.good().errs(&[]);
+    setup.works(&["device", "quarantine", "good", "--why", "a test"]);
+    let said = setup.good();
+    said.errs(&["quarantined"]);
+    assert_eq!(said.report["judgement"]["who"]["quarantined"], true);
+    setup.works(&["device", "release", "good"]);
+    setup.good().errs(&[]);
     setup.works(&["device", "revoke", "good", "--reason", "key-compromise"]);
     let said = setup.good();
     assert!(said.found("error").contains(&"revoked-in-registry"), "{:#}", said.report);

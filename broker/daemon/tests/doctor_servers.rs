@@ -201,7 +201,6 @@ impl Fake {
         Self::new(move |socket| {
             let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(tls, socket);
-            // The doctor's first look is at TCP alone, and ends here.
             if matches!(stream.read(&mut [0; 512]), Ok(1..)) {
                 let _gone = stream.write_all(answer).and_then(|()| stream.flush());
                 stream.conn.send_close_notify();

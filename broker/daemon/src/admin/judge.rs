@@ -105,6 +105,8 @@ pub struct Who {
     pub name: String,
     /// The groups.
     pub groups: Vec<String>,
+    /// Whether it is in quarantine: it reaches its recovery topics only.
+    pub quarantined: bool,
 }
 
 /// A rule that applies.
@@ -209,15 +211,23 @@ impl Court<'_> {
         let principal = match &standing {
             Some((_, Standing::Active(active))) if by_path.is_some() => {
                 let (name, groups) = (active.holder.name.clone(), active.groups().to_vec());
-                Some(match active.holder.role {
+                let principal = match active.holder.role {
                     Role::Device => Principal::device(name, id, groups),
                     Role::Claim => Principal::claim(name, id, active.templates().to_vec()),
                     Role::Operator => Principal::operator(name, id, groups),
-                })
+                };
+                Some(if active.quarantined { principal.in_quarantine() } else { principal })
             }
             Some(_) => None,
             None => name.map(|name| self.by_configuration(name, id)),
         };
+        // By the grace for expired certificates a device still connects, into quarantine.
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let expired = by_path.as_ref().is_some_and(|judged| now > judged.not_after());
+        let principal = principal.map(|principal| {
+            let held = expired && principal.role() == Role::Device;
+            if held { principal.in_quarantine() } else { principal }
+        });
         let mut judgement = Judgement {
             listeners,
             registry: standing.map(|(registry, standing)| self.in_words(registry, &standing, &id)),
@@ -304,6 +314,7 @@ impl From<&Principal> for Who {
             role: principal.role().to_string(),
             name: principal.name().to_string(),
             groups: principal.groups().iter().map(ToString::to_string).collect(),
+            quarantined: principal.is_quarantined(),
         }
     }
 }

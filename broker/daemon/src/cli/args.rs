@@ -33,6 +33,10 @@ pub mod exit {
         signet dev                            development certificates and a broker on 127.0.0.1:8883\n  \
         signet check --config signet.toml     every problem of a configuration, with line and column\n  \
         signet run --config signet.toml       the broker\n\n\
+        When something does not connect:\n  \
+        signet doctor device.crt --config signet.toml    what is wrong with a certificate\n  \
+        signet doctor HOST:PORT --ca root.crt            what is wrong with the way to a broker\n  \
+        signet tls failures --config signet.toml         who was turned away, and why\n\n\
         Exit codes: 0 done; 1 ran and found something wrong; 2 could not run.",
     propagate_version = true,
     arg_required_else_help = true
@@ -159,6 +163,7 @@ pub struct RunArgs {
 
 /// `signet check`.
 #[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 no problem (there may be warnings); 1 a problem; 2 could not run.")]
 pub struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
@@ -188,6 +193,7 @@ pub enum ImportCommand {
 #[derive(Debug, Subcommand)]
 pub enum AclCommand {
     /// Which rule decides about one access, and which were considered before it.
+    #[command(after_help = "Exit codes: 0 allowed; 1 refused, or the policy has a problem; 2 could not run.")]
     Why {
         /// The certified name.
         name: String,
@@ -212,6 +218,7 @@ pub enum AclCommand {
         json: bool,
     },
     /// What is wrong with, or doubtful in, a policy file.
+    #[command(after_help = "Exit codes: 0 nothing to object to; 1 a problem or a warning; 2 could not run.")]
     Lint {
         /// The policy.
         file: PathBuf,
@@ -223,6 +230,9 @@ pub enum AclCommand {
         json: bool,
     },
     /// Who gains and who loses what between two policies.
+    #[command(
+        after_help = "Exit codes: 0 no right changes; 1 one does, or a policy has a problem; 2 could not run."
+    )]
     Diff {
         /// The policy in force.
         old: PathBuf,
@@ -274,8 +284,9 @@ pub enum RoleArg {
 /// How to reach a running broker.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
-    /// The broker's admin socket.
-    #[arg(long, value_name = "SOCKET", env = "SIGNET_SOCKET", conflicts_with = "config")]
+    /// The broker's admin socket. Default without --config: the environment variable SIGNET_SOCKET.
+    // Not clap's `env`: a variable that is set would be in conflict with --config.
+    #[arg(long, value_name = "SOCKET", conflicts_with = "config")]
     pub socket: Option<PathBuf>,
     /// The broker's configuration, which names the socket.
     #[arg(long, value_name = "FILE")]
@@ -283,6 +294,16 @@ pub struct AdminArgs {
     /// Print JSON for a program to read.
     #[arg(long)]
     pub json: bool,
+}
+
+impl AdminArgs {
+    /// The socket that was named, on the command line or in the environment; --config is asked before the environment.
+    #[must_use]
+    pub fn named_socket(&self) -> Option<PathBuf> {
+        let variable =
+            || std::env::var_os("SIGNET_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.socket.clone().or_else(variable)
+    }
 }
 
 /// `signet sessions`.

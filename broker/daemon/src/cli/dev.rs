@@ -156,6 +156,8 @@ fn introduction(pki: &DevPki, files: &DevFiles, port: u16) -> String {
     let _ = write!(
         text,
         "\nWho was turned away, and why:  signet tls failures --config {config}\n\
+         What is wrong with one:        signet doctor {dir}/revoked-chain.crt --config {config}\n\
+         And from a device's side:      signet doctor localhost:{port} --ca {dir}/root-ca.crt\n\
          Why is something allowed:      signet acl why sensor-001 write devices/sensor-002/status --config {config}\n\
          Stop with Ctrl-C.\n",
         config = files.config.display(),

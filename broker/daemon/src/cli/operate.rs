@@ -18,7 +18,7 @@ fn socket(args: &AdminArgs) -> Result<PathBuf, Failure> {
             signet_config::load(path).map_err(|problems| Failure::found(signet_config::render(&problems)))?;
         return Ok(config.admin.socket);
     }
-    args.socket.clone().ok_or_else(|| {
+    args.named_socket().ok_or_else(|| {
         Failure::usage("which broker? give --config FILE, --socket FILE, or set SIGNET_SOCKET")
     })
 }

@@ -13,7 +13,7 @@ use crate::cli::args::AdminArgs;
 #[command(
     after_help = "Exit codes: 0 no error was found (there may be warnings); 1 an error was found; 2 could not run.\n\n\
     Examples:\n  \
-    signet doctor factory/sensor-001/device-chain.crt --key factory/sensor-001/device.key --config signet.toml\n  \
+    signet doctor device-chain.crt --key device.key --config signet.toml\n  \
     signet doctor broker.example.net:8883 --ca root-ca.crt --cert device-chain.crt --key device.key\n\n\
     broker/docs/doctor.md explains every finding."
 )]

@@ -33,7 +33,7 @@ pub(super) fn ask(
     chain: &Chain,
     now: UnixTime,
 ) {
-    let socket = config.map(|config| config.admin.socket.clone()).or_else(|| args.admin.socket.clone());
+    let socket = config.map(|config| config.admin.socket.clone()).or_else(|| args.admin.named_socket());
     let running = socket.map(|socket| of_running(socket, chain));
     let judgement = match (running, config) {
         (None, _) => return,
@@ -143,7 +143,9 @@ fn judge_registry(judgement: &Judgement, chain: &Chain, findings: &mut Vec<Findi
         };
         findings.extend(found);
     }
-    if let Some(who) = &judgement.who
+    if let Some(who) = judgement.who.as_ref().filter(|who| who.quarantined) {
+        findings.push(Finding::Quarantined { who: format!("{} {}", who.role, who.name) });
+    } else if let Some(who) = &judgement.who
         && !judgement.rights.iter().any(|right| right.access != "deny")
     {
         findings.push(Finding::NoRights { who: format!("{} {}", who.role, who.name) });
@@ -173,7 +175,8 @@ fn show(judgement: &Judgement, now: UnixTime, report: &mut Report) {
     let Some(who) = &judgement.who else { return };
     let groups =
         if who.groups.is_empty() { String::new() } else { format!(", in {}", who.groups.join(", ")) };
-    report.fact("connects as", format!("{} {}{groups}", who.role, who.name));
+    let quarantine = if who.quarantined { ", in quarantine" } else { "" };
+    report.fact("connects as", format!("{} {}{groups}{quarantine}", who.role, who.name));
     let mut lines: Vec<String> = judgement.rights.iter().take(RIGHTS_SHOWN).map(right).collect();
     let untold = judgement.rights.len().saturating_sub(RIGHTS_SHOWN) as u64 + judgement.rights_left_out;
     if untold > 0 {

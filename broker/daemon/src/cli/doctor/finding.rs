@@ -323,6 +323,10 @@ findings! {
         "The certificate, its claim or the trust in its authority is suspended.",
         "\"{subject}\" of {holder} is suspended, or its claim or authority is",
         "`signet device show NAME` says which; `signet device activate` lifts it.";
+    Quarantined { who: String } "quarantined" Error 0
+        "The device connects, and reaches its recovery topics only.",
+        "{who} is in quarantine: it connects, and reaches its recovery topics only",
+        "`signet device show NAME` says why, `signet device release NAME` ends it. An expired certificate must be renewed first.";
     RevokedInRegistry { subject: String, since: String, reason: String } "revoked-in-registry" Error 23
         "The registry has revoked the certificate, or its authority.",
         "the registry has revoked \"{subject}\" ({reason}, since {since})",

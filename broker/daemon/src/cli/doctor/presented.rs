@@ -37,7 +37,7 @@ pub(super) fn certificate(args: &DoctorArgs, path: &Path, now: UnixTime) -> Resu
     check_modified(path, now, &mut report);
     let verdicts: Vec<Verdict> = doors.iter().map(|door| door.judge(&chain, now)).collect();
     if doors.is_empty() {
-        judge_alone(&chain, config.is_none() && args.admin.socket.is_none(), now, &mut report);
+        judge_alone(&chain, config.is_none() && args.admin.named_socket().is_none(), now, &mut report);
     } else {
         show_doors(&doors, &verdicts, &mut report);
     }

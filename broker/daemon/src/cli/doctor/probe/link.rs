@@ -210,12 +210,16 @@ pub(super) fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpSt
 }
 
 impl Link {
-    /// Connects, and prepares the TLS of one version. Nothing is sent yet.
-    pub(super) fn open(dial: &Dial, version: &'static SupportedProtocolVersion) -> Result<Self, Broken> {
-        let socket = connect(dial.address, dial.step).map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Broken::TimedOut,
-            _ => Broken::Closed,
-        })?;
+    /// Connects, if there is no `socket` yet, and prepares the TLS of one version. Nothing is sent yet.
+    pub(super) fn open(
+        dial: &Dial,
+        version: &'static SupportedProtocolVersion,
+        socket: Option<TcpStream>,
+    ) -> Result<Self, Broken> {
+        let socket = match socket {
+            Some(socket) => socket,
+            None => connect(dial.address, dial.step).map_err(|error| broken(&error))?,
+        };
         let seen = Arc::<Mutex<Seen>>::default();
         let provider = inspect::provider();
         let recorder = Recorder { provider: Arc::clone(&provider), seen: Arc::clone(&seen) };

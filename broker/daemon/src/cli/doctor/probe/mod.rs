@@ -4,7 +4,7 @@ mod link;
 mod mqtt;
 mod server;
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -51,9 +51,11 @@ pub(super) fn server(args: &DoctorArgs, host: &str, port: u16, now: UnixTime) ->
     })?;
     let (own, key) = client(args, now, &mut report)?;
     let client_id = client_id(args)?;
-    let Some(address) = reach(host, port, args.timeout, &mut report) else { return Ok(report.finish()) };
+    let Some((address, socket)) = reach(host, port, args.timeout, &mut report) else {
+        return Ok(report.finish());
+    };
     let dial = Dial { address, name: asked.clone(), key, step: args.timeout };
-    let probes = probe_all(&dial, &client_id, &mut report);
+    let probes = probe_all(&dial, socket, &client_id, &mut report);
     tell_tls(&probes, &dial, &mut report);
     tell_mqtt(&probes, &dial, own.as_ref(), &mut report);
     if let Some(probe) = probes.iter().find(|probe| !probe.seen.chain.is_empty()) {
@@ -113,8 +115,8 @@ fn client_id(args: &DoctorArgs) -> Result<ClientId, Failure> {
     ClientId::try_from(text.as_str()).map_err(|error| Failure::usage(format!("{text:?}: {error}")))
 }
 
-/// Finds an address that answers.
-fn reach(host: &str, port: u16, step: Duration, report: &mut Report) -> Option<SocketAddr> {
+/// Finds an address that answers, and connects to it.
+fn reach(host: &str, port: u16, step: Duration, report: &mut Report) -> Option<(SocketAddr, TcpStream)> {
     let addresses = match resolve(host, port, step) {
         Ok(addresses) => addresses,
         Err(reason) => {
@@ -127,9 +129,8 @@ fn reach(host: &str, port: u16, step: Duration, report: &mut Report) -> Option<S
         let began = Instant::now();
         match link::connect(*address, step) {
             Ok(socket) => {
-                drop(socket);
                 report.fact("TCP", format!("{address} answers in {} ms", began.elapsed().as_millis()));
-                return Some(*address);
+                return Some((*address, socket));
             }
             Err(error) => problems.push(unreachable(*address, &error, step)),
         }
@@ -167,10 +168,11 @@ fn unreachable(address: SocketAddr, error: &std::io::Error, step: Duration) -> F
 }
 
 /// A handshake of each version, with one version of MQTT over each; both over one, if there is only one.
-fn probe_all(dial: &Dial, client_id: &ClientId, report: &mut Report) -> Vec<Probe> {
+fn probe_all(dial: &Dial, socket: TcpStream, client_id: &ClientId, report: &mut Report) -> Vec<Probe> {
     let mut probes = Vec::new();
+    let mut socket = Some(socket);
     for (tls, version, mqtt) in VERSIONS {
-        probes.push(probe(dial, tls, version, mqtt, client_id, report));
+        probes.push(probe(dial, socket.take(), (tls, version, mqtt), client_id, report));
         // What is no TLS server is none in another version either.
         if matches!(
             probes.last().and_then(|probe| probe.failed.as_ref()),
@@ -188,7 +190,7 @@ fn probe_all(dial: &Dial, client_id: &ClientId, report: &mut Report) -> Vec<Prob
         if let (true, Some(other)) = (failed, works)
             && let Some((tls, version, _)) = VERSIONS.get(other)
         {
-            probes.push(probe(dial, tls, version, *untried, client_id, report));
+            probes.push(probe(dial, None, (tls, version, *untried), client_id, report));
         }
     }
     probes
@@ -196,14 +198,13 @@ fn probe_all(dial: &Dial, client_id: &ClientId, report: &mut Report) -> Vec<Prob
 
 fn probe(
     dial: &Dial,
-    tls: &'static str,
-    version: &'static SupportedProtocolVersion,
-    mqtt: Version,
+    socket: Option<TcpStream>,
+    (tls, version, mqtt): (&'static str, &'static SupportedProtocolVersion, Version),
     client_id: &ClientId,
     report: &mut Report,
 ) -> Probe {
     let began = Instant::now();
-    let mut link = match Link::open(dial, version) {
+    let mut link = match Link::open(dial, version, socket) {
         Ok(link) => link,
         Err(broken) => {
             let failed = Some(failed(tls, dial, broken, &Seen::default(), Wire::default()));
