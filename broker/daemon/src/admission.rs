@@ -2,9 +2,14 @@
 //!
 //! Three bounds, all before any cryptography: a token bucket per source address for new connections, a count of
 //! connections per source address, and a count of peers that have connected but not yet authenticated ("half-open").
+//! An address from which many come who are refused, and nobody who is good, gets only a share of its connections in: each
+//! of them by chance, so that somebody good behind a translator that is shared with a bad one gets in after a few tries,
+//! and opens the door for the others.
+//!
 //! When the half-open table is full, the oldest half-open peer makes room, so that silent peers cannot keep good ones out.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +21,15 @@ use tokio::sync::Notify;
 /// Source addresses remembered at most; beyond it, unknown addresses share one bucket.
 const ADDRESSES_TRACKED_MAX: usize = 65_536;
 
+/// Between two looks at all sources.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it counts who came from an address.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// So many refused peers of an address, with nobody good among them, change nothing.
+const REFUSED_FREE: u32 = 30;
+/// So many more halve the share of its connections that may begin, down to one in sixteen.
+const REFUSED_STEP: u32 = 10;
+
 /// Bounds on peers that have not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdmissionLimits {
@@ -25,6 +39,8 @@ pub struct AdmissionLimits {
     pub connections_per_address_max: Option<usize>,
     /// New connections per second and source address; twice this may come in a burst. 0 = no bound.
     pub connects_per_address_per_second: u32,
+    /// Whether an address from which only refused peers come gets fewer of its connections in.
+    pub refused_addresses_slowed: bool,
 }
 
 /// Why a new connection was turned away before TLS.
@@ -34,6 +50,8 @@ pub enum Refused {
     AddressRate,
     /// This address has `connections_per_address_max` connections.
     AddressConnections,
+    /// Nobody good comes from this address, and many who are refused: only some may begin.
+    AddressRefused,
 }
 
 impl Refused {
@@ -42,6 +60,7 @@ impl Refused {
         match self {
             Self::AddressRate => "address_rate",
             Self::AddressConnections => "address_connections",
+            Self::AddressRefused => "address_refused",
         }
     }
 }
@@ -51,6 +70,13 @@ struct Source {
     connections: usize,
     /// Token bucket as "the time at which it was last empty", in nanoseconds of [`Mono`].
     drained_until: Duration,
+    /// Connections with a certificate in force.
+    good: usize,
+    /// Until when the last of those counts.
+    good_until: Duration,
+    /// Peers whose certificate was refused, since the last that was not.
+    refused: u32,
+    last_refused: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +85,12 @@ struct Table {
     overflow: Source,
     half_open: BTreeMap<u64, Arc<Notify>>,
     next_ticket: u64,
+    /// Not before then sources are looked at for those that can be forgotten: that is a look at all of them.
+    next_sweep: Duration,
+    #[cfg(test)]
+    sweeps: u32,
+    /// Drawn from, keyed, so that nobody can tell who is next.
+    lottery: foldhash::quality::RandomState,
 }
 
 /// Decides who may begin a handshake.
@@ -95,6 +127,7 @@ pub struct AddressSlot {
     /// `None`: counted among the addresses that share the overflow entry.
     source: Option<IpAddr>,
     admission: Arc<Admission>,
+    good: bool,
 }
 
 impl Drop for AddressSlot {
@@ -105,6 +138,33 @@ impl Drop for AddressSlot {
         let source =
             self.source.and_then(|address| table.sources.get_mut(&address)).unwrap_or(&mut table.overflow);
         source.connections = source.connections.saturating_sub(1);
+        source.good = source.good.saturating_sub(usize::from(self.good));
+    }
+}
+
+impl AddressSlot {
+    /// The peer's certificate is in force: whoever else comes from its address may begin as usual.
+    pub fn good(&mut self, now: Mono) {
+        let Some(address) = self.source.filter(|_| !self.good) else { return };
+        if let Some(source) = self.admission.table.lock().sources.get_mut(&address) {
+            source.good += 1;
+            source.good_until = now.elapsed().saturating_add(REMEMBERED);
+            source.refused = 0;
+            self.good = true;
+        }
+    }
+
+    /// The peer's certificate was refused.
+    pub fn refused(&self, now: Mono) {
+        let Some(address) = self.source else { return };
+        if let Some(source) = self.admission.table.lock().sources.get_mut(&address) {
+            let now = now.elapsed();
+            if now.saturating_sub(source.last_refused) > REMEMBERED {
+                source.refused = 0;
+            }
+            source.refused = source.refused.saturating_add(1);
+            source.last_refused = now;
+        }
     }
 }
 
@@ -130,14 +190,30 @@ impl Admission {
         let source_key = source_of(address);
         let now = now.elapsed();
         let mut table = self.table.lock();
-        if table.sources.len() >= ADDRESSES_TRACKED_MAX && !table.sources.contains_key(&source_key) {
+        if table.sources.len() >= ADDRESSES_TRACKED_MAX
+            && !table.sources.contains_key(&source_key)
+            && now >= table.next_sweep
+        {
             table.sources.retain(|_, source| source.connections > 0 || source.drained_until > now);
+            table.next_sweep = now.saturating_add(SWEEP_INTERVAL);
+            #[cfg(test)]
+            {
+                table.sweeps += 1;
+            }
         }
         let full = table.sources.len() >= ADDRESSES_TRACKED_MAX && !table.sources.contains_key(&source_key);
         let table = &mut *table;
         let source = if full { &mut table.overflow } else { table.sources.entry(source_key).or_default() };
         if limits.connections_per_address_max.is_some_and(|most| source.connections >= most) {
             return Err(Refused::AddressConnections);
+        }
+        let share = source.share(now);
+        if !full && share > 1 && limits.refused_addresses_slowed {
+            let drawn = table.lottery.hash_one((source_key, table.next_ticket));
+            table.next_ticket += 1;
+            if drawn % share != 0 {
+                return Err(Refused::AddressRefused);
+            }
         }
         source.take_token(limits.connects_per_address_per_second, now)?;
         source.connections += 1;
@@ -150,12 +226,25 @@ impl Admission {
         {
             oldest.notify_one();
         }
-        let slot = AddressSlot { source: (!full).then_some(source_key), admission: Arc::clone(self) };
+        let slot =
+            AddressSlot { source: (!full).then_some(source_key), admission: Arc::clone(self), good: false };
         Ok((Ticket { number, evicted, admission: Arc::clone(self) }, slot))
     }
 }
 
 impl Source {
+    /// One in how many may begin a handshake.
+    fn share(&self, now: Duration) -> u64 {
+        let good = self.good > 0 || now < self.good_until;
+        if good || now.saturating_sub(self.last_refused) > REMEMBERED {
+            return 1;
+        }
+        match self.refused.checked_sub(REFUSED_FREE) {
+            None => 1,
+            Some(beyond) => 2 << (beyond / REFUSED_STEP).min(3),
+        }
+    }
+
     /// A leaky bucket kept as one point in time: each connection adds 1/rate second, two seconds' worth may be ahead.
     fn take_token(&mut self, per_second: u32, now: Duration) -> Result<(), Refused> {
         if per_second == 0 {
@@ -183,5 +272,85 @@ pub(crate) fn source_of(address: IpAddr) -> IpAddr {
                 IpAddr::V6(Ipv6Addr::new(s[0], s[1], s[2], s[3], 0, 0, 0, 0))
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: AdmissionLimits = AdmissionLimits {
+        half_open_max: 1_000_000,
+        connections_per_address_max: None,
+        connects_per_address_per_second: 0,
+        refused_addresses_slowed: true,
+    };
+
+    fn address(n: u32) -> IpAddr {
+        IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n))
+    }
+
+    fn at(secs: u64) -> Mono {
+        Mono::new(Duration::from_secs(secs))
+    }
+
+    /// How many of `tries` bad peers of one address may begin; each of them is refused then.
+    fn bad(admission: &Arc<Admission>, tries: usize, now: Mono) -> usize {
+        let begins = |_: &usize| admission.admit(address(1), now).map(|(_, slot)| slot.refused(now)).is_ok();
+        (0..tries).filter(begins).count()
+    }
+
+    #[test]
+    fn an_address_of_refused_peers_alone_gets_a_small_share_in() {
+        let admission = Admission::new(LIMITS);
+        assert_eq!(bad(&admission, 30, at(1)), 30, "a few refusals change nothing");
+        bad(&admission, 1_000, at(1));
+        let begun = bad(&admission, 16_000, at(1));
+        assert!((600..1_500).contains(&begun), "{begun} of 16000");
+        assert!(admission.admit(address(2), at(1)).is_ok(), "another address is another matter");
+        assert_eq!(bad(&admission, 20, at(1000)), 20, "it is forgotten");
+    }
+
+    #[test]
+    fn good_peers_behind_the_same_address_keep_the_door_open() {
+        let admission = Admission::new(LIMITS);
+        let (_ticket, mut good) = admission.admit(address(1), at(1)).unwrap();
+        good.good(at(1));
+        assert_eq!(bad(&admission, 1_000, at(1)), 1_000);
+        drop(good);
+        assert_eq!(bad(&admission, 1_000, at(2)), 1_000, "for a while after the last good one has gone");
+        assert!(bad(&admission, 1_000, at(700)) < 700);
+    }
+
+    #[test]
+    fn somebody_good_gets_in_after_a_few_tries_and_opens_the_door() {
+        let admission = Admission::new(LIMITS);
+        bad(&admission, 5_000, at(1));
+        let tries = (0..1_000).find_map(|n| admission.admit(address(1), at(1)).ok().map(|came| (n, came)));
+        let (tries, (_ticket, mut slot)) = tries.expect("one in sixteen may begin");
+        assert!(tries < 500, "{tries}");
+        slot.good(at(1));
+        assert!((0..100).all(|_| admission.admit(address(1), at(1)).is_ok()));
+    }
+
+    #[test]
+    fn nothing_is_slowed_when_that_is_switched_off() {
+        let admission = Admission::new(AdmissionLimits { refused_addresses_slowed: false, ..LIMITS });
+        assert_eq!(bad(&admission, 1_000, at(1)), 1_000);
+    }
+
+    #[test]
+    fn a_full_table_is_searched_once_in_a_while_and_not_for_every_peer() {
+        let admission = Admission::new(LIMITS);
+        let count = u32::try_from(ADDRESSES_TRACKED_MAX).unwrap();
+        let slots: Vec<_> = (0..count).map(|n| admission.admit(address(n), at(1)).unwrap()).collect();
+        for n in 0..1_000 {
+            assert!(admission.admit(address(count + n), at(1)).is_ok());
+        }
+        assert_eq!(admission.table.lock().sweeps, 1);
+        drop(slots);
+        assert!(admission.admit(address(count), at(3)).is_ok());
+        assert_eq!(admission.table.lock().sweeps, 2);
+        assert_eq!(admission.table.lock().sources.len(), 1);
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use signet_registry::{Actor, Command};
+use signet_registry::{Actor, Command, Line, Topic};
 
+use crate::clock::{Jump, JumpWatch};
 use crate::server::Broker;
 
 /// How long the `$SYS` task and the file watch sleep while they are switched off, before they look again.
@@ -125,5 +126,35 @@ pub(crate) async fn revocation_lists(broker: Arc<Broker>) {
         tokio::time::sleep(LIST_PAUSE).await;
         // A change during the pause has been noted, so this ends at once.
         drop(tokio::time::timeout(pause, changed.notified()).await);
+    }
+}
+
+/// Between two looks at the clocks.
+const CLOCK_LOOK: Duration = Duration::from_secs(5);
+
+/// Says when the wall clock was set. Nobody's connection ends by that: what ends is reckoned on the monotonic clock.
+pub(crate) async fn watch_clock(broker: Arc<Broker>) {
+    let mut watch = JumpWatch::new(broker.clock.now());
+    loop {
+        tokio::time::sleep(CLOCK_LOOK).await;
+        if let Some(jump) = watch.look(broker.clock.now()) {
+            tell_jump(&broker, jump);
+        }
+    }
+}
+
+fn tell_jump(broker: &Broker, jump: Jump) {
+    let direction = if jump.forward { "forward" } else { "backward" };
+    broker.metrics.standing.clock_jumps.with_label_values(&[direction]).inc();
+    tracing::error!(
+        seconds = jump.by.as_secs(),
+        direction,
+        "the wall clock was set: certificates that connect from now on are judged by the new time, and live connections \
+         end when they would have ended; see that the time is right"
+    );
+    if let Some(registry) = broker.registry() {
+        let text = format!("the wall clock was set {direction} by {} seconds", jump.by.as_secs());
+        let note = Command::Note { topic: Topic::Alarm, text: Line::new(&text) };
+        drop(registry.submit(note, Actor::Broker));
     }
 }

@@ -45,3 +45,71 @@ pub fn wall() -> Wall {
 pub fn unix_time() -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_millis(wall().0))
 }
+
+/// How far the wall clock may be from where the monotonic clock says it should be. Slewing it is far below that.
+const JUMP_MIN: Duration = Duration::from_secs(5);
+
+/// The wall clock was set, or the machine slept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jump {
+    /// By how much.
+    pub by: Duration,
+    /// Whether it shows a later time than it should.
+    pub forward: bool,
+}
+
+/// Notices that the wall clock was set: it and the monotonic clock no longer agree on how much time has passed.
+#[derive(Debug, Clone, Copy)]
+pub struct JumpWatch {
+    last: Now,
+}
+
+impl JumpWatch {
+    /// A watch that begins now.
+    #[must_use]
+    pub const fn new(now: Now) -> Self {
+        Self { last: now }
+    }
+
+    /// What happened since the last look. Each jump is told once.
+    pub fn look(&mut self, now: Now) -> Option<Jump> {
+        let expected = self.last.wall.after(now.mono.since(self.last.mono));
+        self.last = now;
+        let by = Duration::from_millis(now.wall.0.abs_diff(expected.0));
+        (by >= JUMP_MIN).then_some(Jump { by, forward: now.wall > expected })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(mono: u64, wall: u64) -> Now {
+        Now { mono: Mono::new(Duration::from_secs(mono)), wall: Wall(wall * 1000) }
+    }
+
+    #[test]
+    fn time_that_passes_on_both_clocks_is_no_jump() {
+        let mut watch = JumpWatch::new(at(0, 1_000_000));
+        for step in 1..1000 {
+            // A clock that is slewed goes wrong by half a second in a quarter of an hour.
+            assert_eq!(watch.look(at(step * 900, 1_000_000 + step * 900 + step / 2)), None);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_told_once_for_each_time() {
+        let mut watch = JumpWatch::new(at(0, 1_000_000));
+        let day = 86_400;
+        assert_eq!(
+            watch.look(at(5, 1_000_005 + day)),
+            Some(Jump { by: Duration::from_secs(day), forward: true })
+        );
+        assert_eq!(watch.look(at(10, 1_000_010 + day)), None);
+        assert_eq!(
+            watch.look(at(15, 15)),
+            Some(Jump { by: Duration::from_secs(1_000_000 + day), forward: false })
+        );
+        assert_eq!(watch.look(at(20, 20)), None);
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use signet_config::{Checked, RetainedOfRevoked, SessionOfRevoked, WillOfRevoked};
 use signet_core::{CloseReason, Condemned, Consequences, RetainedTaken};
-use signet_registry::Standing;
+use signet_registry::{Change, Standing};
 
 use crate::directory::Live;
 use crate::server::Broker;
@@ -37,6 +37,9 @@ pub(crate) fn enforce_changes(broker: &Arc<Broker>) {
 }
 
 fn enforce(broker: &Broker, applied: &Applied) {
+    for event in &applied.events {
+        pardon(broker, &event.change);
+    }
     let effects = &applied.effects;
     let mut condemned = Condemned::default();
     let mut suspended = HashSet::new();
@@ -73,6 +76,21 @@ fn enforce(broker: &Broker, applied: &Applied) {
     for principal in &effects.rejudge {
         // Its next connection has the new rights; the old one must not go on with rights that were taken away.
         broker.hub().kick(principal, None, CloseReason::Administrative);
+    }
+}
+
+/// Who may be good again need not wait for what was.
+fn pardon(broker: &Broker, change: &Change) {
+    match change {
+        Change::CertificateAdded { facts, .. } => broker.penalties.forget(&facts.id),
+        Change::CertificateActivated { certificate, .. } | Change::CertificateBound { certificate, .. } => {
+            broker.penalties.forget(certificate);
+        }
+        Change::CaAdded { .. } | Change::CaChanged { .. } | Change::ClaimChanged { .. } => {
+            broker.penalties.forget_all();
+        }
+        Change::ClaimSuspended { suspended: false, .. } => broker.penalties.forget_all(),
+        _ => {}
     }
 }
 

@@ -9,25 +9,33 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::tls::holds_back;
+
+/// An alert and what TLS puts around it. More is never held back.
+const HELD_BYTES_MAX: usize = 512;
 
 /// A TCP socket with the bytes that were read from it before TLS began (the ClientHello).
 #[derive(Debug)]
 pub struct PeerIo {
     socket: Option<TcpStream>,
     replay: BytesMut,
+    /// While the handshake lasts, what is said to a peer that has to wait for it; `None` once it is over.
+    held: Option<BytesMut>,
 }
 
 impl PeerIo {
     /// A stream that yields `replay` first, then what the socket brings.
     pub fn new(socket: TcpStream, replay: BytesMut) -> Self {
-        Self { socket: Some(socket), replay }
+        Self { socket: Some(socket), replay, held: Some(BytesMut::new()) }
     }
 
     /// Takes the socket off its reactor. Until [`PeerIo::attach`] every operation fails with `NotConnected`.
     pub fn detach(&mut self) -> io::Result<std::net::TcpStream> {
+        self.held = None;
         self.socket.take().ok_or_else(not_attached)?.into_std()
     }
 
@@ -35,6 +43,20 @@ impl PeerIo {
     pub fn attach(&mut self, socket: std::net::TcpStream) -> io::Result<()> {
         self.socket = Some(TcpStream::from_std(socket)?);
         Ok(())
+    }
+
+    /// Says what was held back; from then on nothing is.
+    pub async fn release(&mut self) -> io::Result<()> {
+        let held = self.held.take().unwrap_or_default();
+        self.write_all(&held).await
+    }
+
+    /// Keeps an answer that is to wait, and says how much of it that was; `None`: it need not wait.
+    fn hold_back(&mut self, bufs: &[io::IoSlice<'_>]) -> Option<usize> {
+        let held = self.held.as_mut().filter(|_| holds_back())?;
+        let room = HELD_BYTES_MAX.saturating_sub(held.len());
+        bufs.iter().flat_map(|buf| buf.iter()).take(room).for_each(|byte| held.put_u8(*byte));
+        Some(bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -67,6 +89,9 @@ impl AsyncRead for PeerIo {
 
 impl AsyncWrite for PeerIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.hold_back(&[io::IoSlice::new(buf)]) {
+            return Poll::Ready(Ok(count));
+        }
         self.socket()?.poll_write(cx, buf)
     }
 
@@ -75,6 +100,9 @@ impl AsyncWrite for PeerIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.hold_back(bufs) {
+            return Poll::Ready(Ok(count));
+        }
         self.socket()?.poll_write_vectored(cx, bufs)
     }
 
@@ -94,7 +122,7 @@ impl AsyncWrite for PeerIo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
     #[test]

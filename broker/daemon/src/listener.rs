@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use rustls_pki_types::UnixTime;
 use signet_config::Listener;
 use signet_core::{ClientIdRule, CloseReason, ListenerRules, Mono, Peer};
-use signet_identity::{IdentityError, identify};
+use signet_identity::{CertificateId, IdentityError, identify};
 use signet_registry::TlsVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::admission::{AddressSlot, Ticket};
 use crate::clock;
+use crate::clones::{self, Presence};
 use crate::consequences;
 use crate::directory::Live;
 use crate::io::PeerIo;
@@ -31,7 +32,8 @@ use crate::server::Broker;
 use crate::standing::{self, Admitted, Bearer};
 use crate::tls::hello::{HelloTap, Progress};
 use crate::tls::{
-    Ended, FailureContext, FailureRecord, Judged, LogAdvice, Refusal, TlsListener, VerifyFailure, observed,
+    Ended, FailureContext, FailureRecord, Gate, Judged, LogAdvice, Refusal, TlsListener, VerifyFailure,
+    Which, guarded,
 };
 
 /// Accepted in one go before other tasks of the thread get their turn.
@@ -112,7 +114,7 @@ impl Listening {
 #[derive(Debug)]
 pub(crate) struct Places {
     _listener: OpenSlot,
-    _address: AddressSlot,
+    address: AddressSlot,
 }
 
 /// Accepts until the broker stops.
@@ -180,7 +182,7 @@ fn admit(
             });
         }
         Ok((ticket, slot)) => {
-            let places = Places { _listener: open, _address: slot };
+            let places = Places { _listener: open, address: slot };
             let arriving = Arriving {
                 broker: Arc::clone(broker),
                 listening: Arc::clone(listening),
@@ -212,7 +214,7 @@ impl Arriving {
         mut self,
         socket: TcpStream,
         ticket: Ticket,
-        places: Places,
+        mut places: Places,
         traffic: tokio::runtime::Handle,
     ) {
         let within = self.listening.settings.load().handshake_timeout;
@@ -225,9 +227,22 @@ impl Arriving {
             )))),
         };
         drop(ticket);
+        let now = self.broker.clock.mono();
         match outcome {
-            Ok(named) => self.hand_over(named, places, &traffic),
-            Err(failed) => self.record(failed).await,
+            Ok(named) => {
+                if named.admitted.refusal.is_none() {
+                    places.address.good(now);
+                } else {
+                    places.address.refused(now);
+                }
+                self.hand_over(named, places, &traffic);
+            }
+            Err(failed) => {
+                if failed.is_refusal() {
+                    places.address.refused(now);
+                }
+                self.record(failed).await;
+            }
         }
     }
 
@@ -244,7 +259,7 @@ impl Arriving {
         self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
         self.flight_sent = true;
         let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
-        let (outcome, refusal) = observed(shaking).await;
+        let (outcome, refusal) = guarded(self.gate(), shaking).await;
         let stream = match outcome {
             Ok(stream) => stream,
             Err((error, io)) => {
@@ -257,6 +272,10 @@ impl Arriving {
         let leaf = chain.first().map(AsRef::<[u8]>::as_ref).unwrap_or_default();
         let settings = self.listening.settings.load_full();
         let named = match tls.judge(chain, clock::unix_time()) {
+            // A resumed session has not come past the gate.
+            Ok(judged) if self.gate()(&judged.certificate()) => {
+                Err(Why::Judged(VerifyFailure::RefusedBefore { certificate: judged.certificate() }))
+            }
             Ok(judged) => {
                 let bearer = Bearer {
                     judged: &judged,
@@ -276,7 +295,14 @@ impl Arriving {
             Err(failure) => Err(Why::Judged(failure)),
         };
         match named {
-            Ok((judged, admitted)) => Ok(Named { stream, judged, admitted, settings, resumed }),
+            Ok((judged, admitted)) => {
+                let client = self.tap.hello().map_or([0; 8], |hello| hello.fingerprint);
+                let in_force = admitted.refusal.is_none();
+                let presence = in_force
+                    .then(|| clones::watch(&self.broker, &admitted.principal, self.address.ip(), client))
+                    .flatten();
+                Ok(Named { stream, judged, admitted, settings, resumed, presence })
+            }
             Err(why) => {
                 let leaf = leaf.to_vec();
                 Err(Failed { why, refusal: None, leaf, io: Some(stream.into_inner().0) })
@@ -284,9 +310,18 @@ impl Arriving {
         }
     }
 
+    /// Bars certificates that were refused again and again.
+    fn gate(&self) -> Gate {
+        let broker = Arc::clone(&self.broker);
+        Box::new(move |certificate| {
+            broker.config.load().standing.refused_pause_max.is_some()
+                && broker.penalties.is_barred(certificate, broker.clock.mono())
+        })
+    }
+
     /// The named connection moves to the traffic runtime.
     fn hand_over(self, named: Named, places: Places, traffic: &tokio::runtime::Handle) {
-        let Named { mut stream, judged, admitted, settings, resumed } = named;
+        let Named { mut stream, judged, admitted, settings, resumed, presence } = named;
         let Admitted { principal, refusal, until } = admitted;
         let broker = self.broker;
         let now = broker.clock.now();
@@ -318,7 +353,7 @@ impl Arriving {
         let peer = Peer { principal, address: self.address, rules };
         let arrival = link::Arrival { peer, listener: self.listening.index, judged, settings, until };
         traffic.spawn(async move {
-            let _places = places;
+            let _kept = (places, presence);
             match stream.get_mut().0.attach(socket) {
                 Ok(()) => link::run(broker, stream, arrival).await,
                 Err(error) => tracing::warn!(%error, "a connection was lost between two threads"),
@@ -347,9 +382,12 @@ impl Arriving {
             Why::NoName(error) => Ended::NoName { error, leaf: &failed.leaf },
         };
         keep_failure(&self.broker, &context, ended);
-        if let Some(io) = failed.io {
-            farewell(io).await;
+        let barred = failed.count(&self.broker);
+        let Some(mut io) = failed.io else { return };
+        if let Some(certificate) = barred {
+            hold_back(&self.broker, certificate, &mut io).await;
         }
+        farewell(io).await;
     }
 }
 
@@ -380,9 +418,24 @@ pub(crate) fn keep_failure(broker: &Broker, context: &FailureContext<'_>, ended:
     }
 }
 
+/// Lets a peer wait whose certificate was refused again and again, unless it leaves by itself.
+async fn hold_back(broker: &Broker, certificate: CertificateId, io: &mut PeerIo) {
+    let Some(longest) = broker.config.load().standing.refused_pause_max else { return };
+    let Some(waiting) = broker.penalties.hold_back(certificate, longest) else { return };
+    let mut ignored = [0u8; 256];
+    let gone = async { while !matches!(io.read(&mut ignored).await, Ok(0) | Err(_)) {} };
+    tokio::select! {
+        biased;
+        () = broker.stop_requested() => {}
+        // What it still says is thrown away; what it is told comes after the wait.
+        _ = tokio::time::timeout(waiting.pause, gone) => {}
+    }
+}
+
 /// Lets the peer see the alert: closing with unread bytes would reset the connection and might destroy it on its way.
 pub(crate) async fn farewell(mut io: PeerIo) {
     let farewell = async {
+        io.release().await?;
         io.flush().await?;
         io.shutdown().await?;
         let mut rest = [0u8; 1024];
@@ -425,6 +478,8 @@ struct Named {
     /// The listener's settings that this was done under.
     settings: Arc<Listener>,
     resumed: bool,
+    /// Where it is, for those who look for copies of it.
+    presence: Option<Presence>,
 }
 
 /// A handshake that did not lead to a name.
@@ -444,6 +499,39 @@ enum Why {
 }
 
 impl Failed {
+    /// Why the certificate was refused, when that is why.
+    fn refused(&self) -> Option<&VerifyFailure> {
+        match (&self.refusal, &self.why) {
+            (Some(refusal), _) => Some(&refusal.failure),
+            (None, Why::Judged(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    fn is_refusal(&self) -> bool {
+        self.refused().is_some() || matches!(self.why, Why::NoName(_))
+    }
+
+    /// Counts the refusal against the certificate, where it is the certificate's alone; gives the one that has to wait.
+    fn count(&self, broker: &Broker) -> Option<CertificateId> {
+        let failure = self.refused()?;
+        let id = match &self.refusal {
+            Some(refusal) => refusal.id,
+            None => CertificateId::of(&self.leaf),
+        };
+        let barred = matches!(failure, VerifyFailure::RefusedBefore { .. });
+        // Neither can become good again, so nobody is harmed who shows another's.
+        let for_good = matches!(
+            failure,
+            VerifyFailure::Revoked { which: Which::Leaf, .. }
+                | VerifyFailure::Expired { which: Which::Leaf, .. }
+        );
+        if barred || for_good {
+            broker.penalties.refused(id, broker.clock.mono());
+        }
+        barred.then_some(id)
+    }
+
     fn new(why: Why) -> Self {
         Self { why, refusal: None, leaf: Vec::new(), io: None }
     }

@@ -4,20 +4,18 @@
 //! force is refused after its handshake, with a CONNACK that says so: an alert would be hidden by many clients.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use signet_core::{CloseReason, Mono, Now, Refusal};
 use signet_identity::{CertificateId, GroupName, Identified, IdentityError, Principal, Role, ThingName};
 use signet_registry::{Active, Actor, Command, NewCertificate, Standing, TlsVersion, UnknownPolicy, Wall};
 
+use crate::census;
 use crate::directory::Live;
+use crate::provisioning;
 use crate::server::Broker;
 use crate::start;
 use crate::store::RegistryService;
 use crate::tls::Judged;
-
-/// How long the certificate that a rotation has replaced stays in force after its successor has connected once.
-const ROTATION_GRACE: Duration = Duration::from_secs(3600);
 
 /// A certificate that was judged good, and what is known of its bearer.
 pub(crate) struct Bearer<'a> {
@@ -85,13 +83,25 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
         enter(registry, &bearer, identified.name.clone()).await;
         standing = look_up(registry, judged);
     }
+    if let Standing::Admissible { policy: UnknownPolicy::Jitp(template), .. } = &standing {
+        let template = template.clone();
+        provisioning::jit::provision(broker, registry, &bearer, &template).await;
+        standing = look_up(registry, judged);
+    }
     let certificate = judged.certificate();
+    if let Standing::Pending { ca: Some(ca), until: None } = &standing {
+        provisioning::jit::announce(broker, &registry.registry(), *ca, &certificate);
+    }
     if let Standing::Active(active) = &standing {
         registry.seen(&certificate, bearer.address, bearer.tls);
+        let ca = census::label_of_key(&registry.registry(), &judged.issuer_key());
+        broker.metrics.standing.connects.with_label_values(&[ca.as_str()]).inc();
         let principal = held(by_registry(active, certificate), active.quarantined, expired);
         return Ok(Admitted::new(judged, principal, active.until(), expired));
     }
     let refusal = refusal_of(&standing);
+    broker.penalties.refused(certificate, broker.clock.mono());
+    broker.metrics.standing.refused.with_label_values(&[standing.metric_label()]).inc();
     let name = bearer.identified.map_or_else(|_| ThingName::fingerprint(&certificate), |known| known.name);
     tracing::warn!(
         %name, %certificate, address = %bearer.address, standing = standing.metric_label(),
@@ -195,8 +205,7 @@ pub(crate) fn connected(broker: &Broker, live: &Live) {
         && active.replaces_another
     {
         let certificate = live.judged.certificate();
-        let grace = u64::try_from(ROTATION_GRACE.as_millis()).unwrap_or(u64::MAX);
-        let retire_at = Wall(registry.now().0.saturating_add(grace));
+        let retire_at = registry.now().after(broker.config.load().provisioning.rotation_grace);
         // The writer answers in its own time; the connection does not wait for it, and asks again at its next connect.
         drop(registry.submit(Command::CompleteRotation { certificate, retire_at }, Actor::Broker));
     }

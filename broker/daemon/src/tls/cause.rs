@@ -24,6 +24,8 @@ pub enum FailureCause {
     CertificateNotYetValid,
     /// The client's certificate is revoked.
     CertificateRevoked,
+    /// The client's certificate was refused again and again of late, and is refused without a further look.
+    RefusedBefore,
     /// The client's certificate is not for this purpose.
     CertificatePurpose,
     /// The client's certificate or chain is malformed, too long, or of a kind not accepted.
@@ -60,7 +62,7 @@ pub enum FailureCause {
 
 impl FailureCause {
     /// Every cause, in the order of [`Self::index`].
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::DeviceClock,
         Self::WrongRoot,
         Self::UnknownDeviceCertificate,
@@ -70,6 +72,7 @@ impl FailureCause {
         Self::CertificateExpired,
         Self::CertificateNotYetValid,
         Self::CertificateRevoked,
+        Self::RefusedBefore,
         Self::CertificatePurpose,
         Self::CertificateUnusable,
         Self::CertificateVersionOne,
@@ -105,6 +108,7 @@ impl FailureCause {
             Self::CertificateExpired => "certificate_expired",
             Self::CertificateNotYetValid => "certificate_not_yet_valid",
             Self::CertificateRevoked => "certificate_revoked",
+            Self::RefusedBefore => "refused_before",
             Self::CertificatePurpose => "certificate_purpose",
             Self::CertificateUnusable => "certificate_unusable",
             Self::CertificateVersionOne => "certificate_version_one",
@@ -165,6 +169,10 @@ impl FailureCause {
             Self::CertificateRevoked => {
                 "The device's certificate is revoked. If the device is good, issue it another one; if not, this is as it \
                  should be."
+            }
+            Self::RefusedBefore => {
+                "The device keeps coming with a certificate that is refused, so the answers are held back. Earlier records and \
+                 `signet device show` say why it is refused; once that is changed it gets in at once."
             }
             Self::CertificatePurpose => {
                 "The device's certificate is not for client authentication. Issue it with the extended key usage \

@@ -354,6 +354,7 @@ fn cause_of(failure: &VerifyFailure) -> FailureCause {
         V::Expired { .. } => FailureCause::CertificateExpired,
         V::NotYetValid { .. } => FailureCause::CertificateNotYetValid,
         V::Revoked { .. } => FailureCause::CertificateRevoked,
+        V::RefusedBefore { .. } => FailureCause::RefusedBefore,
         V::UnknownIssuer { .. }
         | V::VersionOneBelowIntermediate { .. }
         | V::NamesakeIssuer { .. }

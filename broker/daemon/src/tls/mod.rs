@@ -37,7 +37,8 @@ pub use failure::{AlertShown, CertificateShown, Direction, Ended, FailureContext
 pub use failure_groups::{FailedDevice, FailureGroup};
 pub use failure_log::{FailureLog, FailureLogLimits, KeptFailure, LogAdvice};
 pub use hello::ClientHello;
-pub use observe::{Refusal, observed, observed_sync};
+pub(crate) use observe::holds_back;
+pub use observe::{Gate, Refusal, guarded, observed, observed_sync};
 pub use refusal::{VerifyFailure, Which};
 pub(crate) use source::in_words;
 pub use source::{Source, SourceError, SourceProblem};

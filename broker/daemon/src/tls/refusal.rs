@@ -2,6 +2,7 @@
 
 use rustls::CertificateError;
 use rustls_pki_types::UnixTime;
+use signet_identity::CertificateId;
 use std::time::Duration;
 
 /// Which certificate of a chain something is said of.
@@ -159,6 +160,14 @@ pub enum VerifyFailure {
     /// The trust anchor under which the certificate was accepted is trusted no more.
     #[error("the authority that the certificate was accepted under is trusted no more")]
     AnchorRemoved,
+    /// It was refused again and again of late, and is not looked at.
+    #[error(
+        "the certificate was refused again and again of late, and is refused at once until it has waited or changed"
+    )]
+    RefusedBefore {
+        /// Which.
+        certificate: CertificateId,
+    },
     /// A resumed session without a certificate.
     #[error("the session carries no client certificate")]
     NoCertificate,
@@ -185,6 +194,7 @@ impl VerifyFailure {
             Self::CrlMissing { .. } => "crl_missing",
             Self::NotTheKeyHolder => "not_the_key_holder",
             Self::AnchorRemoved => "anchor_removed",
+            Self::RefusedBefore { .. } => "refused_before",
             Self::NoCertificate => "no_certificate",
         }
     }
@@ -225,6 +235,7 @@ impl VerifyFailure {
             }
             Self::CrlMissing { .. } => CertificateError::UnknownRevocationStatus,
             Self::NotTheKeyHolder => CertificateError::BadSignature,
+            Self::RefusedBefore { .. } => CertificateError::ApplicationVerificationFailure,
             Self::ChainRules { .. } => {
                 CertificateError::Other(rustls::OtherError(std::sync::Arc::new(self.clone())))
             }

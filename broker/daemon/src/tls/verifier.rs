@@ -18,7 +18,7 @@ use x509_parser::public_key::PublicKey;
 
 use super::cache::{ChainCache, VerifiedPath};
 use super::crl::{KeyHash, PathId, SerialKey, sha256};
-use super::observe::{Refusal, note};
+use super::observe::{Refusal, is_barred, note};
 use super::provider::CLIENT_SIGNATURES;
 use super::trust::{EkuRule, Trust, X509V1, escaped, seconds};
 use super::{VerifyFailure, Which, version_one};
@@ -182,7 +182,7 @@ impl DeviceVerifier {
 
     fn refuse(&self, failure: VerifyFailure, leaf: &CertificateDer<'_>, certificates: usize) -> Error {
         let error = failure.certificate_error();
-        note(|| Refusal { failure, leaf: describe(leaf), certificates });
+        note(|| Refusal { failure, leaf: describe(leaf), certificates, id: CertificateId::of(leaf) });
         Error::InvalidCertificate(error)
     }
 }
@@ -198,6 +198,11 @@ impl ClientCertVerifier for DeviceVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let certificate = CertificateId::of(end_entity);
+        if is_barred(&certificate) {
+            let failure = VerifyFailure::RefusedBefore { certificate };
+            return Err(self.refuse(failure, end_entity, intermediates.len() + 1));
+        }
         match self.verify(&self.trust.load(), end_entity, intermediates, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(failure) => Err(self.refuse(failure, end_entity, intermediates.len() + 1)),

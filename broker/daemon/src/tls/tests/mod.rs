@@ -3,6 +3,7 @@
 mod anchors_and_chains;
 mod cached;
 mod failures;
+mod grace;
 mod hellos;
 mod keys;
 mod listeners;

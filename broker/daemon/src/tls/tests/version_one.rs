@@ -26,6 +26,7 @@ const ACCEPT: TrustOptions = TrustOptions {
     eku: EkuRule::IfPresent,
     stale: crate::tls::StaleCrl::Reject,
     coverage: crate::tls::CrlCoverage::Leaf,
+    expired_grace: std::time::Duration::ZERO,
 };
 
 fn with(trust: TrustOptions) -> TlsOptions {
