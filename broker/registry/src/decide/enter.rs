@@ -7,7 +7,7 @@ use crate::certificate::{NewCertificate, Pending, Source, Status};
 use crate::command::{Enter, IfExists};
 use crate::provisioning::TemplateKind;
 use crate::thing::ThingSpec;
-use crate::{RegistryError, UnknownPolicy};
+use crate::{KeyHash, RegistryError, UnknownPolicy};
 
 impl Draft<'_> {
     fn status(&self, enter: Enter) -> Status {
@@ -92,10 +92,22 @@ impl Draft<'_> {
         self.newcomer(facts)?;
         self.key(&facts.public_key, Some(&holder))?;
         self.not_barred(&holder.name)?;
+        self.not_anothers(&holder.name, &facts.public_key)?;
         self.thing_or_new(thing, if_exists)?;
         self.room(&holder, 1, |_| false)?;
         self.add_certificate(certificate, Source::Outside, self.status(enter), Some(holder));
         Ok(())
+    }
+
+    /// A thing that had a certificate gets another one just in time only for a key that it had before, or when an operator lets it:
+    /// whoever has the authority's key could else be any device that exists.
+    fn not_anothers(&self, name: &ThingName, key: &KeyHash) -> Decided {
+        let Some(thing) = self.registry.thing(name) else { return Ok(()) };
+        let mut held = thing.certificates().iter().filter_map(|id| self.registry.certificate(id));
+        if !thing.certified || thing.approved(self.now) || held.any(|other| other.facts.public_key == *key) {
+            return Ok(());
+        }
+        Err(RegistryError::AlreadyProvisioned(name.clone()))
     }
 
     pub(super) fn room_for_pending(&self) -> Decided {

@@ -194,8 +194,15 @@ fn a_template_provisions_just_in_time_what_its_authority_signed() {
     assert!(matches!(elsewhere, RegistryError::NameNotAllowed { .. }));
     world.must(provision("1", "jitp", "sn1", IfExists::Refuse));
     assert!(matches!(world.standing("maker", "1"), Standing::Active(_)));
-    let exists = RegistryError::ThingExists(name("sn1"));
-    assert_eq!(world.refused(provision("2", "jitp", "sn1", IfExists::Refuse)), exists);
+    // One that was only added may be kept; one that has a certificate is not taken over with another key.
+    world.must(Command::AddThing(ThingSpec::named(name("sn3"))));
+    let exists = RegistryError::ThingExists(name("sn3"));
+    assert_eq!(world.refused(provision("3", "jitp", "sn3", IfExists::Refuse)), exists);
+    world.must(provision("3", "jitp", "sn3", IfExists::Keep));
+    let taken = RegistryError::AlreadyProvisioned(name("sn1"));
+    assert_eq!(world.refused(provision("2", "jitp", "sn1", IfExists::Keep)), taken);
+    let until = Some(world.now.after(std::time::Duration::from_secs(60)));
+    world.must(Command::ApproveThing { thing: name("sn1"), until });
     world.must(provision("2", "jitp", "sn1", IfExists::Keep));
 }
 
