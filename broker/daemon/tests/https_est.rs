@@ -285,6 +285,8 @@ fn a_label_is_a_profile_with_its_own_validity_and_lines() {
     let plain = enrol(&mut site.visit_as("sensor-1"), "/simplereenroll", &csr, None);
     assert_eq!(hours(&the_one(&plain)), 90 * 24 + 1, "the path without a label is as [ca] says");
     assert!(client.get(&format!("{EST}/daily/cacerts")).text().contains('\n'));
+    assert!(client.get("/daily/.well-known/est/cacerts").text().contains('\n'), "as strongSwan writes it");
+    assert_eq!(refusal(&client.get("/weekly/.well-known/est/cacerts")), 404);
 }
 
 #[test]
@@ -297,7 +299,7 @@ fn an_enrolment_waits_for_an_operator_where_the_label_says_so() {
     let (_, for_another) = request_for("sensor-2");
     assert_eq!(refusal(&ask(&for_another)), 400, "an operator is not asked about what cannot be");
     let waits = ask(&csr);
-    assert_eq!((waits.status, waits.headers["retry-after"].as_str()), (202, "30"));
+    assert_eq!((waits.status, waits.headers["retry-after"].as_str()), (202, "5"));
     assert_eq!(ask(&csr).status, 202);
     let pending = site.ask(&["est", "pending"]);
     assert_eq!(pending.as_array().unwrap().len(), 1, "{pending}");

@@ -229,6 +229,10 @@ fn an_operator_makes_tokens_over_https_and_nobody_else_does() {
         (json!({ "device_id": "sensor-3", "valid_seconds": 59 }), 422),
         (json!({ "device_id": "sensor-3", "valid_seconds": 100 * 86_400 }), 422),
         (json!({ "device_id": "sensor-3", "valid_seconds": -1 }), 422),
+        (json!({ "device_id": "sensor-3", "valid_seconds": 90.5 }), 422),
+        (json!({ "device_id": "sensor-3", "valid_seconds": null }), 422),
+        (json!({ "device_id": "sensor-3", "note": "x".repeat(201) }), 422),
+        (json!({ "device_id": "sensor-3", "valid_seconds": 90.0, "note": "x".repeat(200) }), 200),
         (json!({ "device_id": "sensor-3", "groups": ["#"] }), 422),
         (json!({ "device_id": "sensor-3", "role": "operator" }), 422),
     ] {

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, body::Bytes};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use signet_identity::{GroupName, Role, ThingName};
 use signet_registry::ca::{CheckedCsr, CsrPolicy, SubjectRule};
 use signet_registry::{Actor, Attempt, Groups, Line, ThingSpec, TokenHash};
@@ -48,12 +48,26 @@ struct Provisioned {
 #[serde(deny_unknown_fields)]
 struct GenerateToken {
     device_id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     valid_seconds: Option<u64>,
     #[serde(default)]
     groups: Vec<String>,
     #[serde(default)]
     note: String,
+}
+
+/// The most characters of a note.
+const NOTE_CHARS_MAX: usize = 200;
+
+/// An integer as JSON has it: `3600`, and `3600.0` too (JSON Schema, validation, section 6.1.1).
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let text = number.to_string();
+    let digits = text.strip_suffix(".0").unwrap_or(&text);
+    digits
+        .parse()
+        .map(Some)
+        .map_err(|_| serde::de::Error::custom(format!("{text} is not a number of seconds")))
 }
 
 /// The answer to [`GenerateToken`].
@@ -219,6 +233,9 @@ fn fields(message: String) -> Refused {
 fn wanted(asked: GenerateToken) -> Result<WantedToken, Refused> {
     let name = ThingName::try_from(asked.device_id.as_str())
         .map_err(|error| fields(format!("device_id cannot be a name: {error}")))?;
+    if asked.note.chars().count() > NOTE_CHARS_MAX {
+        return Err(fields(format!("note has more than {NOTE_CHARS_MAX} characters")));
+    }
     let groups: Result<Vec<GroupName>, Refused> = asked
         .groups
         .iter()

@@ -43,7 +43,7 @@ struct Body<'a> {
 impl Shape {
     /// That of the protocol which the path belongs to.
     pub(super) fn of(path: &str) -> Self {
-        if path.starts_with("/.well-known/est/") { Self::Text } else { Self::Json }
+        if path.contains("/.well-known/est/") { Self::Text } else { Self::Json }
     }
 
     pub(super) fn render(self, refused: Refused) -> Response {

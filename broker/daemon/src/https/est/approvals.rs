@@ -78,10 +78,8 @@ pub(crate) struct Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Approved,
-    /// It waits; since now when `new`.
-    Wait {
-        new: bool,
-    },
+    /// It waits, for so long already.
+    Wait(Duration),
     Rejected,
     /// The table is full.
     Full,
@@ -99,7 +97,7 @@ impl Approvals {
             waiting.last = now;
             waiting.asked.address = asked.address;
             return match waiting.decided {
-                Decided::Not => Verdict::Wait { new: false },
+                Decided::Not => Verdict::Wait(now.since(waiting.first)),
                 Decided::Approved => Verdict::Approved,
                 Decided::Rejected => Verdict::Rejected,
             };
@@ -117,7 +115,7 @@ impl Approvals {
         }
         let id = CertificateId::from_bytes(key).to_string();
         table.insert(key, Waiting { id, asked, decided: Decided::Not, first: now, last: now });
-        Verdict::Wait { new: true }
+        Verdict::Wait(Duration::ZERO)
     }
 
     /// It has its certificate.
@@ -175,14 +173,14 @@ mod tests {
     fn it_waits_until_it_is_approved_and_another_request_of_the_device_does_not_profit() {
         let table = Approvals::default();
         let (one, other) = (key_of("a", b"1"), key_of("a", b"2"));
-        assert_eq!(table.ask(one, asked("a"), at(1)), Verdict::Wait { new: true });
-        assert_eq!(table.ask(one, asked("a"), at(2)), Verdict::Wait { new: false });
+        assert_eq!(table.ask(one, asked("a"), at(1)), Verdict::Wait(Duration::ZERO));
+        assert_eq!(table.ask(one, asked("a"), at(2)), Verdict::Wait(Duration::from_secs(1)));
         let id = table.list(at(2))[0].id.clone();
         assert_eq!(table.decide(&id, Decided::Approved).unwrap().asked.device.as_str(), "a");
-        assert_eq!(table.ask(other, asked("a"), at(3)), Verdict::Wait { new: true });
+        assert_eq!(table.ask(other, asked("a"), at(3)), Verdict::Wait(Duration::ZERO));
         assert_eq!(table.ask(one, asked("a"), at(3)), Verdict::Approved);
         table.done(&one);
-        assert_eq!(table.ask(one, asked("a"), at(4)), Verdict::Wait { new: true }, "once");
+        assert_eq!(table.ask(one, asked("a"), at(4)), Verdict::Wait(Duration::ZERO), "once");
         assert_eq!(table.decide("00", Decided::Approved), None);
     }
 
@@ -195,17 +193,17 @@ mod tests {
     fn one_device_cannot_fill_the_table_and_the_table_cannot_grow() {
         let table = Approvals::default();
         for n in 0..20u8 {
-            assert_eq!(table.ask(key_of("a", &[n]), asked("a"), at(n.into())), Verdict::Wait { new: true });
+            assert_eq!(table.ask(key_of("a", &[n]), asked("a"), at(n.into())), Verdict::Wait(Duration::ZERO));
         }
         assert_eq!(table.list(at(20)).len(), PER_DEVICE_MAX);
         assert_eq!(table.list(at(20))[0].first, at(16), "the oldest made room");
         let names: Vec<_> = (PER_DEVICE_MAX..WAITING_MAX).map(|n| format!("d{n}")).collect();
         for name in &names {
-            assert_eq!(table.ask(key_of(name, b""), asked(name), at(21)), Verdict::Wait { new: true });
+            assert_eq!(table.ask(key_of(name, b""), asked(name), at(21)), Verdict::Wait(Duration::ZERO));
         }
         assert_eq!(table.ask(key_of("late", b""), asked("late"), at(22)), Verdict::Full);
         let next_day = at(22 + 24 * 3600);
-        assert_eq!(table.ask(key_of("late", b""), asked("late"), next_day), Verdict::Wait { new: true });
+        assert_eq!(table.ask(key_of("late", b""), asked("late"), next_day), Verdict::Wait(Duration::ZERO));
         assert_eq!(table.list(next_day).len(), 1, "what nobody asks for any more is forgotten");
     }
 }

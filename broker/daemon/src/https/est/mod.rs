@@ -30,12 +30,14 @@ use approvals::{Asked, Verdict};
 
 /// What a client that has shown nothing is asked for.
 const CHALLENGE: &str = "Basic realm=\"EST\", charset=\"UTF-8\"";
-/// After how many seconds a client asks again whether its enrolment was approved.
-const ASK_AGAIN_SECS: u64 = 30;
+/// After how many seconds a client asks again whether its enrolment was approved: a quarter of the time that it has waited, so
+/// that a quick answer is fetched soon and a fleet that waits for days is no load.
+const ASK_AGAIN_SECS: std::ops::RangeInclusive<u64> = 5..=300;
 
-/// Adds the routes to `router`: each operation without a label, and with one.
+/// Adds the routes to `router`: each operation without a label, with one (RFC 7030 section 3.2.2), and with one in the place
+/// where strongSwan puts what it is given after the host.
 pub(super) fn routes(mut router: Router) -> Router {
-    for path in ["/.well-known/est", "/.well-known/est/{label}"] {
+    for path in ["/.well-known/est", "/.well-known/est/{label}", "/{label}/.well-known/est"] {
         router = router
             .route(&format!("{path}/cacerts"), get(cacerts))
             .route(&format!("{path}/csrattrs"), get(csrattrs))
@@ -256,11 +258,12 @@ impl Here {
         let now = self.broker.clock.mono();
         match self.broker.https.approvals.ask(approvals::key(name, csr), asked, now) {
             Verdict::Approved => Ok(None),
-            Verdict::Wait { new } => {
-                if new {
+            Verdict::Wait(waited) => {
+                if waited.is_zero() {
                     tracing::warn!(device = %name, address = %self.caller.address(), "an enrolment waits for approval: `signet est pending`");
                 }
-                let after = [(header::RETRY_AFTER, ASK_AGAIN_SECS.to_string())];
+                let after = (waited.as_secs() / 4).clamp(*ASK_AGAIN_SECS.start(), *ASK_AGAIN_SECS.end());
+                let after = [(header::RETRY_AFTER, after.to_string())];
                 let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
                 Ok(Some(
                     (StatusCode::ACCEPTED, after, kind, "an operator has to approve this\n").into_response(),
