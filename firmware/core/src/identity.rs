@@ -146,6 +146,14 @@ impl Leaf {
     }
 }
 
+/// A certificate in PEM.
+#[must_use]
+pub fn certificate_pem(der: &[u8]) -> alloc::string::String {
+    use x509_cert::der::pem::{LineEnding, encode_string};
+    // It fails for more than memory holds only.
+    encode_string("CERTIFICATE", LineEnding::LF, der).unwrap_or_default()
+}
+
 /// The SHA-256 of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateId(pub [u8; 32]);

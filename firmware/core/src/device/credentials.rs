@@ -15,7 +15,12 @@ const REFUSALS_MAX: u8 = 3;
 impl<P: Platform> Device<P> {
     /// The claim: that of the working region before that of the factory.
     pub(super) fn claim(&self) -> Option<&Claim> {
-        self.working_claim.as_ref().or_else(|| self.factory.as_ref()?.claim.as_ref())
+        let working = self.working_claim.as_ref().filter(|_| !self.skip_working_claim);
+        working.or(self.factory_claim())
+    }
+
+    fn factory_claim(&self) -> Option<&Claim> {
+        self.factory.as_ref()?.claim.as_ref()
     }
 
     /// The credentials in the order in which they are tried: the candidate, what is in use, what was, the claim.
@@ -179,7 +184,12 @@ impl<P: Platform> Device<P> {
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX {
             self.refusals = 0;
-            self.position += 1;
+            let another = self.working_claim.is_some() && self.factory_claim().is_some();
+            if rung == Rung::Claim && another && !self.skip_working_claim {
+                self.skip_working_claim = true;
+            } else {
+                self.position += 1;
+            }
         }
     }
 

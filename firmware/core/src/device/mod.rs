@@ -137,7 +137,11 @@ pub struct Device<P: Platform> {
 
     marker: Marker,
     credentials: [Option<Credential>; 2],
+    /// The keys as the TLS library wants them, once they were needed: to make one costs a multiplication on the curve.
+    tls_keys: [Option<TlsKey>; 2],
     working_claim: Option<Claim>,
+    /// The working claim was refused, and that of the factory is tried.
+    skip_working_claim: bool,
     pending: Option<Secret>,
     /// The next enrolment by claim makes a new key, because the broker did not want the old one.
     fresh_key: bool,
@@ -165,6 +169,9 @@ pub struct Device<P: Platform> {
     notes: VecDeque<ota::Outcome>,
     reboot: Option<PendingReboot>,
 }
+
+/// A secret and what the TLS library wants for it.
+type TlsKey = (Secret, Secret);
 
 /// An update under way.
 #[derive(Debug)]
@@ -198,7 +205,9 @@ impl<P: Platform> Device<P> {
             images: parts.images,
             marker: Marker::default(),
             credentials: [None, None],
+            tls_keys: [None, None],
             working_claim: None,
+            skip_working_claim: false,
             pending: None,
             fresh_key: false,
             store_usable: state != StoreState::Worn,
@@ -399,7 +408,11 @@ impl<P: Platform> Device<P> {
             Rung::Own(slot) => {
                 let credential = self.credentials[slot as usize].as_ref().ok_or(SignerError::NotAKey)?;
                 let will = LastWill { topic: topic::status(&credential.thing), payload: "offline" };
-                let key = self.signer.tls_key(&credential.secret)?;
+                let key = match &self.tls_keys[slot as usize] {
+                    Some((secret, key)) if *secret == credential.secret => key.clone(),
+                    _ => self.signer.tls_key(&credential.secret)?,
+                };
+                self.tls_keys[slot as usize] = Some((credential.secret.clone(), key.clone()));
                 (credential.leaf.der.clone(), key, credential.thing.clone(), Some(will))
             }
             Rung::Claim => {
@@ -423,6 +436,7 @@ impl<P: Platform> Device<P> {
         out.push(Action::Event(Event::ProvisioningError(error)));
         self.position = 0;
         self.refusals = 0;
+        self.skip_working_claim = false;
         // Loud, and slow: what is wrong is not going to change within minutes.
         let until = 15 * MINUTE + self.rng.below(45 * MINUTE);
         self.phase = Phase::Waiting { until: now.mono.saturating_add(until) };

@@ -132,6 +132,23 @@ fn a_working_claim_is_used_before_that_of_the_factory_and_then_erased() {
     assert_eq!(world.connects.last().map(|connect| connect.rung), Some(Rung::Own(Slot::A)));
 }
 
+#[test]
+fn a_working_claim_that_was_revoked_gives_way_to_that_of_the_factory() {
+    use signet_device_core::seal::AesSeal;
+    use signet_device_core::slots::Slots;
+    use signet_device_core::store::Store;
+    let mut world = World::new();
+    let mut slots = Slots::new(Store::open(world.flash.clone()).0, AesSeal::new(&world.chip_key));
+    let mut claim = super::power_cut::claim(&world.broker);
+    // The broker does not know it, as it does not know one that was revoked and deleted.
+    claim.certificate = world.broker.sign(&super::world::key_of_request(&another_request()), START).der;
+    slots.put_claim(&claim).expect("stored");
+    world.boot();
+    world.online();
+    let refused = world.events.iter().filter(|event| matches!(event, Event::Refused(Rung::Claim, _))).count();
+    assert_eq!(refused, 3, "{:?}", world.events);
+}
+
 /// A device that waits for its certificate, with nobody answering.
 fn waiting() -> World {
     let mut world = World::new();
