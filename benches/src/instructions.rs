@@ -72,7 +72,7 @@ const WAYS: [(Way, &str, u32); 6] = [
     (Way::Connect, "connect", 500),
     (Way::PublishQos0, "publish-qos0", 2000),
     (Way::PublishQos1, "publish-qos1", 2000),
-    (Way::FanOut, "fan-out-100", 50),
+    (Way::FanOut, "fan-out", 50),
 ];
 
 /// `guard.toml`.

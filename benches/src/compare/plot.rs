@@ -40,7 +40,11 @@ type Bars = (String, Vec<(Kind, f64)>);
 pub(super) fn throughput(figures: &Figures<'_>, path: &Path) -> Result<()> {
     let rows = figures.cases.iter().flat_map(|case| case.rows.iter().map(move |row| (case, row)));
     let bars = rows.filter(|(_, row)| row.unit == "us CPU").map(|(case, row)| {
-        let value = |kind: Kind| Some((kind, 1e6 / figures.median(&case.id, kind, row.result)?));
+        let value = |kind: Kind| {
+            // A run that is too short for the kernel's clock gives 0.
+            let us = figures.median(&case.id, kind, row.result).filter(|us| *us > 0.0)?;
+            Some((kind, 1e6 / us))
+        };
         (row.title.clone(), figures.brokers.iter().filter_map(|kind| value(*kind)).collect())
     });
     horizontal(
@@ -151,8 +155,9 @@ pub(super) fn latency(runs: &[Run], brokers: &[Kind], path: &Path) -> Result<()>
             let name = format!("{}: {name}", run.case);
             let kind = run.record.broker.unwrap_or(Kind::Signet);
             let known = curves.iter().any(|curve| curve.kind == kind && curve.name == name);
+            let points: Vec<_> = points.iter().copied().filter(|(_, ms)| ms.is_finite()).collect();
             if !known && points.len() > 1 {
-                curves.push(Curve { kind, name, points: points.clone() });
+                curves.push(Curve { kind, name, points });
             }
         }
     }
@@ -224,6 +229,24 @@ fn nines(percentile: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// plotters looks for the labels of an axis that is infinite for ever.
+    #[test]
+    fn a_chart_is_drawn_with_every_value_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chart.svg");
+        let row = |name: &str, signet, peer| {
+            (name.to_owned(), vec![(Kind::Signet, signet), (Kind::Mosquitto, peer)])
+        };
+        let bars = vec![row("connect", 2400.0, 700.0), row("message", 300_000.0, 110_000.0)];
+        for logarithmic in [false, true] {
+            horizontal("A title", "per second", bars.clone(), logarithmic, &path).unwrap();
+            let drawn = std::fs::read_to_string(&path).unwrap();
+            for text in ["A title", "connect", "message", "2.4 k", "110 k", "mosquitto"] {
+                assert!(drawn.contains(text), "{text} is missing");
+            }
+        }
+    }
 
     #[test]
     fn each_nine_is_one_step_of_the_axis() {
