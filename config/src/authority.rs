@@ -33,6 +33,8 @@ pub struct Ca {
     pub directory: PathBuf,
     /// Where the private key is.
     pub key: CaKey,
+    /// The folders of authorities that this broker was before: they issue nothing, and their lists are still written.
+    pub previous: Vec<PathBuf>,
     /// How long a device's certificate is valid from when it is issued, whole seconds.
     pub certificate_validity: Duration,
     /// How long it is valid before that, whole seconds.

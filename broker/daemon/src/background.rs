@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use signet_registry::{Actor, Command, Line, Topic};
 
+use crate::ca::Authority;
 use crate::clock::{Jump, JumpWatch};
 use crate::server::Broker;
+use crate::store::RegistryService;
 
 /// How long the `$SYS` task and the file watch sleep while they are switched off, before they look again.
 const OFF_LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -93,39 +95,54 @@ pub(crate) async fn expired_tokens(broker: Arc<Broker>) {
 /// The shortest time between two revocation lists, and how long one that could not be written waits.
 const LIST_PAUSE: Duration = Duration::from_secs(1);
 const LIST_RETRY: Duration = Duration::from_secs(30);
+/// How long the task sleeps when there is no list to renew.
+const LISTS_LOOK_AGAIN: Duration = Duration::from_secs(86_400);
 
-/// Writes the revocation list of this broker's authority: at the start, after every revocation, and well before it lapses.
+/// Writes the revocation lists of the authority that this broker is, and of those that it was: at the start, after every
+/// revocation, and well before they lapse.
 pub(crate) async fn revocation_lists(broker: Arc<Broker>) {
-    let (Some(registry), Some(authority)) = (broker.registry(), broker.authority()) else { return };
-    let (registry, authority) = (Arc::clone(registry), Arc::clone(authority));
-    let changed = Arc::new(tokio::sync::Notify::new());
-    let (notify, key) = (Arc::clone(&changed), authority.issuer().key_hash());
+    let Some(registry) = broker.registry().map(Arc::clone) else { return };
+    let watching = Arc::downgrade(&broker);
     registry.subscribe(move |applied, _| {
-        if applied.effects.lists.contains(&key) {
-            notify.notify_one();
+        let Some(broker) = watching.upgrade() else { return };
+        let concerned =
+            |authority: &Arc<Authority>| applied.effects.lists.contains(&authority.issuer().key_hash());
+        if broker.authorities().iter().any(concerned) {
+            broker.lists_wanted.notify_one();
         }
     });
     loop {
-        let (writing, by) = (Arc::clone(&registry), Arc::clone(&authority));
-        let written = tokio::task::spawn_blocking(move || by.write_list(&writing)).await;
-        let pause = match written {
-            Ok(Ok(list)) => {
-                crate::trail::list_written(&broker, &list, &signet_registry::Actor::Broker);
-                tracing::info!(file = %list.path.display(), number = list.number, entries = list.entries, "revocation list written");
-                authority.list_renewed_after()
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the revocation list could not be written; the last one stays");
-                LIST_RETRY
-            }
-            Err(error) => {
-                tracing::error!(%error, "writing the revocation list failed");
-                LIST_RETRY
-            }
-        };
+        let mut pause = LISTS_LOOK_AGAIN;
+        for authority in broker.authorities().iter() {
+            pause = pause.min(write_list(&broker, &registry, authority).await);
+        }
         tokio::time::sleep(LIST_PAUSE).await;
         // A change during the pause has been noted, so this ends at once.
-        drop(tokio::time::timeout(pause, changed.notified()).await);
+        drop(tokio::time::timeout(pause, broker.lists_wanted.notified()).await);
+    }
+}
+
+/// Writes one list; when it is to be written again at the latest.
+async fn write_list(
+    broker: &Arc<Broker>,
+    registry: &Arc<RegistryService>,
+    authority: &Arc<Authority>,
+) -> Duration {
+    let (writing, by) = (Arc::clone(registry), Arc::clone(authority));
+    match tokio::task::spawn_blocking(move || by.write_list(&writing)).await {
+        Ok(Ok(list)) => {
+            crate::trail::list_written(broker, &list, &Actor::Broker);
+            tracing::info!(file = %list.path.display(), number = list.number, entries = list.entries, "revocation list written");
+            authority.list_renewed_after()
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the revocation list could not be written; the last one stays");
+            LIST_RETRY
+        }
+        Err(error) => {
+            tracing::error!(%error, "writing the revocation list failed");
+            LIST_RETRY
+        }
     }
 }
 

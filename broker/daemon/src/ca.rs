@@ -174,6 +174,23 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// Reads an authority that this broker was before, in the folder `directory`: for its revocation lists.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_previous(
+        settings: &signet_config::Ca,
+        directory: &Path,
+        now: Wall,
+    ) -> Result<Self, AuthorityError> {
+        let key = match &settings.key {
+            CaKey::File { passphrase_file } => CaKey::File { passphrase_file: passphrase_file.clone() },
+            CaKey::Pkcs11(_) => CaKey::File { passphrase_file: None },
+        };
+        let directory = directory.to_owned();
+        Self::load(&signet_config::Ca { directory, key, crl_file: None, ..settings.clone() }, now)
+    }
+
     /// Reads the authority that `settings` name.
     ///
     /// # Errors
@@ -220,19 +237,25 @@ impl Authority {
         &self.keys
     }
 
-    /// Makes the registry know this authority as the broker's own, which may give every name; whether it did not before.
+    /// Makes the registry know this authority as the broker's own, which may give every name; whether it did not before. The
+    /// authorities that the broker was before may still give theirs.
     ///
     /// # Errors
     /// [`AuthorityError::Register`].
     pub fn register(&self, registry: &RegistryService) -> Result<bool, AuthorityError> {
-        if registry.registry().ca(&self.issuer.id()).is_some() {
+        // The same key with a new certificate is the same authority.
+        if registry.registry().ca_by_key(&self.issuer.key_hash()).is_some() {
             return Ok(false);
         }
+        let before: Vec<_> =
+            registry.snapshot().cas().filter(|ca| ca.source == Source::Own).map(|ca| ca.id).collect();
         let path = Path::new(CERTIFICATE_FILE);
         let certificate = NewCertificate::read(self.issuer.certificate_der(), self.issuer.key_hash())
             .map_err(|_| AuthorityError::Issuer { path: path.to_owned(), error: IssuerError::Unreadable })?;
         let any = "*".parse().map_err(|_| ProfileError::AuthorityName)?;
-        let ca = NewCa { certificate, source: Source::Own, settings: CaSettings::registered_only(vec![any]) };
+        let mut settings = CaSettings::registered_only(vec![any]);
+        settings.shares_names_with = before;
+        let ca = NewCa { certificate, source: Source::Own, settings };
         registry.execute(Command::AddCa(ca), Actor::Broker)?;
         Ok(true)
     }
@@ -354,6 +377,65 @@ impl Authority {
     #[must_use]
     pub fn list_renewed_after(&self) -> Duration {
         self.crl_validity / 2
+    }
+}
+
+/// The authority that this broker is, and those that it was.
+#[derive(Debug, Default)]
+pub struct Authorities {
+    /// It issues; `None` without `[ca]`.
+    pub current: Option<Arc<Authority>>,
+    /// They only write their revocation lists.
+    pub previous: Vec<Arc<Authority>>,
+}
+
+impl Authorities {
+    /// Reads those that the settings name, and makes the registry know them.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn load(
+        settings: Option<&signet_config::Ca>,
+        registry: &RegistryService,
+    ) -> Result<Self, AuthorityError> {
+        let Some(settings) = settings else { return Ok(Self::default()) };
+        let now = registry.now();
+        let previous = settings
+            .previous
+            .iter()
+            .map(|directory| Authority::load_previous(settings, directory, now).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let current = Arc::new(Authority::load(settings, now)?);
+        for authority in previous.iter().chain([&current]) {
+            if authority.register(registry)? {
+                let subject = authority.issuer().subject();
+                tracing::info!(%subject, id = %authority.issuer().id(), "this broker's authority is registered");
+            }
+        }
+        Ok(Self { current: Some(current), previous })
+    }
+
+    /// All of them, the one that issues first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Authority>> {
+        self.current.iter().chain(&self.previous)
+    }
+
+    /// Whether what the settings name is what is in force: nothing has to be read again.
+    #[must_use]
+    pub fn are_unchanged(&self, old: Option<&signet_config::Ca>, new: Option<&signet_config::Ca>) -> bool {
+        let certificate = |settings: &signet_config::Ca| {
+            let bytes = read(&settings.directory.join(CERTIFICATE_FILE), FILE_BYTES_MAX).ok()?;
+            let pem = pem::parse(bytes.as_slice()).map(pem::Pem::into_contents).ok();
+            Some(pem.unwrap_or_else(|| bytes.to_vec()))
+        };
+        old == new
+            && match (&self.current, new) {
+                (None, None) => true,
+                (Some(current), Some(settings)) => {
+                    certificate(settings).as_deref() == Some(current.issuer().certificate_der())
+                }
+                _ => false,
+            }
     }
 }
 

@@ -140,7 +140,8 @@ impl ListSight {
 /// The lists of every listener, and the one that this broker writes; each once.
 pub(crate) fn sights(broker: &Broker) -> Vec<ListSight> {
     let now = i64::try_from(clock::unix_time().as_secs()).unwrap_or(i64::MAX);
-    let own = broker.authority().and_then(|authority| {
+    let authorities = broker.authorities();
+    let own = authorities.iter().filter_map(|authority| {
         let list = authority.list()?;
         Some(CrlInfo {
             file: list.path.display().to_string(),
@@ -155,7 +156,7 @@ pub(crate) fn sights(broker: &Broker) -> Vec<ListSight> {
     let tls = tls.chain(broker.doors.iter().map(|door| door.tls()));
     let loaded: Vec<CrlInfo> = tls.flat_map(|tls| tls.trust().crls().collect::<Vec<_>>()).collect();
     let mut sights: Vec<ListSight> = Vec::new();
-    for info in own.into_iter().chain(loaded) {
+    for info in own.chain(loaded) {
         if !sights.iter().any(|known| known.file == info.file && known.issuer == info.issuer) {
             sights.push(ListSight::new(info, now));
         }

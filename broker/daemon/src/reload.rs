@@ -7,6 +7,7 @@ use signet_config::{Checked, Https, Listener};
 use signet_registry::Actor;
 
 use crate::admin::api::Reloaded;
+use crate::ca::{Authorities, AuthorityError};
 use crate::lists::Memory;
 use crate::server::Broker;
 use crate::start;
@@ -39,6 +40,9 @@ pub enum ReloadRefused {
     /// Files that the configuration names have problems.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The authority has problems.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
 }
 
 impl ReloadRefused {
@@ -47,6 +51,7 @@ impl ReloadRefused {
         match self {
             Self::Config(problems) => problems.iter().map(ToString::to_string).collect(),
             Self::Build(error) => error.problems.clone(),
+            Self::Authority(error) => vec![error.to_string()],
         }
     }
 }
@@ -112,11 +117,17 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     let previous: Vec<_> = in_force(broker).collect();
     let (merged, needs_restart) = merge(&old, new);
     let built = state::build(&merged, Some(&previous), tried.lists.editions())?;
+    let authorities = new_authorities(broker, &old, &merged)?;
     tried.digest = built.digest;
     tried.policy = built.policy_hash;
     let mut warnings: Vec<String> = merged.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(built.warnings);
     let mut changed = Vec::new();
+    if let Some(authorities) = authorities {
+        let subject = authorities.current.as_ref().map(|authority| authority.issuer().subject().to_string());
+        changed.push(format!("the authority: \"{}\" issues now", subject.unwrap_or_default()));
+        broker.set_authorities(authorities);
+    }
     for ((listening, tls), settings) in broker.listeners.iter().zip(built.listeners).zip(&merged.listeners) {
         listening.replace(settings, tls);
     }
@@ -142,6 +153,19 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     }
     let generation = broker.generation.fetch_add(1, Ordering::Relaxed) + 1;
     Ok(Reloaded { generation, changed, needs_restart, warnings })
+}
+
+/// The authorities of the new settings, when they are others than those in force.
+fn new_authorities(
+    broker: &Broker,
+    old: &Checked,
+    new: &Checked,
+) -> Result<Option<Authorities>, AuthorityError> {
+    let Some(registry) = broker.registry() else { return Ok(None) };
+    if broker.authorities().are_unchanged(old.ca.as_ref(), new.ca.as_ref()) {
+        return Ok(None);
+    }
+    Authorities::load(new.ca.as_ref(), registry).map(Some)
 }
 
 /// The new settings, with those that cannot change while running left as they are; and a sentence for each of these.
@@ -171,8 +195,11 @@ fn merge(old: &Checked, mut new: Checked) -> (Checked, Vec<String>) {
     let grace = old.standing.expired_grace;
     keep(grace != new.standing.expired_grace, "[standing] expired-grace");
     new.standing.expired_grace = grace;
-    keep(old.ca != new.ca, "[ca]");
-    new.ca = old.ca.clone();
+    // A broker that was no authority has no threads to sign with.
+    if old.ca.is_some() != new.ca.is_some() {
+        keep(true, "whether there is a [ca]");
+        new.ca = old.ca.clone();
+    }
     keep(old.admin != new.admin, "[admin]");
     new.admin = old.admin.clone();
     keep(old.log != new.log, "[log]");

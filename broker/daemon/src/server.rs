@@ -20,7 +20,7 @@ use crate::admin::api::{
     FailureGroupRow, FailureReport, FailureRow, ListenerStatus, Reloaded, SessionRow, Status,
 };
 use crate::admission::Admission;
-use crate::ca::Authority;
+use crate::ca::{Authorities, Authority};
 use crate::clock::Clock;
 use crate::clones::CloneWatch;
 use crate::consequences;
@@ -83,7 +83,9 @@ pub struct Broker {
     pub(crate) doors: Vec<Arc<Door>>,
     hub: Arc<Hub>,
     registry: Option<Arc<RegistryService>>,
-    authority: Option<Arc<Authority>>,
+    authorities: ArcSwap<Authorities>,
+    /// A revocation list wants to be written.
+    pub(crate) lists_wanted: Arc<tokio::sync::Notify>,
     pub(crate) provisioning: Provisioning,
     pub(crate) lifecycle: Lifecycle,
     event_limit: RateLimit<(u64, &'static str)>,
@@ -117,7 +119,8 @@ impl Broker {
             https: Https::default(),
             doors,
             registry: registered.registry,
-            authority: registered.authority,
+            authorities: ArcSwap::from_pointee(registered.authorities),
+            lists_wanted: Arc::default(),
             provisioning: Provisioning::new(config.provisioning.hooks_max.get().into()),
             hub: Hub::new(start::core_limits(&config), Arc::new(built.policy)),
             clones: Arc::default(),
@@ -145,8 +148,18 @@ impl Broker {
     }
 
     /// The authority, when there is `[ca]`.
-    pub fn authority(&self) -> Option<&Arc<Authority>> {
-        self.authority.as_ref()
+    pub fn authority(&self) -> Option<Arc<Authority>> {
+        self.authorities.load().current.clone()
+    }
+
+    /// The authority, and those that it was before.
+    pub(crate) fn authorities(&self) -> Arc<Authorities> {
+        self.authorities.load_full()
+    }
+
+    pub(crate) fn set_authorities(&self, authorities: Authorities) {
+        self.authorities.store(Arc::new(authorities));
+        self.lists_wanted.notify_one();
     }
 
     /// Whether new connections are accepted.

@@ -13,7 +13,7 @@ use crate::admin::http::{admin_routes, metrics_routes};
 use crate::admin::registry::Peer;
 use crate::admin::socket::{AdminSocket, SocketError};
 use crate::admission::AdmissionLimits;
-use crate::ca::{Authority, AuthorityError};
+use crate::ca::{Authorities, AuthorityError};
 use crate::directory::Directory;
 use crate::https::Door;
 use crate::listener::{self, Listening};
@@ -198,13 +198,13 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
 #[derive(Debug)]
 pub(crate) struct Registered {
     pub(crate) registry: Option<Arc<RegistryService>>,
-    pub(crate) authority: Option<Arc<Authority>>,
+    pub(crate) authorities: Authorities,
 }
 
 impl Registered {
     fn open(config: &Checked) -> Result<Self, StartError> {
         let Some(directory) = config.registry.directory() else {
-            return Ok(Self { registry: None, authority: None });
+            return Ok(Self { registry: None, authorities: Authorities::default() });
         };
         // What has expired within the grace keeps its place: it comes to get its successor.
         let limits = signet_registry::Limits {
@@ -218,14 +218,8 @@ impl Registered {
             directory = %directory.display(), last_event = %registry.head(), things = registry.registry().things_count(),
             active = counts.active, revoked = counts.revoked, "the registry is open and its audit trail is whole"
         );
-        let authority = config.ca.as_ref().map(|ca| Authority::load(ca, registry.now())).transpose()?;
-        if let Some(authority) = &authority
-            && authority.register(&registry)?
-        {
-            let subject = authority.issuer().subject();
-            tracing::info!(%subject, id = %authority.issuer().id(), "this broker's authority is registered");
-        }
-        Ok(Self { registry: Some(Arc::new(registry)), authority: authority.map(Arc::new) })
+        let authorities = Authorities::load(config.ca.as_ref(), &registry)?;
+        Ok(Self { registry: Some(Arc::new(registry)), authorities })
     }
 }
 

@@ -7,6 +7,7 @@ use aws_lc_rs::digest;
 use signet_acl::Policy;
 use signet_config::{Checked, Https, Listener};
 
+use crate::ca::CERTIFICATE_FILE;
 use crate::clock;
 use crate::tls::{
     Editions, EkuRule, Inside, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions,
@@ -250,6 +251,7 @@ pub fn files_of(config: &Checked) -> Vec<PathBuf> {
         files.extend(listener.client_ca.iter().cloned());
         files.extend(listener.crl.iter().cloned());
     }
+    files.extend(config.ca.iter().map(|ca| ca.directory.join(CERTIFICATE_FILE)));
     for door in &config.https {
         files.push(door.certificate.clone());
         files.push(door.private_key.clone());

@@ -29,6 +29,7 @@ impl Checker<'_> {
         Some(Ca {
             directory: self.file(&view, "directory"),
             key: self.ca_key(&view),
+            previous: self.files(&view, "previous"),
             certificate_validity: self.seconds(&view, "certificate-validity"),
             backdate: self.seconds(&view, "backdate"),
             keys,

@@ -43,6 +43,7 @@ pub fn metrics_routes(broker: Arc<Broker>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/crl", get(super::registry::published_list))
+        .route("/crl/{id}", get(super::registry::published_list_of))
         .with_state(broker)
 }
 

@@ -42,7 +42,7 @@ impl Asker {
 pub(super) struct At<'a> {
     pub(super) broker: &'a Arc<Broker>,
     pub(super) registry: &'a Arc<RegistryService>,
-    pub(super) authority: &'a Arc<Authority>,
+    pub(super) authority: Arc<Authority>,
     pub(super) asker: &'a Asker,
 }
 

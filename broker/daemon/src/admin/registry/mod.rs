@@ -13,7 +13,7 @@ mod trust;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -27,10 +27,12 @@ use api::{AuditLine, Changed, ListAudit, MadeBackup, MakeBackup, Verified, Verif
 pub use peer::Peer;
 
 use super::api::Refusal;
-use crate::ca::Authority;
+use crate::ca::{Authority, WrittenList};
 use crate::server::Broker;
 use crate::store::{Applied, AuditQuery, RegistryService};
 
+/// The fewest digits of an authority's id in the path of its list.
+const LIST_ID_DIGITS_MIN: usize = 8;
 /// The rows of the audit trail that one answer has when nobody says how many.
 const AUDIT_ROWS: u32 = 1000;
 /// The events that are told in words in one answer.
@@ -104,15 +106,28 @@ async fn with_registry(
     };
     request.extensions_mut().insert(Operated {
         registry: Arc::clone(registry),
-        authority: broker.authority().cloned(),
+        authority: broker.authority(),
         actor: peer.actor(),
     });
     next.run(request).await
 }
 
+/// `GET /crl/ID`: the same of one of the authorities that this broker is or was. ID is what its id begins with.
+pub(crate) async fn published_list_of(State(broker): State<Arc<Broker>>, Path(id): Path<String>) -> Response {
+    let authorities = broker.authorities();
+    let mut named = authorities.iter().filter(|authority| {
+        id.len() >= LIST_ID_DIGITS_MIN && authority.issuer().id().to_string().starts_with(&id)
+    });
+    answer_list(named.next().and_then(|authority| authority.list()))
+}
+
 /// `GET /crl`: the revocation list in DER, for whoever validates certificates by themselves.
 pub(crate) async fn published_list(State(broker): State<Arc<Broker>>) -> Response {
-    match broker.authority().and_then(|authority| authority.list()) {
+    answer_list(broker.authority().and_then(|authority| authority.list()))
+}
+
+fn answer_list(list: Option<Arc<WrittenList>>) -> Response {
+    match list {
         Some(list) => ([(header::CONTENT_TYPE, "application/pkix-crl")], list.der.clone()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
