@@ -86,7 +86,7 @@ def test_a_machine_killed_at_any_moment_of_enrolment_and_rotation_never_loses_it
     for _ in range(KILLS):
         machine = device.boot()
         # Somewhere before, in or after the next step: the number of lines is the clock.
-        for _ in range(seed.randrange(2, 8)):
+        for _ in range(seed.randrange(1, 7)):
             line = machine.until("event", "heap", "boot")
             enrolled = enrolled or "Online(Own" in line
             if "Online(Own" in line:

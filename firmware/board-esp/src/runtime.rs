@@ -1,0 +1,61 @@
+//! The light, the sensor, and the console.
+
+use embassy_time::{Duration, Instant, Timer};
+use esp_hal::gpio::Output;
+use signet_device_agent::Runtime;
+use signet_device_core::platform::Clock;
+use signet_device_core::telemetry::Reading;
+use signet_device_core::{Event, Now};
+
+use crate::clock::{Clocks, SET, WANTED};
+use crate::sensor::Sensor;
+
+/// The board under the agent.
+pub struct Board {
+    /// The light that shows which device this is.
+    pub light: Output<'static>,
+    /// What measures.
+    pub sensor: Sensor,
+    /// Until when the light blinks.
+    pub blink_until: Instant,
+}
+
+impl Clock for Board {
+    fn now(&self) -> Now {
+        Clocks.now()
+    }
+}
+
+impl Runtime for Board {
+    async fn until(&self, mono: u64) {
+        Timer::at(Instant::from_millis(mono)).await;
+    }
+
+    fn set_clock(&mut self) {
+        WANTED.signal(());
+    }
+
+    async fn roused(&self) {
+        SET.wait().await;
+    }
+
+    async fn sample(&mut self) -> Option<Reading> {
+        if Instant::now() >= self.blink_until {
+            self.light.set_low();
+        }
+        self.sensor.read()
+    }
+
+    fn identify(&mut self, secs: u16) {
+        self.blink_until = Instant::now() + Duration::from_secs(secs.into());
+        self.light.set_high();
+    }
+
+    fn note(&mut self, event: &Event) {
+        match (event, event.is_alarm()) {
+            (Event::ProvisioningError(error), _) => log::error!("no credential works: {error}"),
+            (event, true) => log::error!("{event:?}"),
+            (event, false) => log::info!("{event:?}"),
+        }
+    }
+}
