@@ -31,6 +31,7 @@ mod background;
 mod https;
 mod lifecycle;
 mod link;
+mod rotation;
 mod signing;
 mod standing;
 mod trail;

@@ -34,6 +34,7 @@ use crate::metrics::{Metrics, Sampled};
 use crate::penalty::Penalties;
 use crate::provisioning::Provisioning;
 use crate::reload::{self, ReloadRefused};
+use crate::rotation::Rotations;
 use crate::start::{self, StartError};
 use crate::state::Built;
 use crate::store::RegistryService;
@@ -88,6 +89,7 @@ pub struct Broker {
     pub(crate) lists_wanted: Arc<tokio::sync::Notify>,
     pub(crate) provisioning: Provisioning,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) rotations: Arc<Rotations>,
     event_limit: RateLimit<(u64, &'static str)>,
     /// Complaints of listeners, by listener and kind.
     complaint_limit: RateLimit<(usize, &'static str)>,
@@ -106,10 +108,11 @@ impl Broker {
         lists: Memory,
     ) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
-        let tried = reload::Tried::new(&built, lists);
+        let tried = reload::Tried::new(&config, &built, lists);
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
             lifecycle: Lifecycle::new(metrics.registry())?,
+            rotations: Arc::new(Rotations::new(metrics.registry())?),
             clock: Clock::start(),
             directory: Arc::default(),
             admission: Admission::new(start::admission_limits(&config)),
@@ -198,6 +201,11 @@ impl Broker {
         reload::reload(self, because, actor)
     }
 
+    /// Whether a file has changed since the last attempt to reload: what the file watch asks.
+    pub fn files_changed(&self) -> bool {
+        reload::files_changed(self)
+    }
+
     /// A panic was caught at the edge of one connection.
     pub(crate) fn count_panic(&self, live: &Live) {
         self.metrics.panics.inc();
@@ -226,6 +234,7 @@ impl Broker {
                 session_present, took_over, "connected"
             );
             self.lifecycle.connected(live, connection.client_id(), now);
+            self.rotations.connected(live.principal.key());
             crate::standing::connected(self, live);
             return;
         }

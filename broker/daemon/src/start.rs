@@ -26,7 +26,7 @@ use crate::tls::EditionsError;
 /// How many connections the kernel may hold for us that we have not accepted. Its overflow costs the peer a second.
 const LISTEN_BACKLOG: i32 = 4096;
 /// Descriptors that the process needs besides one per connection: files, sockets, reactors.
-const DESCRIPTORS_RESERVED: u64 = 64;
+const DESCRIPTORS_RESERVED: u64 = 64 + crate::admin::serve::CONNECTIONS_MAX as u64;
 /// Niceness added to the threads that do handshakes, so that messages go first.
 const HANDSHAKE_NICENESS: i32 = 10;
 
@@ -223,7 +223,8 @@ impl Registered {
     }
 }
 
-fn check_descriptors(config: &Checked) -> Result<(), StartError> {
+/// Whether the process may open as many descriptors as the settings ask for; it raises its own limit when it can.
+pub(crate) fn check_descriptors(config: &Checked) -> Result<(), StartError> {
     let most = config.listeners.iter().map(|listener| listener.connections_max);
     let most = most.chain(config.https.iter().map(|door| door.connections_max));
     let wanted: u64 = most.map(|most| u64::from(most.get())).sum();
@@ -325,7 +326,7 @@ impl Runtimes {
             self.metrics_address = socket.local_addr().ok();
             let socket = tokio::net::TcpListener::from_std(socket).map_err(threads)?;
             let routes = metrics_routes(Arc::clone(broker));
-            self.admin.spawn(async move { axum::serve(socket, routes).await });
+            self.admin.spawn(crate::admin::serve::serve(socket, routes));
         }
         if let Some(socket) = self.admin_socket.as_mut().and_then(AdminSocket::take_listener) {
             let socket = tokio::net::UnixListener::from_std(socket).map_err(threads)?;
@@ -337,6 +338,7 @@ impl Runtimes {
         self.admin.spawn(crate::lists::watch(Arc::clone(broker)));
         self.admin.spawn(crate::background::expired_tokens(Arc::clone(broker)));
         self.admin.spawn(crate::lifecycle::publish(Arc::clone(broker)));
+        self.admin.spawn(crate::rotation::follow(Arc::clone(broker)));
         self.admin.spawn(crate::census::count(Arc::clone(broker)));
         // A long listing for an operator must not hold these up.
         self.timers.spawn(crate::background::timers(Arc::clone(broker)));

@@ -73,10 +73,53 @@ impl Device {
         packet[5]
     }
 
+    /// PUBLISH with QoS 1; the reason code of its PUBACK. What comes before that is dropped.
+    pub(crate) fn publish(&mut self, topic: &str, payload: &[u8]) -> u8 {
+        self.post(topic, payload);
+        loop {
+            let packet = self.packet();
+            if packet[0] == 0x40 {
+                return packet.get(4).copied().unwrap_or(0);
+            }
+        }
+    }
+
+    /// PUBLISH with QoS 1, without waiting for anything.
+    pub(crate) fn post(&mut self, topic: &str, payload: &[u8]) {
+        let mut body = u16::try_from(topic.len()).unwrap().to_be_bytes().to_vec();
+        body.extend(topic.as_bytes());
+        body.extend([0, 9, 0]);
+        body.extend(payload);
+        let mut publish = vec![0x32];
+        let mut length = body.len();
+        while length >= 0x80 {
+            publish.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+            length >>= 7;
+        }
+        publish.push(u8::try_from(length).unwrap());
+        publish.extend(body);
+        self.send(&publish);
+    }
+
+    /// The next PUBLISH, with PUBACKs before it left out.
+    pub(crate) fn answer(&mut self) -> (String, Vec<u8>) {
+        loop {
+            let packet = self.packet();
+            if packet[0] & 0xf0 == 0x30 {
+                return self.read_message(&packet);
+            }
+            assert_eq!(packet[0], 0x40, "{packet:02x?}");
+        }
+    }
+
     /// The next PUBLISH, acknowledged: topic and payload.
     pub(crate) fn message(&mut self) -> (String, Vec<u8>) {
         let packet = self.packet();
         assert_eq!(packet[0] & 0xf0, 0x30, "{packet:02x?}");
+        self.read_message(&packet)
+    }
+
+    fn read_message(&mut self, packet: &[u8]) -> (String, Vec<u8>) {
         let body = if packet[1] & 0x80 == 0 { &packet[2..] } else { &packet[3..] };
         let (length, body) = body.split_at(2);
         let (topic, body) = body.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));

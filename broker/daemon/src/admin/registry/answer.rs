@@ -25,6 +25,11 @@ impl Refused {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, problem: problem.into() }
     }
 
+    /// A refusal with a status of its own.
+    pub(super) fn with_status(status: StatusCode, problem: String) -> Self {
+        Self { status, problem }
+    }
+
     /// What is wrong.
     pub(super) fn problem(&self) -> &str {
         &self.problem

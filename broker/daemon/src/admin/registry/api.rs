@@ -3,6 +3,7 @@
 
 mod claims;
 mod operators;
+mod rotations;
 mod templates;
 mod tokens;
 
@@ -13,6 +14,9 @@ pub use claims::{
     ShowClaim,
 };
 pub use operators::{AddOperator, AddedOperator, OperatorRow};
+pub use rotations::{
+    ChangeRotation, RotationAction, RotationDevice, RotationRow, RotationShown, ShowRotation, StartRotation,
+};
 use serde::{Deserialize, Serialize};
 pub use templates::{NameTemplate, ParameterRow, SetTemplate, TemplateRow, TemplateSet, TemplateShown};
 pub use tokens::{CreateToken, CreatedToken, DecideEnrolment, EnrolmentRow, RevokeToken, TokenRow};

@@ -6,6 +6,7 @@ mod claims;
 mod devices;
 mod operators;
 mod peer;
+mod rotations;
 mod templates;
 mod tokens;
 mod trust;
@@ -83,6 +84,10 @@ pub fn registry_routes(broker: Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/registry/tokens/revoke", post(tokens::revoke))
         .route("/registry/est/pending", get(tokens::enrolments))
         .route("/registry/est/decide", post(tokens::decide_enrolment))
+        .route("/registry/rotations", get(rotations::list))
+        .route("/registry/rotations/start", post(rotations::start))
+        .route("/registry/rotations/show", post(rotations::show))
+        .route("/registry/rotations/change", post(rotations::change))
         .route("/registry/audit/list", post(audit))
         .route("/registry/audit/verify", post(verify))
         .route("/registry/audit/note", post(note))

@@ -34,6 +34,8 @@ pub enum DeviceCommand {
     },
     /// Add a device, and give it a certificate; or many from a file.
     Add(AddArgs),
+    /// Tell devices to renew their certificates, and follow each of them.
+    Rotate(super::rotate::RotateArgs),
     /// Revoke certificates for ever: their connections are closed at once.
     Revoke {
         /// Which certificates.

@@ -21,6 +21,7 @@ pub(super) fn device(command: DeviceCommand) -> Result<Outcome, Failure> {
         DeviceCommand::Show { what, admin } => show(&admin, what),
         DeviceCommand::Add(args) if args.from.is_some() => bulk::add(&args),
         DeviceCommand::Add(args) => add(args),
+        DeviceCommand::Rotate(args) => super::rotate::rotate(args),
         DeviceCommand::Revoke { select, reason, admin } => {
             change(&admin, Action::Revoke, select.into(), Some(word(&reason)))
         }

@@ -9,6 +9,7 @@ mod device;
 mod folder;
 pub mod operator;
 pub mod provision_args;
+pub mod rotate;
 mod template;
 pub mod token;
 
