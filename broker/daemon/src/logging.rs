@@ -31,6 +31,8 @@ pub fn init(format: LogFormat, level: LogLevel) {
 
 /// Keys that a [`RateLimit`] remembers at most; beyond it the oldest window is forgotten whole.
 const KEYS_MAX: usize = 8192;
+/// Between two looks at all keys.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Lets through the first few events per key and interval, and counts the rest, so that a peer that misbehaves
 /// a thousand times a second costs a few log lines and a number.
@@ -38,7 +40,16 @@ const KEYS_MAX: usize = 8192;
 pub struct RateLimit<K> {
     per_interval: u32,
     interval: Duration,
-    seen: Mutex<HashMap<K, Window>>,
+    seen: Mutex<Windows<K>>,
+}
+
+#[derive(Debug)]
+struct Windows<K> {
+    by_key: HashMap<K, Window>,
+    /// Not before then the windows are looked at for those that are over: that is a look at all of them.
+    next_sweep: Mono,
+    #[cfg(test)]
+    sweeps: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,19 +73,33 @@ pub enum Admit {
 impl<K: Eq + Hash> RateLimit<K> {
     /// At most `per_interval` events per key and `interval`.
     pub fn new(per_interval: u32, interval: Duration) -> Self {
-        Self { per_interval, interval, seen: Mutex::default() }
+        let windows = Windows {
+            by_key: HashMap::new(),
+            next_sweep: Mono::START,
+            #[cfg(test)]
+            sweeps: 0,
+        };
+        Self { per_interval, interval, seen: Mutex::new(windows) }
     }
 
     /// Judges one event of `key`.
     pub fn admit(&self, key: K, now: Mono) -> Admit {
         let mut seen = self.seen.lock();
-        if seen.len() >= KEYS_MAX && !seen.contains_key(&key) {
-            seen.retain(|_, window| now.since(window.began) < self.interval);
-            if seen.len() >= KEYS_MAX {
+        let seen = &mut *seen;
+        if seen.by_key.len() >= KEYS_MAX && !seen.by_key.contains_key(&key) {
+            if now >= seen.next_sweep {
+                seen.by_key.retain(|_, window| now.since(window.began) < self.interval);
+                seen.next_sweep = now.after(SWEEP_INTERVAL);
+                #[cfg(test)]
+                {
+                    seen.sweeps += 1;
+                }
+            }
+            if seen.by_key.len() >= KEYS_MAX {
                 return Admit::Suppress;
             }
         }
-        let window = seen.entry(key).or_insert(Window { began: now, count: 0 });
+        let window = seen.by_key.entry(key).or_insert(Window { began: now, count: 0 });
         let mut suppressed = 0;
         if now.since(window.began) >= self.interval {
             suppressed = window.count.saturating_sub(self.per_interval);
@@ -82,5 +107,38 @@ impl<K: Eq + Hash> RateLimit<K> {
         }
         window.count = window.count.saturating_add(1);
         if window.count <= self.per_interval { Admit::Log { suppressed } } else { Admit::Suppress }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Mono {
+        Mono::new(Duration::from_secs(secs))
+    }
+
+    #[test]
+    fn the_first_few_of_a_key_are_let_through_and_the_rest_is_counted() {
+        let limit = RateLimit::new(2, Duration::from_secs(60));
+        let verdicts: Vec<_> = (0..5).map(|_| limit.admit("a", at(1))).collect();
+        let logged = Admit::Log { suppressed: 0 };
+        assert_eq!(verdicts, [logged, logged, Admit::Suppress, Admit::Suppress, Admit::Suppress]);
+        assert_eq!(limit.admit("b", at(1)), logged);
+        assert_eq!(limit.admit("a", at(61)), Admit::Log { suppressed: 3 });
+    }
+
+    #[test]
+    fn a_full_table_is_searched_once_in_a_while_and_not_for_every_key() {
+        let limit = RateLimit::new(1, Duration::from_secs(60));
+        for key in 0..KEYS_MAX {
+            assert_ne!(limit.admit(key, at(1)), Admit::Suppress);
+        }
+        for key in 0..1000 {
+            assert_eq!(limit.admit(KEYS_MAX + key, at(2)), Admit::Suppress);
+        }
+        assert_eq!(limit.seen.lock().sweeps, 1);
+        assert_ne!(limit.admit(KEYS_MAX, at(62)), Admit::Suppress);
+        assert_eq!(limit.seen.lock().sweeps, 2);
     }
 }

@@ -1,5 +1,6 @@
 //! Reload: the next state is built whole and tried; it replaces the one in force, or nothing changes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +20,8 @@ use crate::trail;
 #[derive(Debug)]
 pub(crate) struct Tried {
     digest: Digest,
+    /// The files that the digest is of.
+    files: Vec<PathBuf>,
     /// The SHA-256 of the policy in force.
     policy: Digest,
     /// Which revocation lists were seen.
@@ -26,8 +29,17 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
-    pub(crate) fn new(built: &Built, lists: Memory) -> Self {
-        Self { digest: built.digest, policy: built.policy_hash, lists }
+    pub(crate) fn new(config: &Checked, built: &Built, lists: Memory) -> Self {
+        let files = state::files_of(config);
+        Self { digest: built.digest, files, policy: built.policy_hash, lists }
+    }
+
+    /// Whatever comes of it, the contents of these files have been tried.
+    fn cover(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        self.files = files.into_iter().collect();
+        self.files.sort();
+        self.files.dedup();
+        self.digest = state::digest_of(&self.files);
     }
 }
 
@@ -56,11 +68,10 @@ impl ReloadRefused {
     }
 }
 
-/// Whether a file that the state in force is made of has changed since the last attempt.
+/// Whether a file has changed since the last attempt that the state in force is made of, or was to be made of then.
 pub(crate) fn files_changed(broker: &Broker) -> bool {
-    let config = broker.config.load();
     let Some(tried) = broker.reloading.try_lock() else { return false };
-    state::digest_of(&state::files_of(&config)) != tried.digest
+    state::digest_of(&tried.files) != tried.digest
 }
 
 /// Builds the next state and puts it in force, or leaves everything as it is.
@@ -112,12 +123,18 @@ fn in_force(broker: &Broker) -> impl Iterator<Item = Arc<TlsListener>> {
 fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused> {
     let old = broker.config.load_full();
     // Whatever comes of it, these contents have been tried.
-    tried.digest = state::digest_of(&state::files_of(&old));
+    tried.cover(state::files_of(&old));
     let new = start::read(&broker.source).map_err(ReloadRefused::Config)?;
+    // From here on a change of the files that only the new settings name is a reason to try again.
+    tried.cover(state::files_of(&old).into_iter().chain(state::files_of(&new)));
     let previous: Vec<_> = in_force(broker).collect();
     let (merged, needs_restart) = merge(&old, new);
+    if let Err(error) = start::check_descriptors(&merged) {
+        return Err(BuildError { problems: vec![error.to_string()] }.into());
+    }
     let built = state::build(&merged, Some(&previous), tried.lists.editions())?;
     let authorities = new_authorities(broker, &old, &merged)?;
+    tried.files = state::files_of(&merged);
     tried.digest = built.digest;
     tried.policy = built.policy_hash;
     let mut warnings: Vec<String> = merged.warnings.iter().map(ToString::to_string).collect();

@@ -5,4 +5,5 @@ pub mod client;
 pub mod http;
 pub mod judge;
 pub mod registry;
+pub(crate) mod serve;
 pub mod socket;

@@ -83,3 +83,77 @@ impl Drop for AdminSocket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixStream;
+
+    fn private_folder(parent: &Path) -> PathBuf {
+        parent.join(format!(".signet-{}", std::process::id()))
+    }
+
+    #[test]
+    fn the_socket_is_the_owners_alone_and_goes_with_the_broker() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sub/signet.sock");
+        let socket = AdminSocket::bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(UnixStream::connect(&path).is_ok());
+        assert!(!private_folder(path.parent().unwrap()).exists(), "the folder that it was made in is gone");
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_a_broker_answers_at_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signet.sock");
+        let _running = AdminSocket::bind(&path).unwrap();
+        assert!(matches!(AdminSocket::bind(&path), Err(SocketError::InUse(_))));
+        assert!(UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn a_socket_that_nobody_answers_at_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signet.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let _socket = AdminSocket::bind(&path).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_neither_removed_nor_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("notes.txt");
+        std::fs::write(&file, "mine").unwrap();
+        let link = dir.path().join("signet.sock");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link] {
+            assert!(matches!(AdminSocket::bind(path), Err(SocketError::NotASocket(_))));
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_folder_that_somebody_prepared_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let private = private_folder(dir.path());
+        // Left by a crash, or put there by somebody: open to all, and with something in it.
+        std::fs::DirBuilder::new().mode(0o777).create(&private).unwrap();
+        std::fs::write(private.join("s"), "in the way").unwrap();
+        let path = dir.path().join("signet.sock");
+        drop(AdminSocket::bind(&path).unwrap());
+        assert!(!private.exists());
+        // A link to another folder: the link goes, and the folder stays as it was.
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("kept"), "x").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &private).unwrap();
+        let _socket = AdminSocket::bind(&path).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
+    }
+}

@@ -71,6 +71,9 @@ pub struct KeptFailure {
     pub record: Arc<FailureRecord>,
 }
 
+/// Between two looks at all addresses.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
 struct Inner {
     records: VecDeque<KeptFailure>,
     /// The number of the newest record.
@@ -78,6 +81,8 @@ struct Inner {
     not_kept: u64,
     groups: Groups,
     addresses: HashMap<IpAddr, Allowance>,
+    /// Not before then the addresses are looked at for those that can be forgotten: that is a look at all of them.
+    next_sweep: Duration,
     /// For addresses that find no room.
     shared: Allowance,
 }
@@ -102,6 +107,7 @@ impl FailureLog {
             not_kept: 0,
             groups: Groups::default(),
             addresses: HashMap::new(),
+            next_sweep: Duration::ZERO,
             shared,
         };
         let (newest, _) = watch::channel(0);
@@ -219,7 +225,9 @@ impl Inner {
     }
 
     fn admit(&mut self, address: IpAddr, mono: Duration, limits: &FailureLogLimits) -> LogAdvice {
-        if !self.addresses.contains_key(&address) && self.addresses.len() >= limits.addresses_max {
+        let full = !self.addresses.contains_key(&address) && self.addresses.len() >= limits.addresses_max;
+        if full && mono >= self.next_sweep {
+            self.next_sweep = mono.saturating_add(SWEEP_INTERVAL);
             // Whoever has its whole allowance back and nothing to report need not be remembered.
             self.addresses.retain(|_, allowance| {
                 allowance.refill(mono, limits);
