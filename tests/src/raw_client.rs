@@ -6,6 +6,7 @@
 use crate::build::{self, Connect, Version};
 use crate::received::{self, Properties, Published, Received};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use signet_certs_dev::Leaf;
 use std::io::{self, Read, Write};
@@ -59,6 +60,13 @@ impl Handshake {
     #[must_use]
     pub fn presenting(mut self, leaf: &Leaf) -> Self {
         self.identity = Some(Identity { chain: leaf.chain(), key: leaf.key().to_vec() });
+        self
+    }
+
+    /// Presents this certificate and its chain, and signs with another key.
+    #[must_use]
+    pub fn pretending(mut self, leaf: &Leaf, key: &[u8]) -> Self {
+        self.identity = Some(Identity { chain: leaf.chain(), key: key.to_vec() });
         self
     }
 
@@ -126,7 +134,11 @@ impl Handshake {
             Some(identity) => {
                 let chain = identity.chain.iter().cloned().map(CertificateDer::from).collect();
                 let key = PrivateKeyDer::try_from(identity.key.clone()).expect("the test's key can be read");
-                builder.with_client_auth_cert(chain, key).expect("the test's key fits its certificate")
+                let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key);
+                let key = key.expect("the test's key is of a known kind");
+                // Whether they belong together is for the broker to find out.
+                let shown = CertifiedKey::new(chain, key);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
             }
         };
         config.alpn_protocols.clone_from(&self.alpn);
@@ -261,6 +273,12 @@ impl RawClient {
     #[must_use]
     pub fn server_certificate(&self) -> Option<Vec<u8>> {
         self.tls.conn.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec())
+    }
+
+    /// Sends CONNECT; whether it was accepted.
+    pub fn try_connect(&mut self, connect: &Connect) -> bool {
+        let sent = self.tls.write_all(&connect.bytes()).and_then(|()| self.tls.flush());
+        sent.is_ok() && matches!(self.receive_or_end(), Some(Received::ConnAck { code: 0, .. }))
     }
 
     /// The next packet, or `None` when the broker closed.

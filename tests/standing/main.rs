@@ -1,10 +1,13 @@
 //! What a change of standing does to a running broker: revocation and its consequences, suspension, expiry, quarantine,
 //! clones, and those who are refused again and again. Over mutual TLS, with a registry.
 
+mod clones;
 mod expiry;
+mod hammering;
 mod in_flight;
 mod quarantine;
 mod revocation;
+mod sight;
 
 /// Devices write what is theirs and read their commands; the one called admin reads everything.
 const FLEET: &str = "\

@@ -1,0 +1,148 @@
+//! Devices that are refused, and come again and again.
+
+use crate::{FLEET, NOT_AUTHORIZED, TICKETS};
+use signet_certs_dev::Leaf;
+use signet_tests::build::*;
+use signet_tests::received::Received;
+use signet_tests::registered::registered;
+use signet_tests::test_broker::{TestBroker, issue, issue_as};
+use std::time::{Duration, Instant};
+
+/// Refused with a CONNACK that says why: the usual way.
+#[track_caller]
+fn refused_in_full(broker: &TestBroker, leaf: &Leaf) {
+    let mut client = broker.anonymous().presenting(leaf).open(V5).expect("the handshake itself is good");
+    client.send(connect(V5, "a").bytes());
+    let answer = client.receive();
+    assert!(matches!(answer, Received::ConnAck { code: NOT_AUTHORIZED, .. }), "{answer:?}");
+}
+
+/// Refused by TLS; how long the answer took.
+#[track_caller]
+fn refused_at_once(broker: &TestBroker, leaf: &Leaf) -> Duration {
+    let began = Instant::now();
+    let error = broker.anonymous().presenting(leaf).expect_refused(V5);
+    assert!(error.to_string().contains("AccessDenied"), "{error}");
+    began.elapsed()
+}
+
+#[test]
+fn after_some_refusals_the_answer_comes_earlier_in_the_handshake_and_later_in_time() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"2s\"\n");
+    let (bad, good) = (issue("sensor-bad"), issue("sensor-1"));
+    broker.enrol(&bad, "sensor-bad");
+    broker.enrol(&good, "sensor-1");
+    broker.revoke(&bad);
+    for _ in 0..5 {
+        refused_in_full(&broker, &bad);
+    }
+    assert!(refused_at_once(&broker, &bad) >= Duration::from_secs(1));
+    assert!(refused_at_once(&broker, &bad) >= Duration::from_secs(2));
+    // Meanwhile whoever is good gets in from the same address as ever.
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| refused_at_once(&broker, &bad));
+        for _ in 0..20 {
+            let mut client = broker.anonymous().presenting(&good).connect(&connect(V5, "a"), V5);
+            client.publish("devices/sensor-1/status", "x", 0);
+        }
+        assert!(waits.join().expect("it is refused") >= Duration::from_secs(2));
+    });
+    assert_eq!(broker.labelled("signet_tls_failures_total", "{cause=\"refused_before\"}"), 3.0);
+    assert_eq!(broker.labelled("signet_registry_refused_total", "{standing=\"revoked\"}"), 5.0);
+}
+
+#[test]
+fn many_tries_at_once_are_not_all_kept_waiting() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"2s\"\n");
+    let unknown = issue("sensor-1");
+    for _ in 0..5 {
+        refused_in_full(&broker, &unknown);
+    }
+    std::thread::scope(|scope| {
+        let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| refused_at_once(&broker, &unknown))).collect();
+        let took: Vec<_> = tries.into_iter().map(|one| one.join().expect("it is refused")).collect();
+        let waited = took.iter().filter(|took| **took >= Duration::from_secs(1)).count();
+        assert!((1..8).contains(&waited), "{took:?}");
+    });
+}
+
+#[test]
+fn a_device_that_is_activated_gets_in_at_once() {
+    let broker = registered(FLEET, TICKETS, "");
+    let device = issue("sensor-1");
+    broker.enrol(&device, "sensor-1");
+    broker.suspend(&device);
+    for _ in 0..5 {
+        refused_in_full(&broker, &device);
+    }
+    refused_at_once(&broker, &device);
+    broker.activate(&device);
+    let mut client = broker.anonymous().presenting(&device).connect(&connect(V5, "a"), V5);
+    client.publish("devices/sensor-1/status", "x", 0);
+}
+
+#[test]
+fn a_resumed_session_does_not_come_past_it() {
+    let broker = registered(FLEET, TICKETS, "[standing]\nrefused-pause-max = \"1s\"\n");
+    let device = issue("sensor-1");
+    broker.enrol(&device, "sensor-1");
+    let known = broker.anonymous().presenting(&device).with_memory();
+    known.connect(&connect(V5, "a"), V5).expect_nothing();
+    broker.revoke(&device);
+    for _ in 0..5 {
+        refused_in_full(&broker, &device);
+    }
+    let mut resumed = known.open(V5).expect("the handshake itself is good");
+    assert!(resumed.is_resumed());
+    resumed.send(connect(V5, "a").bytes());
+    resumed.expect_closed();
+    broker.tls_failures(1);
+}
+
+#[test]
+fn who_shows_the_certificate_of_another_does_not_make_it_wait() {
+    let broker = registered(FLEET, "", "");
+    let device = issue("sensor-1");
+    broker.enrol(&device, "sensor-1");
+    for _ in 0..20 {
+        let _ = broker.anonymous().pretending(&device, issue("thief").key()).expect_refused(V5);
+    }
+    let mut client = broker.anonymous().presenting(&device).connect(&connect(V5, "a"), V5);
+    client.publish("devices/sensor-1/status", "x", 0);
+}
+
+#[test]
+fn one_good_device_behind_the_address_of_many_bad_ones_gets_in() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"1s\"\n");
+    let good = issue("sensor-1");
+    broker.enrol(&good, "sensor-1");
+    let foreign = issue_as(&signet_certs_dev::LeafProfile::device(
+        "sensor-2",
+        signet_certs_dev::Validity::past(time::OffsetDateTime::now_utc()),
+    ));
+    // Refused by TLS, and from some time on mostly at the door.
+    let turned_away =
+        |broker: &TestBroker| broker.labelled("signet_not_admitted_total", "{reason=\"address_refused\"}");
+    let mut tries = 0;
+    while turned_away(&broker) < 20.0 {
+        let leaf = if tries < 5 { foreign.clone() } else { issue("unknown") };
+        let _ = broker.anonymous().presenting(&leaf).open(V5).map(|mut client| {
+            client.send(connect(V5, "a").bytes());
+            client.receive_or_end()
+        });
+        tries += 1;
+        assert!(tries < 500, "the address is never slowed");
+    }
+    let got_in = (0..500).find_map(|_| {
+        let mut client = broker.anonymous().presenting(&good).open(V5).ok()?;
+        client.try_connect(&connect(V5, "a")).then_some(client)
+    });
+    let mut client = got_in.expect("one in sixteen may begin");
+    client.publish("devices/sensor-1/status", "x", 0);
+    // The door is open for the others too, now that somebody good has come.
+    let before = turned_away(&broker);
+    for _ in 0..20 {
+        refused_in_full(&broker, &issue("unknown"));
+    }
+    assert_eq!(turned_away(&broker), before);
+}
