@@ -826,10 +826,10 @@ pub const KEYS: &[Key] = &[
     key(
         Standing,
         "refused-pause-max",
-        secs_or("nobody has to wait", 3600),
+        secs_or("nobody waits, and no address is slowed", 3600),
         "\"1m\"",
         Reload,
-        "The longest that a certificate which is refused again and again waits for the next answer, and that an address from which nobody good comes is turned away. The wait begins with one second at the sixth refusal of a certificate, and doubles.",
+        "The longest that a certificate which is refused again and again waits for the answer: from the sixth refusal on it is refused before its signature is verified, after one second, then two, and so on. Besides, an address from which many come who are refused, and nobody who is good, gets a share of its connections in, down to one in sixteen.",
     ),
     key(
         Clones,
