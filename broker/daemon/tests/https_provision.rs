@@ -343,3 +343,22 @@ fn a_missing_key_is_found_by_check() {
     let output = site.run(&["check", "--config", "signet.toml"]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("none.crl"));
 }
+
+#[test]
+fn a_revocation_counts_more_than_a_token_from_before_until_an_operator_approves() {
+    let site = Site::started("");
+    assert_eq!(provision(&mut site.visit(), &site.token("sensor-1"), &request_for("sensor-1").1).status, 200);
+    let before = site.token("sensor-1");
+    site.ask(&["device", "revoke", "sensor-1"]);
+    let (_, csr) = request_for("sensor-1");
+    let answer = provision(&mut site.visit(), &before, &csr);
+    assert_eq!(answer.refusal(), (403, "denied".to_owned()), "{}", answer.text());
+    site.ask(&["device", "approve", "sensor-1", "--for", "1h"]);
+    site.ask(&["device", "approve", "sensor-1", "--withdraw"]);
+    assert_eq!(provision(&mut site.visit(), &before, &csr).status, 403);
+    site.ask(&["device", "approve", "sensor-1"]);
+    assert_eq!(provision(&mut site.visit(), &before, &csr).status, 200);
+    // A token from after is an operator's word by itself.
+    site.ask(&["device", "revoke", "sensor-1"]);
+    assert_eq!(provision(&mut site.visit(), &site.token("sensor-1"), &request_for("sensor-1").1).status, 200);
+}

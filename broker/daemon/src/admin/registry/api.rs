@@ -265,6 +265,16 @@ pub struct Select {
     pub ca: Option<String>,
 }
 
+/// `POST /registry/devices/approve`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ApproveDevice {
+    /// The device.
+    pub name: String,
+    /// For how long it may be provisioned again; absent: no longer.
+    pub valid_seconds: Option<u64>,
+}
+
 /// What a command changed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,7 @@
 //! Devices and the standing of their certificates.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
@@ -13,9 +14,9 @@ use signet_registry::{
 
 use super::answer::{Answer, Refused, blocking};
 use super::api::{
-    Action, AddDevice, AddDevices, Added, AddedDevice, CertificateRow, ChangeStanding, Changed,
-    DEVICES_AT_ONCE_MAX, Device, Devices, IssuedCertificate, ListDevices, QuarantineRow, SeenRow, Select,
-    ShowDevice, Shown,
+    Action, AddDevice, AddDevices, Added, AddedDevice, ApproveDevice, CertificateRow, ChangeStanding,
+    Changed, DEVICES_AT_ONCE_MAX, Device, Devices, IssuedCertificate, ListDevices, QuarantineRow, SeenRow,
+    Select, ShowDevice, Shown,
 };
 use super::{At, Operated, changed};
 use crate::ca::{Given, KeyProof};
@@ -323,6 +324,15 @@ fn read_wanted(device: &AddDevice) -> Result<Wanted<'_>, Refused> {
         groups: Groups::new(groups?)?,
     };
     Ok(Wanted { spec, key })
+}
+
+/// Lets a device be provisioned again though it was before, or lost its standing.
+pub(super) async fn approve(at: At, Json(wanted): Json<ApproveDevice>) -> Answer<Changed> {
+    let thing = thing_name(&wanted.name)?;
+    let until = wanted.valid_seconds.map(|secs| at.registry.now().after(Duration::from_secs(secs)));
+    let command = Command::ApproveThing { thing, until };
+    let applied = at.registry.submit(command, at.actor.clone()).answer().await?;
+    Ok(Json(changed(&applied)))
 }
 
 /// A device as it is to be added.

@@ -63,6 +63,7 @@ pub fn registry_routes(broker: Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/registry/devices/list", post(devices::list))
         .route("/registry/devices/show", post(devices::show))
         .route("/registry/devices/add", post(devices::add))
+        .route("/registry/devices/approve", post(devices::approve))
         .route("/registry/standing", post(devices::change_standing))
         .route("/registry/cas", get(trust::cas))
         .route("/registry/cas/import", post(trust::import))

@@ -57,6 +57,8 @@ pub enum DeviceCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// Let a device be provisioned again for a while, though it was before, or lost its standing.
+    Approve(ApproveArgs),
     /// Bring certificates into force: suspended ones, and those that wait for it.
     Activate {
         /// Which certificates.
@@ -85,6 +87,22 @@ pub enum DeviceCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+}
+
+/// `signet device approve`.
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    /// The device.
+    pub name: String,
+    /// For how long, as in 1h.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "1h")]
+    pub within: Duration,
+    /// Take the approval back.
+    #[arg(long, conflicts_with = "within")]
+    pub withdraw: bool,
+    /// Which broker.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 }
 
 /// `signet device list`.

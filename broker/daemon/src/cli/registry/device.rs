@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use clap::ValueEnum;
 use hyper::Method;
 
-use super::args::{AddArgs, DeviceCommand, ListArgs};
+use super::args::{AddArgs, ApproveArgs, DeviceCommand, ListArgs};
 use super::{bulk, folder, left, moment, short};
 use crate::admin::registry::api::{
-    Action, AddDevice, AddDevices, Added, CertificateRow, ChangeStanding, Changed, Device, Devices,
-    ListDevices, Select, ShowDevice, Shown,
+    Action, AddDevice, AddDevices, Added, ApproveDevice, CertificateRow, ChangeStanding, Changed, Device,
+    Devices, ListDevices, Select, ShowDevice, Shown,
 };
 use crate::cli::args::AdminArgs;
 use crate::cli::operate::call;
@@ -26,6 +26,7 @@ pub(super) fn device(command: DeviceCommand) -> Result<Outcome, Failure> {
             change(&admin, Action::Revoke, select.into(), Some(word(&reason)))
         }
         DeviceCommand::Suspend { select, admin } => change(&admin, Action::Suspend, select.into(), None),
+        DeviceCommand::Approve(args) => approve(args),
         DeviceCommand::Activate { select, admin } => change(&admin, Action::Activate, select.into(), None),
         DeviceCommand::Quarantine { name, why, admin } => {
             change(&admin, Action::Quarantine, Select { name: Some(name), ..Select::default() }, why)
@@ -184,6 +185,13 @@ fn change(
     let wanted = ChangeStanding { action, select, reason };
     let changed: Changed = call(admin, Method::POST, "/registry/standing", Some(&wanted))?;
     say_changed(admin, &changed)
+}
+
+fn approve(args: ApproveArgs) -> Result<Outcome, Failure> {
+    let valid_seconds = (!args.withdraw).then(|| args.within.as_secs());
+    let wanted = ApproveDevice { name: args.name, valid_seconds };
+    let changed: Changed = call(&args.admin, Method::POST, "/registry/devices/approve", Some(&wanted))?;
+    say_changed(&args.admin, &changed)
 }
 
 pub(super) fn say_changed(admin: &AdminArgs, changed: &Changed) -> Result<Outcome, Failure> {
