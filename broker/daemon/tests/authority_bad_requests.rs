@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
-#[expect(dead_code, reason = "nobody connects here")]
 mod peer;
 mod setup;
 

@@ -4,7 +4,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
-#[allow(dead_code, reason = "most devices here keep their TLS sessions")]
 mod peer;
 mod setup;
 

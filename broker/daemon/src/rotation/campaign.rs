@@ -181,7 +181,7 @@ impl Campaign {
     /// the others go first, when that is not 0.
     pub(crate) fn new(
         plan: Plan,
-        devices: BTreeMap<ThingName, CertificateId>,
+        devices: &BTreeMap<ThingName, CertificateId>,
         canaries: usize,
         preferred: &BTreeSet<ThingName>,
     ) -> Self {
@@ -473,7 +473,7 @@ mod tests {
         };
         let devices =
             (0..devices).map(|n| (name(&format!("d{n}")), CertificateId::of(&n.to_be_bytes()))).collect();
-        Campaign::new(plan, devices, canaries, &connected.iter().map(|text| name(text)).collect())
+        Campaign::new(plan, &devices, canaries, &connected.iter().map(|text| name(text)).collect())
     }
 
     fn finish(campaign: &mut Campaign, device: &ThingName, now: Wall) {

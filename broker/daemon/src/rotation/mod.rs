@@ -236,7 +236,7 @@ pub(crate) fn start(
         template: wanted.template.clone(),
     };
     let count = devices.len();
-    let mut campaign = Campaign::new(plan, devices, canaries, &connected);
+    let mut campaign = Campaign::new(plan, &devices, canaries, &connected);
     let names: Vec<ThingName> = campaign.members.keys().cloned().collect();
     for name in &names {
         campaign.observe(name, &registry, now);
