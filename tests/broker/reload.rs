@@ -3,7 +3,7 @@
 use crate::{LESSON, SHARED};
 use signet_certs_dev::{LeafProfile, Validity};
 use signet_tests::build::*;
-use signet_tests::test_broker::{TestBroker, certificate, issue, issue_as};
+use signet_tests::test_broker::{Settings, TestBroker, certificate, issue, issue_as};
 use time::OffsetDateTime;
 
 #[test]
@@ -169,4 +169,94 @@ fn reload_of_unchanged_files_disturbs_nobody() {
         let got = client.expect_publish("c/a", "x");
         client.send(puback(got.packet_id));
     }
+}
+
+/// A broker, and two clients that are connected before the settings change: `sensor-001`, and `sensor-002` with the client
+/// id `a`.
+fn before(settings: Settings<'_>) -> (TestBroker, [signet_tests::raw_client::RawClient; 2]) {
+    let broker = TestBroker::start_with(SHARED, settings);
+    let clients = ["sensor-001", "sensor-002"].map(|name| {
+        broker.device(name).connect(&connect(V5, if name == "sensor-001" { name } else { "a" }), V5)
+    });
+    (broker, clients)
+}
+
+#[test]
+fn who_becomes_an_operator_or_is_one_no_more_is_closed_and_others_stay() {
+    let (broker, [mut promoted, mut other]) = before(Settings::default());
+    let operators = Settings { identity: "operators = [\"admin\", \"sensor-001\"]", ..Settings::default() };
+    let reloaded = broker.reload_settings(operators).expect("the settings are good");
+    assert!(reloaded.changed.iter().any(|what| what.starts_with("1 connections")), "{reloaded:?}");
+    promoted.expect_closed_with(0x98);
+    other.expect_nothing();
+    let mut operator = broker.device("sensor-001").connect(&connect(V5, "a"), V5);
+    operator.subscribe("#", 0);
+    broker.reload_settings(Settings::default()).expect("the settings are good");
+    operator.expect_closed_with(0x98);
+    other.expect_nothing();
+}
+
+#[test]
+fn who_joins_or_leaves_a_group_is_closed_and_others_stay() {
+    let grouped = Settings { identity: "groups = { hall = [\"sensor-001\"] }", ..Settings::default() };
+    let empty = Settings { identity: "operators = []", ..Settings::default() };
+    let (broker, [mut member, mut other]) = before(grouped);
+    broker.reload_settings(empty).expect("the settings are good");
+    member.expect_closed_with(0x98);
+    other.expect_nothing();
+    let mut again = broker.device("sensor-001").connect(&connect(V5, "a"), V5);
+    broker.reload_settings(grouped).expect("the settings are good");
+    again.expect_closed_with(0x98);
+    other.expect_nothing();
+}
+
+#[test]
+fn another_source_of_names_closes_everybody() {
+    let (broker, clients) = before(Settings::default());
+    let settings = Settings { listener: "identity = \"fingerprint\"", ..Settings::default() };
+    broker.reload_settings(settings).expect("the settings are good");
+    for mut client in clients {
+        client.expect_closed_with(0x98);
+    }
+    let rows = broker.broker().session_rows();
+    assert!(rows.iter().all(|row| !row.connected), "{rows:?}");
+}
+
+#[test]
+fn another_rule_for_client_ids_closes_everybody_and_holds_from_then_on() {
+    let (broker, clients) = before(Settings::default());
+    let settings = Settings { listener: "client-id = \"identity\"", ..Settings::default() };
+    broker.reload_settings(settings).expect("the settings are good");
+    for mut client in clients {
+        client.expect_closed_with(0x98);
+    }
+    let mut kept = broker.device("sensor-001").connect(&connect(V5, "sensor-001"), V5);
+    kept.expect_nothing();
+    let mut refused = broker.device("sensor-002").open(V5).expect("the handshake itself is good");
+    assert!(!refused.try_connect(&connect(V5, "a")));
+    // The same rule again is no change.
+    broker.reload_settings(settings).expect("the settings are good");
+    kept.expect_nothing();
+}
+
+#[test]
+fn after_a_refused_reload_the_files_that_the_new_settings_name_are_watched_too() {
+    let broker = TestBroker::start(SHARED);
+    assert!(!broker.broker().files_changed());
+    broker.put("next.crl", "no list");
+    let settings = Settings { listener: "crl-stale = \"warn\"", ..Settings::default() };
+    let with_next = |broker: &TestBroker| {
+        let text =
+            TestBroker::settings_text(settings).replace("crl = [\"issuing.crl\"]", "crl = [\"next.crl\"]");
+        broker.put("signet.toml", &text);
+    };
+    with_next(&broker);
+    assert!(broker.broker().files_changed());
+    assert!(broker.broker().reload("test").is_err());
+    assert!(!broker.broker().files_changed(), "a bad state is tried once");
+    // Only the file changes that the state in force does not know.
+    broker.put("next.crl", &TestBroker::crl_with(&[]));
+    assert!(broker.broker().files_changed());
+    broker.broker().reload("test").expect("the list is good now");
+    assert!(!broker.broker().files_changed());
 }

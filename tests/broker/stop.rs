@@ -59,3 +59,14 @@ fn port_is_free_again_after_the_stop() {
     broker.stop();
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
 }
+
+#[test]
+fn handshake_that_ends_during_a_stop_leads_to_no_connection() {
+    let broker = TestBroker::start(SHARED);
+    let half = broker.device("sensor-001").open_half().expect("the broker answers");
+    broker.broker().request_stop();
+    let mut late = half.finish(V5).expect("the handshake is under way and ends");
+    assert!(!late.try_connect(&connect(V5, "a")));
+    assert_eq!(broker.broker().status().sessions, 0);
+    broker.stop();
+}

@@ -21,6 +21,8 @@ pub struct Settings<'a> {
     pub acl: &'a str,
     /// For `[limits]`.
     pub limits: &'a str,
+    /// For `[identity]`; without it `admin` is an operator.
+    pub identity: &'a str,
     /// More tables, at the end.
     pub tables: &'a str,
 }
@@ -126,6 +128,17 @@ impl TestBroker {
         self.anonymous().presenting(certificate(role))
     }
 
+    /// Writes one of the files, and leaves it at that.
+    pub fn put(&self, name: &str, text: &str) {
+        self.write(name, text);
+    }
+
+    /// The configuration file with these settings.
+    #[must_use]
+    pub fn settings_text(settings: Settings<'_>) -> String {
+        configuration(settings)
+    }
+
     /// Replaces the settings and reloads.
     ///
     /// # Errors
@@ -216,7 +229,8 @@ impl Drop for TestBroker {
 }
 
 fn configuration(settings: Settings<'_>) -> String {
-    let Settings { listener, acl, limits, tables } = settings;
+    let Settings { listener, acl, limits, identity, tables } = settings;
+    let identity = if identity.is_empty() { "operators = [\"admin\"]" } else { identity };
     format!(
         r#"
 [[listener]]
@@ -233,7 +247,7 @@ file = "acl.conf"
 {acl}
 
 [identity]
-operators = ["admin"]
+{identity}
 
 [limits]
 handshakes-per-address-per-second = 0
