@@ -1,4 +1,4 @@
-"""BearSSL and Mbed TLS with the buffers of small devices."""
+"""BearSSL, Mbed TLS and wolfSSL with the buffers of small devices."""
 
 import pytest
 from harness.brokers import Profile
@@ -11,6 +11,12 @@ MBEDTLS = [(None, None), (2048, None), (4096, None), (None, 2048), (2048, 2048)]
 # Mbed TLS 2.28 cannot put together a handshake message that is split over two records. In 1024 bytes there is room
 # for the broker's part of the handshake when it sends its own certificate alone, and the device has its issuer.
 MBEDTLS_LEAF = [(1024, None), (None, 1024), (1024, 1024)]
+
+
+# wolfSSL 5.5's version and announced maximum fragment length, the listener's max-fragment-size. Its TLS 1.3 cannot put
+# together a handshake message that is split over two records.
+WOLFSSL = [("1.2", None, None), ("1.2", 1024, None), ("1.2", 4096, None), ("1.2", None, 1024), ("1.2", None, 2048)]
+WOLFSSL += [("1.3", None, None), ("1.3", 4096, None), ("1.3", None, 4096)]
 
 
 def profile(fragment, **more):
@@ -39,6 +45,12 @@ def test_bearssl_exchanges_12000_bytes(buffer, fragment, broker_with, connect, u
 def test_mbedtls_exchanges_12000_bytes(announced, fragment, broker_with, connect, unique):
     settings = {"fragment": announced} if announced else {}
     both_ways(broker_with(profile(fragment)), connect, KINDS["mbedtls"], settings, unique)
+
+
+@pytest.mark.parametrize(("version", "announced", "fragment"), WOLFSSL)
+def test_wolfssl_exchanges_12000_bytes(version, announced, fragment, broker_with, connect, unique):
+    settings = {"version": version} | ({"fragment": announced} if announced else {})
+    both_ways(broker_with(profile(fragment)), connect, KINDS["wolfssl"], settings, unique)
 
 
 @pytest.mark.needs("leaf alone")

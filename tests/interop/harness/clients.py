@@ -249,13 +249,21 @@ def bearssl(dial):
     return [str(part) for part in argv]
 
 
-def mbedtls(dial):
-    """Mbed TLS's command line for a connection."""
-    argv = [WORK / "mbedtls_tls", f"port={dial.port}", "name=localhost", f"ca={dial.ca}"]
-    if dial.cert:
-        argv += [f"cert={dial.cert}", f"key={dial.key}"]
-    argv += [f"{name}={value}" for name, value in dial.extra.get("tls_settings", {}).items()]
-    return [str(part) for part in argv]
+def _with_pem(program):
+    """The command line of a pipe that reads PEM files."""
+
+    def command(dial):
+        argv = [WORK / program, f"port={dial.port}", "name=localhost", f"ca={dial.ca}"]
+        if dial.cert:
+            argv += [f"cert={dial.cert}", f"key={dial.key}"]
+        argv += [f"{name}={value}" for name, value in dial.extra.get("tls_settings", {}).items()]
+        return [str(part) for part in argv]
+
+    return command
+
+
+mbedtls = _with_pem("mbedtls_tls")
+wolfssl = _with_pem("wolfssl_tls")
 
 
 @dataclass(frozen=True)
@@ -300,6 +308,7 @@ KINDS = {
         Kind("awsiotsdk-3.1.1", _python("awscrt_agent.py", 4), 4, AWS_QOS),
         Kind("awsiotsdk-5", _python("awscrt_agent.py", 5), 5, AWS_QOS),
         Kind("mbedtls", _python("paho_agent.py", 4, mbedtls), 4),
+        Kind("wolfssl", _python("paho_agent.py", 4, wolfssl), 4),
         Kind("bearssl", _python("paho_agent.py", 4, bearssl), 4),
     )
 }
