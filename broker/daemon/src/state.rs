@@ -168,11 +168,7 @@ fn plan_of_listener<'a>(config: &Checked, listener: &'a Listener) -> Plan<'a> {
         private_key: &listener.private_key,
         client_ca: &listener.client_ca,
         crl: &listener.crl,
-        stale_by_issuer: listener
-            .crl_stale_by_issuer
-            .iter()
-            .map(|(issuer, stale)| (issuer.clone(), stale_crl(*stale)))
-            .collect(),
+        stale_by_issuer: stale_by_issuer(listener),
         options: tls_options(config, listener),
     }
 }
@@ -232,6 +228,12 @@ pub(crate) fn tls_options(config: &Checked, listener: &Listener) -> TlsOptions {
         post_quantum: listener.post_quantum == signet_config::PostQuantum::Prefer,
         ..TlsOptions::default()
     }
+}
+
+/// What stale lists of single issuers mean, by their names.
+pub(crate) fn stale_by_issuer(listener: &Listener) -> Vec<(String, StaleCrl)> {
+    let by_issuer = listener.crl_stale_by_issuer.iter();
+    by_issuer.map(|(issuer, stale)| (issuer.clone(), stale_crl(*stale))).collect()
 }
 
 fn stale_crl(stale: signet_config::CrlStale) -> StaleCrl {

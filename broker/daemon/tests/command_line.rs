@@ -1,7 +1,5 @@
 //! The command line as a whole: every command explains itself in the same way.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
 use std::process::Command as Program;
 
 use clap::{Command, CommandFactory as _};

@@ -249,7 +249,13 @@ fn a_revocation_list_that_is_stale_missing_or_foreign_is_said_so() {
         ..CrlProfile::new(3, now, 1, &[])
     };
     ward.write("stale.crl", &ward.pki.issuing.crl(&past).unwrap().pem());
-    with("stale.crl", &both).errs(&["crl-stale"]).openssl("crl-stale", 12);
+    with("stale.crl", &both).errs(&["crl-stale"]).warns(&[]).openssl("crl-stale", 12);
+    // Where the listener takes stale lists of this issuer, it is a warning.
+    ward.write("acl.conf", "pattern write devices/%u/#\n");
+    let tolerant = "crl-stale-by-issuer = { \"CN=Signet development issuing CA\" = \"warn\" }\n";
+    ward.write("signet.toml", &configuration(tolerant));
+    let said = ward.doctor(&["sensor-001-chain.crt", "--config", "signet.toml", "--crl", "stale.crl"]);
+    said.errs(&[]).warns(&["crl-doubtful"]);
     let soon = CrlProfile {
         this_update: now - Duration::days(9),
         next_update: now + Duration::hours(5),

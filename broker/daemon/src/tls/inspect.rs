@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::crl::KeyHash;
 use super::source::{Source, SourceError, SourceProblem};
-use super::trust::{Trust, TrustOptions, TrustWarning, seconds};
+use super::trust::{StaleCrl, Trust, TrustOptions, TrustWarning, seconds};
 use super::verifier::{parse, path_id};
 use super::{VerifyFailure, Which, failure, version_one};
 
@@ -52,17 +52,23 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     super::provider::provider(true)
 }
 
-/// [`Trust::load`] without anything in force before it.
+/// [`Trust::load`] without anything in force before it. An issuer in `stale_by_issuer` that has no list is passed over: a
+/// check of the configuration tells of it.
 ///
 /// # Errors
 /// As [`Trust::load`].
 pub(crate) fn trust(
     client_ca: &[Source],
     crls: &[Source],
-    options: TrustOptions,
+    beside: Option<&Source>,
+    (options, stale_by_issuer): (TrustOptions, &[(String, StaleCrl)]),
     now: UnixTime,
 ) -> Result<(Trust, Vec<TrustWarning>), Vec<SourceError>> {
-    Trust::load(client_ca, crls, None, options, None, now)
+    let (mut trust, warnings) = Trust::load(client_ca, crls, beside, options, None, now)?;
+    if let Some(source) = client_ca.first() {
+        drop(trust.set_stale(stale_by_issuer, source));
+    }
+    Ok((trust, warnings))
 }
 
 /// What the revocation lists of `trust` say of a path, whatever else is wrong with it. `path` is the client's certificate and

@@ -1,6 +1,6 @@
 //! What the broker says of a certificate: the running one over its admin socket, or what its files say when it does not run.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use hyper::Method;
@@ -34,7 +34,7 @@ pub(super) fn ask(
     now: UnixTime,
 ) {
     let socket = config.map(|config| config.admin.socket.clone()).or_else(|| args.admin.named_socket());
-    let running = socket.map(|socket| of_running(socket, chain));
+    let running = socket.map(|socket| of_running(&socket, chain));
     let judgement = match (running, config) {
         (None, _) => return,
         (Some(Ok(mut judgement)), _) => {
@@ -66,13 +66,13 @@ fn presented(chain: &Chain) -> impl Iterator<Item = &CertificateDer<'static>> {
     std::iter::once(&chain.leaf).chain(&chain.rest).map(|found| &found.der)
 }
 
-fn of_running(socket: PathBuf, chain: &Chain) -> Result<Judgement, AdminError> {
+fn of_running(socket: &Path, chain: &Chain) -> Result<Judgement, AdminError> {
     let wanted = JudgeCertificate { chain: presented(chain).map(|der| certificate_pem(der)).collect() };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| AdminError::Garbled { path: socket.clone(), what: error.to_string() })?;
-    runtime.block_on(client::call(&socket, Method::POST, "/certificates/judge", Some(&wanted)))
+        .map_err(|error| AdminError::Garbled { path: socket.to_owned(), what: error.to_string() })?;
+    runtime.block_on(client::call(socket, Method::POST, "/certificates/judge", Some(&wanted)))
 }
 
 fn of_files(

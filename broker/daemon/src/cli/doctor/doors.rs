@@ -50,8 +50,8 @@ pub(super) fn doors(args: &DoctorArgs, config: Option<&Checked>, now: UnixTime) 
             return Vec::new();
         }
         let rules = Rules::strict(Use::Client);
-        let options = TrustOptions::default();
-        return vec![Door::new("--ca".to_owned(), None, &args.ca, &args.crl, (options, rules), now)];
+        let files = Files::read(&args.ca, &args.crl, None);
+        return vec![Door::new("--ca".to_owned(), None, files, rules, now)];
     };
     let wanted = |listener: &&Listener| args.listener.is_none_or(|address| listener.address == address);
     let listeners = config.listeners.iter().filter(wanted);
@@ -66,26 +66,52 @@ pub(super) fn doors(args: &DoctorArgs, config: Option<&Checked>, now: UnixTime) 
         };
         let ca = if args.ca.is_empty() { &listener.client_ca } else { &args.ca };
         let crl = if args.crl.is_empty() { &listener.crl } else { &args.crl };
+        let mut files = Files::read(ca, crl, Some(&listener.certificate));
+        files.options = options;
+        files.stale_by_issuer = state::stale_by_issuer(listener);
         let label = format!("the listener {}", listener.address);
-        Door::new(label, Some(Arc::new(listener.clone())), ca, crl, (options, rules), now)
+        Door::new(label, Some(Arc::new(listener.clone())), files, rules, now)
     };
     listeners.map(door).collect()
+}
+
+/// What a door's trust is built of.
+struct Files {
+    ca: Vec<Source>,
+    crl: Vec<Source>,
+    /// The server's chain, in which the signer of a list may be.
+    beside: Option<Source>,
+    options: TrustOptions,
+    stale_by_issuer: Vec<(String, StaleCrl)>,
+    /// Files that cannot be read.
+    problems: Vec<Finding>,
+}
+
+impl Files {
+    fn read(ca: &[PathBuf], crl: &[PathBuf], beside: Option<&PathBuf>) -> Self {
+        let mut problems = Vec::new();
+        Self {
+            ca: read_all(ca, &mut problems, |problem| Finding::CaUnusable { problem }),
+            crl: read_all(crl, &mut problems, |problem| Finding::CrlUnusable { problem }),
+            beside: beside.and_then(|path| Source::read(path).ok()),
+            options: TrustOptions::default(),
+            stale_by_issuer: Vec::new(),
+            problems,
+        }
+    }
 }
 
 impl Door {
     fn new(
         label: String,
         settings: Option<Arc<Listener>>,
-        ca: &[PathBuf],
-        crl: &[PathBuf],
-        (options, rules): (TrustOptions, Rules),
+        mut files: Files,
+        rules: Rules,
         now: UnixTime,
     ) -> Self {
-        let mut problems = Vec::new();
-        let ca = read_all(ca, &mut problems, |problem| Finding::CaUnusable { problem });
-        let crl = read_all(crl, &mut problems, |problem| Finding::CrlUnusable { problem });
-        let anchors = anchors(&ca, &mut problems);
-        let verifier = trust(&ca, &crl, options, now, &mut problems)
+        let mut problems = std::mem::take(&mut files.problems);
+        let anchors = anchors(&files.ca, &mut problems);
+        let verifier = trust(&files, now, &mut problems)
             .map(|trust| Arc::new(DeviceVerifier::new(Arc::new(trust), Arc::<ChainCache>::default())));
         Self { label, settings, verifier, anchors, rules, problems }
     }
@@ -134,13 +160,17 @@ impl Door {
             .map(|(certificate, signer)| (&certificate.der, signer.spki()))
             .collect();
         let whose = || format!("the certificate \"{}\", or an authority above it,", chain.leaf.subject);
-        findings.push(match inspect::check_revocation(trust, &steps, now) {
+        let found = match inspect::check_revocation(trust, &steps, now) {
             Ok(()) | Err(VerifyFailure::Unparsable { .. }) => return,
             Err(VerifyFailure::Revoked { which: crate::tls::Which::Leaf, issuer }) => {
                 Finding::Revoked { whose: super::rules::whose(&chain.leaf, Use::Client), list: issuer }
             }
             Err(VerifyFailure::Revoked { issuer, .. }) => Finding::Revoked { whose: whose(), list: issuer },
             Err(VerifyFailure::CrlStale { issuer, next_update, .. }) => {
+                // The error says it all.
+                findings.retain(
+                    |found| !matches!(found, Finding::CrlDoubtful { problem } if problem.contains(&issuer)),
+                );
                 let at = moment(i64::try_from(next_update).unwrap_or(i64::MAX));
                 Finding::CrlStale { issuer, at }
             }
@@ -150,7 +180,8 @@ impl Door {
             Err(other) => {
                 Finding::ListenerRefuses { listener: self.label.clone(), reason: other.to_string() }
             }
-        });
+        };
+        findings.push(found);
     }
 }
 
@@ -193,20 +224,18 @@ fn anchors(sources: &[Source], problems: &mut Vec<Finding>) -> Vec<Certificate> 
 }
 
 /// What the broker would build of these files, as far as it can be built: without the lists that are no good.
-fn trust(
-    ca: &[Source],
-    crl: &[Source],
-    options: TrustOptions,
-    now: UnixTime,
-    problems: &mut Vec<Finding>,
-) -> Option<Trust> {
-    if ca.is_empty() {
+fn trust(files: &Files, now: UnixTime, problems: &mut Vec<Finding>) -> Option<Trust> {
+    if files.ca.is_empty() {
         return None;
     }
-    let of_lists = |error: &SourceError| crl.iter().any(|source| source.file == error.file);
-    match inspect::trust(ca, crl, options, now) {
+    let load = |crl: &[Source]| {
+        let stale = (files.options, files.stale_by_issuer.as_slice());
+        inspect::trust(&files.ca, crl, files.beside.as_ref(), stale, now)
+    };
+    let of_lists = |error: &SourceError| files.crl.iter().any(|source| source.file == error.file);
+    match load(&files.crl) {
         Ok((trust, warnings)) => {
-            problems.extend(warnings.into_iter().filter_map(|warning| doubt(warning, options)));
+            problems.extend(warnings.iter().filter_map(doubt));
             Some(trust)
         }
         Err(errors) => {
@@ -216,18 +245,15 @@ fn trust(
                 problems.push(if of_lists(error) { Finding::CrlUnusable { problem } } else { known });
             }
             let only_lists = errors.iter().all(of_lists);
-            let without = || inspect::trust(ca, &[], options, now).ok().map(|(trust, _)| trust);
-            if only_lists { without() } else { None }
+            if only_lists { load(&[]).ok().map(|(trust, _)| trust) } else { None }
         }
     }
 }
 
-/// What a doubt about the trust is called. Anchors that have expired are found on the path; a stale list that makes the
-/// listener refuse is an error already.
-fn doubt(warning: TrustWarning, options: TrustOptions) -> Option<Finding> {
+/// What a doubt about the trust is called. Anchors that have expired are found on the path.
+fn doubt(warning: &TrustWarning) -> Option<Finding> {
     match warning {
         TrustWarning::AnchorRevoked { .. } => Some(Finding::CaUnusable { problem: warning.to_string() }),
-        TrustWarning::CrlStale { .. } if options.stale == StaleCrl::Reject => None,
         TrustWarning::CrlStale { .. }
         | TrustWarning::CrlDue { .. }
         | TrustWarning::CrlFromTheFuture { .. }

@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(codes.len(), Finding::KINDS.len());
         for kind in Finding::KINDS {
             assert!(kind.code.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", kind.code);
-            assert!(kind.advice.ends_with('.') && kind.about.ends_with('.'), "{}", kind.code);
+            assert!(kind.advice.ends_with(['.', '?']) && kind.about.ends_with('.'), "{}", kind.code);
         }
     }
 

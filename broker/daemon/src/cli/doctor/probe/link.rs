@@ -116,7 +116,7 @@ struct Recorder {
 impl Recorder {
     fn note(
         &self,
-        checked: Result<HandshakeSignatureValid, Error>,
+        checked: &Result<HandshakeSignatureValid, Error>,
     ) -> Result<HandshakeSignatureValid, Error> {
         self.seen.lock().false_signature |= checked.is_err();
         Ok(HandshakeSignatureValid::assertion())
@@ -143,7 +143,7 @@ impl ServerCertVerifier for Recorder {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.note(inspect::verify_tls12_signature(message, cert, dss, &self.provider))
+        self.note(&inspect::verify_tls12_signature(message, cert, dss, &self.provider))
     }
 
     fn verify_tls13_signature(
@@ -152,7 +152,7 @@ impl ServerCertVerifier for Recorder {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.note(inspect::verify_tls13_signature(message, cert, dss, &self.provider))
+        self.note(&inspect::verify_tls13_signature(message, cert, dss, &self.provider))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
