@@ -13,6 +13,8 @@ use setup::{CONFIGURATION, Setup};
 
 /// Not authorized, of PUBACK.
 const NOT_AUTHORIZED: u8 = 0x87;
+/// Administrative action, of DISCONNECT.
+const ADMINISTRATIVE_ACTION: u8 = 0x98;
 
 #[test]
 fn a_device_goes_into_quarantine_and_comes_out_again() {
@@ -23,6 +25,7 @@ fn a_device_goes_into_quarantine_and_comes_out_again() {
     assert!(live.publish("devices/sensor-1/status", b"x") < 0x80);
     let changed = setup.ask(&["device", "quarantine", "sensor-1", "--why", "sends nonsense"]);
     assert_eq!(changed["events"], 1);
+    assert_eq!(live.packet()[2], ADMINISTRATIVE_ACTION);
     assert!(live.is_closed());
     let mut held = setup.dial("out/sensor-1");
     assert_eq!(held.connack(), 0);
@@ -38,6 +41,7 @@ fn a_device_goes_into_quarantine_and_comes_out_again() {
     let again = setup.ask(&["device", "quarantine", "sensor-1", "--why", "again"]);
     assert_eq!(again["events"], 0, "it is so already");
     setup.works(&["device", "release", "sensor-1", "--config", "signet.toml"]);
+    assert_eq!(held.packet()[2], ADMINISTRATIVE_ACTION);
     assert!(held.is_closed());
     let mut free = setup.dial("out/sensor-1");
     assert_eq!(free.connack(), 0);
