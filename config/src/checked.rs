@@ -198,6 +198,8 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Sessions of one principal.
     pub sessions_per_principal_max: usize,
+    /// Connections of one provisioning claim.
+    pub sessions_per_claim_max: usize,
     /// Subscriptions of one session.
     pub subscriptions_per_session_max: usize,
     /// Levels of a topic name or filter.

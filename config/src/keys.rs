@@ -370,6 +370,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Limits,
+        "sessions-per-claim-max",
+        count(1, 1_000_000),
+        "1000",
+        Reload,
+        "Connections of one provisioning claim, which many devices share; beyond it: CONNACK 0x97. A claim has no session beyond its connection.",
+    ),
+    key(
+        Limits,
         "subscriptions-per-session-max",
         count(1, 1_000_000),
         "1000",
@@ -884,7 +892,7 @@ pub const KEYS: &[Key] = &[
         "hooks-max",
         count(1, 1024),
         "16",
-        Reload,
+        Restart,
         "Hooks under way at once. Others wait, within their deadline.",
     ),
     key(

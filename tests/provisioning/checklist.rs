@@ -4,14 +4,12 @@ use std::time::{Duration, Instant};
 
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::json;
+use signet_core::provisioning::ANSWER_PACKET_BYTES_USUAL;
 use signet_tests::build::{self, V5, V311};
 use signet_tests::received::Received;
 
 use crate::device::{Asking, CSR, Created, FLEET, Format, KEYS, csr, enrol, new_key};
 use crate::factory::Factory;
-
-/// The network buffer of the embedded clients.
-const PACKET_BYTES_MAX: usize = 2048;
 
 #[test]
 fn trap_2_and_3_an_answer_has_a_64_digit_id_and_one_certificate_and_fits_the_small_buffer() {
@@ -22,7 +20,7 @@ fn trap_2_and_3_an_answer_has_a_64_digit_id_and_one_certificate_and_fits_the_sma
         let mut asking = Asking::connect(&claim.door(), V311, "small");
         asking.listen(&format!("{CSR}/{}", format.name()));
         let answer = asking.ask(CSR, format, &json!({"certificateSigningRequest": csr(&key)}));
-        assert!(answer.packet.size <= PACKET_BYTES_MAX, "{} bytes", answer.packet.size);
+        assert!(answer.packet.size <= ANSWER_PACKET_BYTES_USUAL, "{} bytes", answer.packet.size);
         let created = Created::read(&answer.accepted());
         assert!(created.id.len() == 64 && created.id.bytes().all(|byte| b"0123456789abcdef".contains(&byte)));
         assert_eq!(created.pem.matches("BEGIN CERTIFICATE").count(), 1);

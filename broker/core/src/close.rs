@@ -104,7 +104,7 @@ pub enum Refusal {
     KeepAliveTooLong,
     /// `sessions_max` is reached.
     TooManySessions,
-    /// `sessions_per_principal_max` is reached.
+    /// `sessions_per_principal_max`, or `sessions_per_claim_max`, is reached.
     TooManySessionsOfPrincipal,
     /// The CONNACK is larger than the client's Maximum Packet Size.
     ConnAckTooLarge,
@@ -179,7 +179,7 @@ impl fmt::Display for Refusal {
             }
             Self::KeepAliveTooLong => "the keep alive is longer than keep_alive_secs_max",
             Self::TooManySessions => "sessions_max is reached",
-            Self::TooManySessionsOfPrincipal => "sessions_per_principal_max is reached for this identity",
+            Self::TooManySessionsOfPrincipal => "this identity has as many sessions as it may",
             Self::ConnAckTooLarge => "the client's Maximum Packet Size has no room for CONNACK",
             Self::WillTopicTooDeep => "the will's topic has more levels than topic_levels_max",
             Self::WillNotAllowed => "a will below $aws, or of a claim, is not taken",

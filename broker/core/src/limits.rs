@@ -38,6 +38,8 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Sessions of one principal, connected or not. Overrun: CONNACK 0x97.
     pub sessions_per_principal_max: usize,
+    /// The same for a provisioning claim, which many devices share and whose sessions end with their connections.
+    pub sessions_per_claim_max: usize,
     /// Subscriptions of one session. Overrun: SUBACK 0x97.
     pub subscriptions_per_session_max: usize,
     /// Levels of a topic or filter. Overrun: topic 0x90 and closed, filter 0x8F.
@@ -93,6 +95,7 @@ impl Default for Limits {
             will_delay_secs_max: 24 * 3600,
             sessions_max: 1_000_000,
             sessions_per_principal_max: 100,
+            sessions_per_claim_max: 1000,
             subscriptions_per_session_max: 1000,
             topic_levels_max: 200,
             receive_max: NonZeroU16::new(100).unwrap_or(NonZeroU16::MAX),

@@ -221,6 +221,8 @@ fn merge(old: &Checked, mut new: Checked) -> (Checked, Vec<String>) {
     new.admin = old.admin.clone();
     keep(old.log != new.log, "[log]");
     new.log = old.log;
+    keep(old.provisioning.hooks_max != new.provisioning.hooks_max, "[provisioning] hooks-max");
+    new.provisioning.hooks_max = old.provisioning.hooks_max;
     keep(old.provisioning.threads != new.provisioning.threads, "[provisioning] threads");
     new.provisioning.threads = old.provisioning.threads;
     keep(old.system.traffic_threads != new.system.traffic_threads, "[system] traffic-threads");

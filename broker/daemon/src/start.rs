@@ -440,6 +440,7 @@ pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
         will_delay_secs_max: limits.will_delay_secs_max,
         sessions_max: limits.sessions_max,
         sessions_per_principal_max: limits.sessions_per_principal_max,
+        sessions_per_claim_max: limits.sessions_per_claim_max,
         subscriptions_per_session_max: limits.subscriptions_per_session_max,
         topic_levels_max: limits.topic_levels_max,
         receive_max: limits.receive_max,
@@ -482,4 +483,32 @@ pub(crate) fn ends_at(not_after: i64, now: signet_core::Now) -> Mono {
 /// When `at` is reached on the monotonic clock, as seen at `now`.
 pub(crate) fn reached_at(at: signet_core::Wall, now: signet_core::Now) -> Mono {
     now.mono.after(Duration::from_millis(at.0.saturating_sub(now.wall.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_admin_thread_does_not_hold_up_the_timers() {
+        let dir = tempfile::tempdir().unwrap();
+        signet_certs_dev::ensure(dir.path()).unwrap();
+        std::fs::write(dir.path().join("acl.conf"), "").unwrap();
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"server-chain.crt\"\n\
+                    private-key = \"server.key\"\nclient-ca = [\"root-ca.crt\"]\nmax-connections = 10\n\
+                    [acl]\nfile = \"acl.conf\"\n[system]\nsys-interval = \"1s\"\nwatch-files-interval = \"0s\"\n";
+        let config = signet_config::parse(text, &dir.path().join("signet.toml")).unwrap();
+        let (broker, runtimes) = start(ConfigSource::Fixed(Box::new(config.clone())), config).unwrap();
+        // A listing that takes for ever.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        runtimes.admin.spawn(async move { held.recv() });
+        let end = Instant::now() + Duration::from_secs(20);
+        while broker.hub().retained_fill().0 == 0 {
+            assert!(Instant::now() < end, "the $SYS tree is published");
+            std::thread::yield_now();
+        }
+        drop(release);
+        broker.request_stop();
+        runtimes.end();
+    }
 }

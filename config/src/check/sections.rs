@@ -290,6 +290,7 @@ impl Checker<'_> {
             will_delay_secs_max: self.whole_secs(view, "will-delay-max").unwrap_or(0),
             sessions_max: self.number_of(view, "sessions-max"),
             sessions_per_principal_max: self.number_of(view, "sessions-per-principal-max"),
+            sessions_per_claim_max: self.number_of(view, "sessions-per-claim-max"),
             subscriptions_per_session_max: self.number_of(view, "subscriptions-per-session-max"),
             topic_levels_max: self.number_of(view, "topic-levels-max"),
             receive_max: self.some_u16(view, "receive-max"),

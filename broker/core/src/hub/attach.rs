@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
-use signet_identity::PrincipalKey;
+use signet_identity::{PrincipalKey, Role};
 
 use crate::close::{CloseReason, Refusal};
 use crate::counters::count;
@@ -125,7 +125,7 @@ impl Hub {
         Ok(None)
     }
 
-    /// Counts one more session of a principal, within `sessions_max` and `sessions_per_principal_max`.
+    /// Counts one more session of a principal, within `sessions_max` and `sessions_per_principal_max` or `sessions_per_claim_max`.
     fn reserve(&self, principal: &PrincipalKey) -> Result<(), Refusal> {
         let limits = self.limits.load();
         let sessions = self.session_count.fetch_add(1, Ordering::Relaxed);
@@ -134,7 +134,11 @@ impl Hub {
             return Err(Refusal::TooManySessions);
         }
         let mut own = self.principals.entry(principal.clone()).or_insert(0);
-        if *own >= limits.sessions_per_principal_max {
+        let own_max = match principal.role {
+            Role::Claim => limits.sessions_per_claim_max,
+            Role::Device | Role::Operator => limits.sessions_per_principal_max,
+        };
+        if *own >= own_max {
             self.session_count.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::TooManySessionsOfPrincipal);
         }

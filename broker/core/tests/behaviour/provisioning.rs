@@ -428,6 +428,23 @@ fn a_claim_keeps_no_session_whatever_it_asks_for() {
 }
 
 #[test]
+fn a_claim_has_a_bound_of_its_own_for_the_devices_that_share_it() {
+    let limits = signet_core::Limits {
+        sessions_per_principal_max: 1,
+        sessions_per_claim_max: 2,
+        ..signet_core::Limits::default()
+    };
+    let mut w = World::with(limits, "");
+    let dial = |client_id: &str| v5(client_id).principal(claim("batch"));
+    let first = w.connect(dial("1"));
+    w.connect(dial("2"));
+    let (_, connack) = w.dial(dial("3"));
+    assert_eq!(connack.unwrap().reason, ReasonCode::QuotaExceeded);
+    w.drop_connection(first);
+    w.connect(dial("3"));
+}
+
+#[test]
 fn a_claim_is_confined_to_provisioning() {
     let mut w = World::new();
     let who = w.connect(v5("c").principal(claim("batch")));

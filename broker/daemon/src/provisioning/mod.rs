@@ -18,8 +18,8 @@ mod thing;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
+use signet_core::Mono;
 use signet_core::provisioning::{Answer, ErrorCode, Payload, ReplyTo, Request};
 use signet_registry::Attempt;
 use tokio::sync::Semaphore;
@@ -108,7 +108,7 @@ impl Drop for Place {
 
 /// Takes a request of a connection. It does not wait; the answer comes to the connection by itself.
 pub(crate) fn submit(broker: &Arc<Broker>, live: &Live, request: Request) {
-    let began = Instant::now();
+    let began = broker.clock.mono();
     let Request { payload, client_id, reply_to } = request;
     let asker = Asker {
         principal: live.principal.clone(),
@@ -181,7 +181,7 @@ fn refuse(broker: &Arc<Broker>, asker: &Asker, reply_to: &ReplyTo, refused: Refu
     Answer::Rejected(refused.rejection)
 }
 
-fn finish(broker: &Broker, reply_to: ReplyTo, answer: &Answer, began: Instant) {
+fn finish(broker: &Broker, reply_to: ReplyTo, answer: &Answer, began: Mono) {
     let operation = reply_to.topic().operation.metric_label();
     let result = match answer {
         Answer::Rejected(rejection) => rejection.code.metric_label(),
@@ -189,7 +189,7 @@ fn finish(broker: &Broker, reply_to: ReplyTo, answer: &Answer, began: Instant) {
     };
     let metrics = &broker.metrics.provisioning;
     metrics.requests.with_label_values(&[operation, result]).inc();
-    metrics.seconds.with_label_values(&[operation]).observe(began.elapsed().as_secs_f64());
+    metrics.seconds.with_label_values(&[operation]).observe(broker.clock.mono().since(began).as_secs_f64());
     // False when the connection is gone: then nobody is there who could be answered.
     let _ = broker.hub().answer(reply_to, answer);
 }

@@ -187,7 +187,7 @@ pub struct CreateClaimArgs {
     /// A network that it may be used from, as in 10.1.0.0/16; may be given several times.
     #[arg(long, value_name = "CIDR")]
     pub from: Vec<String>,
-    /// Let it ask the broker to make private keys, when its template allows that too.
+    /// Let it ask the broker to make private keys, also when no template of it allows that.
     #[arg(long)]
     pub keys: bool,
     /// Where certificate and key go: a folder with the claim's name is made there, of mode 0700.
