@@ -44,6 +44,19 @@ enum What {
     Unsubscribed(Vec<SubscriptionFilter>),
 }
 
+impl What {
+    /// The levels of its topic that say so.
+    const fn event_type(&self) -> &'static str {
+        match self {
+            Self::Connected => "presence/connected",
+            Self::Disconnected(_) => "presence/disconnected",
+            Self::Refused => "presence/connect_failed",
+            Self::Subscribed(_) => "subscriptions/subscribed",
+            Self::Unsubscribed(_) => "subscriptions/unsubscribed",
+        }
+    }
+}
+
 /// What happened, and to whom.
 #[derive(Debug)]
 struct Happened {
@@ -188,16 +201,15 @@ pub(crate) async fn publish(broker: Arc<Broker>) {
     while let Some(happened) = waiting.recv().await {
         broker.lifecycle.queued_bytes.fetch_sub(happened.bytes, Ordering::Relaxed);
         let version = versions.of(&happened);
-        let event = Told::new(&happened, version, run);
-        let topic = TopicName::try_from(format!(
-            "$aws/events/{}/{}/{}",
-            event.family(),
-            event.event_type,
-            &*happened.client_id
-        ));
+        let event_type = happened.what.event_type();
+        let topic = format!("$aws/events/{event_type}/{}", &*happened.client_id);
         // A client id that makes the topic too long is told of to nobody.
-        if let (Ok(topic), Ok(payload)) = (topic, serde_json::to_vec(&event)) {
-            broker.lifecycle.told.with_label_values(&[event.event_type]).inc();
+        let Ok(topic) = TopicName::try_from(topic) else { continue };
+        if !broker.hub().is_heard(&topic) {
+            continue;
+        }
+        if let Ok(payload) = serde_json::to_vec(&Told::new(&happened, version, run)) {
+            broker.lifecycle.told.with_label_values(&[event_type]).inc();
             let _ = broker.hub().publish_event(topic, Bytes::from(payload), broker.clock.now());
         }
     }
@@ -236,7 +248,7 @@ impl<'a> Told<'a> {
             client_id: &happened.client_id,
             thing_name: happened.principal.thing().map(|thing| thing.as_str()),
             timestamp: happened.at.wall.0,
-            event_type: "connected",
+            event_type: happened.what.event_type().rsplit('/').next().unwrap_or_default(),
             client_initiated_disconnect: None,
             session_identifier: format!("{run:016x}{:016x}", happened.number),
             principal_identifier: happened.principal.certificate().to_string(),
@@ -251,26 +263,18 @@ impl<'a> Told<'a> {
             What::Connected => told.ip_address = address(),
             What::Disconnected(reason) => {
                 let (by_client, reason) = disconnect_reason(reason);
-                told.event_type = "disconnected";
                 told.client_initiated_disconnect = Some(by_client);
                 told.disconnect_reason = Some(reason);
             }
             What::Refused => {
-                told.event_type = "connect_failed";
                 told.connect_failure_reason = Some("AUTHORIZATION_FAILED");
                 told.ip_address = address();
             }
             What::Subscribed(filters) | What::Unsubscribed(filters) => {
-                let made = matches!(happened.what, What::Subscribed(_));
-                told.event_type = if made { "subscribed" } else { "unsubscribed" };
                 told.topics = filters.iter().map(ToString::to_string).collect();
             }
         }
         told
-    }
-
-    fn family(&self) -> &'static str {
-        if self.topics.is_empty() { "presence" } else { "subscriptions" }
     }
 }
 

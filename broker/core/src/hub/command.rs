@@ -68,6 +68,14 @@ impl Hub {
         hears
     }
 
+    /// Whether anybody subscribes to `topic` now.
+    #[must_use]
+    pub fn is_heard(&self, topic: &TopicName) -> bool {
+        let mut matches = Matches::new();
+        self.index.matches(topic, NOBODY, &mut matches);
+        !matches.is_empty()
+    }
+
     /// Tells operators what happens, with QoS 1, below `$aws/events/`. Readers need their right as for any topic.
     ///
     /// # Errors
