@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from harness import programs
@@ -162,3 +163,41 @@ def test_openssl_reads_the_attributes(door):
         'curl -sS --cacert "$SERVER_CA" "$URL/.well-known/est/csrattrs" | base64 -d | openssl asn1parse -inform DER'
     )
     assert "id-ecPublicKey" in said and "prime256v1" in said and "ecdsa-with-SHA256" in said
+
+
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
+@pytest.mark.skipif(not Path(FAKETIME).exists(), reason="libfaketime is elsewhere on this machine")
+@pytest.mark.parametrize("days, status", [(90, 0), (91, 56)], ids=["within the grace", "after it"])
+def test_a_device_that_slept_past_the_end_of_its_certificate_renews_it_within_the_grace(
+    tmp_path, signet_binary, pki, days, status
+):
+    house = House(tmp_path, signet_binary, pki)
+    house.configure(more=[*Door.configuration(pki), '[standing]\nexpired-grace = "1h"'])
+    house.run("ca", "init", "--config", "signet.toml", "--root", "root")
+    try:
+        house.start()
+        door = Door(house)
+        door.request("late-1", "late")
+        enrol_with_curl(door, "late-1", "late", TOKEN=door.token("late-1"))
+        house.ask("operator", "add", "ada", "--key", "--out", "out")
+        house.stop()
+        # Certificates of 90 days ended some seconds ago, or a day and some seconds.
+        house.env = {"LD_PRELOAD": FAKETIME, "FAKETIME": f"+{days}d", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        house.start()
+        house.env = {}
+        door = Door(house)
+        door.request("late-1", "late2")
+        said = enrol_with_curl(door, "late-1", "late2", "simplereenroll", CERT="late", code=status)
+        if status == 0:
+            assert door.statuses("late-1")[-1] == "active"
+            said = door.shell(
+                'curl -sS --cacert "$SERVER_CA" --cert out/ada/device-chain.crt --key out/ada/device.key'
+                " -H 'Content-Type: application/json' -d '{\"device_id\": \"x\"}' \"$URL/generate-token\""
+            )
+            assert "the certificate has expired" in said, "an operator has nothing to recover"
+        else:
+            assert "alert" in said or "SSL" in said, said
+    finally:
+        house.stop()

@@ -44,7 +44,7 @@ impl Authority {
     pub(crate) fn certify(
         &self,
         registry: &RegistryService,
-        right: Right,
+        right: &Right,
         name: &ThingName,
         key: &PublicKey,
         validity: Option<Duration>,
@@ -52,7 +52,7 @@ impl Authority {
     ) -> Result<Vec<u8>, IssueRefused> {
         let now = registry.now();
         let operator = PrincipalKey { role: Role::Operator, name: name.clone() };
-        let to = match &right {
+        let to = match right {
             Right::Token(token) => IssueFor::Token(token),
             Right::Renewal(asker) => IssueFor::Renewal(asker),
             Right::Operator => IssueFor::Holder(&operator),
@@ -71,8 +71,8 @@ impl Authority {
         let certificate = NewCertificate::read(&issued.der, self.issuer().key_hash())
             .map_err(|error| IssueError::Encode(error.to_string()))?;
         let command = match right {
-            Right::Token(token) => Command::UseToken { token, certificate },
-            Right::Renewal(asker) => Command::Renew { certificate, asker },
+            Right::Token(token) => Command::UseToken { token: *token, certificate },
+            Right::Renewal(asker) => Command::Renew { certificate, asker: *asker },
             Right::Operator => Command::Issue { certificate, holder: operator },
         };
         registry.execute(command, actor)?;

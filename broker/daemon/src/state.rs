@@ -72,7 +72,7 @@ pub fn build(
         .listeners
         .iter()
         .map(|listener| plan_of_listener(config, listener))
-        .chain(config.https.iter().map(plan_of_https));
+        .chain(config.https.iter().map(|door| plan_of_https(config, door)));
     let mut all = Vec::new();
     for (index, plan) in plans.enumerate() {
         match tls(&plan, previous.and_then(|all| all.get(index)).map(Arc::as_ref), seen) {
@@ -173,7 +173,7 @@ fn plan_of_listener<'a>(config: &Checked, listener: &'a Listener) -> Plan<'a> {
     }
 }
 
-fn plan_of_https(door: &Https) -> Plan<'_> {
+fn plan_of_https<'a>(config: &Checked, door: &'a Https) -> Plan<'a> {
     Plan {
         certificate: &door.certificate,
         private_key: &door.private_key,
@@ -183,7 +183,11 @@ fn plan_of_https(door: &Https) -> Plan<'_> {
         // Certificates of secure elements have no extended key usage, and come here before they are devices.
         options: TlsOptions {
             inside: Inside::Http,
-            trust: TrustOptions { eku: EkuRule::IfPresent, ..TrustOptions::default() },
+            trust: TrustOptions {
+                eku: EkuRule::IfPresent,
+                expired_grace: config.standing.expired_grace,
+                ..TrustOptions::default()
+            },
             ..TlsOptions::default()
         },
     }

@@ -56,6 +56,9 @@ class House:
         self.process = programs.start(argv, env=self.env, cwd=self.directory, stderr=subprocess.PIPE)
         self.log = Lines(self.process.stderr)
         self.log.wait_for(lambda line: True if "revocation list written" in line else None, what="the broker's start")
+        end = time.monotonic() + DEADLINE
+        while not ready.exists():
+            assert self.process.poll() is None and time.monotonic() < end, self.log.text()
         addresses = ready.read_text().split()
         self.port = int(addresses[0].rsplit(":", 1)[1])
         self.https = [address for address in addresses if address.startswith("https://")]

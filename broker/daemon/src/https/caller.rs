@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use signet_identity::CertificateId;
+use signet_identity::{CertificateId, Role};
 use signet_registry::{Active, Actor, Line, Standing};
 
 use super::door::Door;
@@ -77,6 +77,13 @@ impl Caller {
         }
         let certificate = shown.judged.certificate();
         match registry.standing(&certificate, &shown.judged.issuer_key(), &shown.judged.serial()) {
+            // The grace for expired certificates is for devices, which have something to recover.
+            Standing::Active(active)
+                if active.holder.role != Role::Device
+                    && registry.now().unix_secs() > shown.judged.not_after() =>
+            {
+                Bearing::Refused("the certificate has expired".to_owned())
+            }
             Standing::Active(active) => {
                 Bearing::InForce(Box::new(InForce { active, certificate, leaf: shown.leaf.clone() }))
             }

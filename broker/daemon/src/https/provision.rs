@@ -185,7 +185,7 @@ impl Here {
             };
             let policy = CsrPolicy { keys: authority.key_kinds().clone(), subject };
             let csr = CheckedCsr::parse(&csr, &policy)?;
-            Ok(authority.certify(registry, right, &name, csr.public_key(), validity, actor)?)
+            Ok(authority.certify(registry, &right, &name, csr.public_key(), validity, actor)?)
         })
         .await
     }
@@ -194,7 +194,7 @@ impl Here {
         self.provisions()?;
         let operator = self.operator()?;
         let asked: GenerateToken = body::json(headers, body)?;
-        let wanted = wanted(asked)?;
+        let wanted = wanted(&asked)?;
         let registry = self.broker.registry().ok_or_else(Refused::internal)?;
         let made = tokens::create(registry, wanted, operator.actor()).await.map_err(|error| match error {
             TokenError::Validity(_) => fields(error.to_string()),
@@ -230,7 +230,7 @@ fn fields(message: String) -> Refused {
     Refused::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "fields", message)
 }
 
-fn wanted(asked: GenerateToken) -> Result<WantedToken, Refused> {
+fn wanted(asked: &GenerateToken) -> Result<WantedToken, Refused> {
     let name = ThingName::try_from(asked.device_id.as_str())
         .map_err(|error| fields(format!("device_id cannot be a name: {error}")))?;
     if asked.note.chars().count() > NOTE_CHARS_MAX {

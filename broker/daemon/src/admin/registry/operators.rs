@@ -39,7 +39,7 @@ fn certify(operated: &Operated, name: &ThingName, wanted: &AddOperator) -> Resul
     let validity = wanted.valid_seconds.map(Duration::from_secs);
     let actor = operated.actor.clone();
     let der = authority
-        .certify(&operated.registry, Right::Operator, name, &key, validity, actor)
+        .certify(&operated.registry, &Right::Operator, name, &key, validity, actor)
         .map_err(refused)?;
     let issuer = authority.issuer();
     let read =
