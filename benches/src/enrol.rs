@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mqttbytes::v4::Packet;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -51,10 +53,10 @@ impl Default for Load {
     }
 }
 
-/// A device before it has a certificate: its serial number, its key (PKCS #8), and its signing request.
+/// A device before it has a certificate: its serial number, its key, and its signing request.
 struct Newcomer {
     serial: String,
-    key: Vec<u8>,
+    key: PrivateKeyDer<'static>,
     csr: String,
 }
 
@@ -126,7 +128,8 @@ impl Measure for Load {
 fn newcomer(number: u32) -> Result<Newcomer> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let csr = CertificateParams::default().serialize_request(&key)?.pem()?;
-    Ok(Newcomer { serial: format!("thing-{number:05}"), key: key.serialize_der(), csr })
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    Ok(Newcomer { serial: format!("thing-{number:05}"), key, csr })
 }
 
 /// A template that names the thing by its serial number, and a claim for it.
@@ -151,11 +154,11 @@ async fn claim(broker: &Running, pki: &Pki, devices: u32) -> Result<Device> {
     broker.operate(&create).await?;
     let folder = broker.directory().join("claim");
     let (chain, key) = chain_and_key(&folder)?;
-    pki.issued("bench-claim".to_owned(), &chain, &key)
+    pki.issued("bench-claim".to_owned(), &chain, key)
 }
 
-/// The certificates and the key in a folder or in the one folder in it.
-fn chain_and_key(folder: &Path) -> Result<(String, Vec<u8>)> {
+/// The longest chain and the key in a folder, or in the one folder in it.
+fn chain_and_key(folder: &Path) -> Result<(String, PrivateKeyDer<'static>)> {
     let (mut chain, mut key) = (String::new(), None);
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
@@ -163,19 +166,18 @@ fn chain_and_key(folder: &Path) -> Result<(String, Vec<u8>)> {
             return chain_and_key(&path);
         }
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("key") => key = Some(private_key(&fs::read(&path)?)?),
-            Some("crt" | "pem") if chain.is_empty() => chain = fs::read_to_string(&path)?,
+            Some("key") => key = Some(PrivateKeyDer::from_pem_file(&path)?),
+            Some("crt") => {
+                let text = fs::read_to_string(&path)?;
+                if text.len() > chain.len() {
+                    chain = text;
+                }
+            }
             _ => {}
         }
     }
     ensure!(!chain.is_empty(), "no certificate in {}", folder.display());
     Ok((chain, key.with_context(|| format!("no key in {}", folder.display()))?))
-}
-
-fn private_key(pem: &[u8]) -> Result<Vec<u8>> {
-    use rustls_pki_types::PrivatePkcs8KeyDer;
-    use rustls_pki_types::pem::PemObject as _;
-    Ok(PrivatePkcs8KeyDer::from_pem_slice(pem)?.secret_pkcs8_der().to_vec())
 }
 
 async fn enrol(address: SocketAddr, claim: Device, newcomer: Newcomer, pki: Pki) -> Result<Enrolled> {
@@ -201,7 +203,7 @@ async fn enrol(address: SocketAddr, claim: Device, newcomer: Newcomer, pki: Pki)
     let (registered, register) = ask(&mut client, PROVISION, &request).await?;
     let thing = text(&registered, "thingName")?;
     client.disconnect().await?;
-    let device = pki.issued(thing.clone(), &certificate, &newcomer.key)?;
+    let device = pki.issued(thing.clone(), &certificate, newcomer.key)?;
     let mut client = Client::connect(address, &device, &newcomer.serial).await?;
     client.publish(&format!("devices/{thing}/telemetry/t"), b"first", false).await?;
     let total = start.elapsed();

@@ -173,8 +173,13 @@ impl Pki {
         some.iter().map(|identity| self.inner.clients.device(identity, self.tls)).collect()
     }
 
-    /// A device with a certificate that a broker has issued: the chain that it gave, and the key in PKCS #8 that belongs to it.
-    pub(crate) fn issued(&self, name: String, chain_pem: &str, key: &[u8]) -> Result<Device> {
+    /// A device with a certificate that a broker has issued: the chain that it gave, and the key that belongs to it.
+    pub(crate) fn issued(
+        &self,
+        name: String,
+        chain_pem: &str,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Device> {
         let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<_, _>>()?;
         let key = self.inner.clients.key(chain, key)?;
         let identity = Identity { name, serial: Serial::from_bytes(&[1]), key };
@@ -281,11 +286,15 @@ impl Clients {
 
     fn identity(&self, name: String, leaf: &Leaf) -> Result<Identity> {
         let chain = leaf.chain().into_iter().map(CertificateDer::from).collect();
-        Ok(Identity { name, serial: leaf.serial().clone(), key: self.key(chain, leaf.key())? })
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf.key().to_vec()));
+        Ok(Identity { name, serial: leaf.serial().clone(), key: self.key(chain, key)? })
     }
 
-    fn key(&self, chain: Vec<CertificateDer<'static>>, pkcs8: &[u8]) -> Result<Arc<SingleCertAndKey>> {
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pkcs8.to_vec()));
+    fn key(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<SingleCertAndKey>> {
         let certified = CertifiedKey::from_der(chain, key, &self.provider)?;
         Ok(Arc::new(SingleCertAndKey::from(certified)))
     }
