@@ -136,8 +136,10 @@ impl Hub {
     ///
     /// It may be called from any thread. False: the connection is gone.
     pub fn answer(&self, reply_to: ReplyTo, answer: &Answer) -> bool {
-        let link = self.links.get(&reply_to.connection).map(|link| Arc::clone(&link));
-        match (link, Answered::new(&reply_to.topic, answer)) {
+        // It is used up: a request has one answer.
+        let ReplyTo { connection, topic } = reply_to;
+        let link = self.links.get(&connection).map(|link| Arc::clone(&link));
+        match (link, Answered::new(&topic, answer)) {
             (Some(link), Some(answered)) => {
                 link.answer(answered);
                 true

@@ -133,6 +133,6 @@ pub(crate) fn announce(broker: &Broker, registry: &Registry, ca: CaId, certifica
     let topic = TopicName::try_from(format!("$aws/events/certificates/registered/{ca}"));
     if let (Ok(topic), Ok(payload)) = (topic, serde_json::to_vec(&event)) {
         // Never refused: the topic begins with '$'.
-        let _ = broker.hub().publish_internal(topic, Bytes::from(payload), false, now);
+        let _ = broker.hub().publish_event(topic, Bytes::from(payload), now);
     }
 }
