@@ -211,7 +211,7 @@ impl Admission {
         if !full && share > 1 && limits.refused_addresses_slowed {
             let drawn = table.lottery.hash_one((source_key, table.next_ticket));
             table.next_ticket += 1;
-            if drawn % share != 0 {
+            if !drawn.is_multiple_of(share) {
                 return Err(Refused::AddressRefused);
             }
         }
