@@ -80,7 +80,7 @@ fn configuration(args: &DevArgs) -> String {
          certificate = \"server-chain.crt\"\n\
          private-key = \"server.key\"\n\
          client-ca = [\"root-ca.crt\", \"issuing-ca.crt\", \"ca/issuing.crt\"]\n\
-         crl = [\"issuing.crl\"]\n\
+         crl = [\"issuing.crl\", \"ca/issuing.crl\"]\n\
          max-connections = 1000\n\n\
          [acl]\n\
          file = \"acl.conf\"\n\n\

@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject as _;
 use signet_certs_dev::{DevPki, ROLES};
 use signet_identity::{PrincipalKey, Role, ThingName};
 use signet_registry::ca::{
-    AuthorityName, Issuer, KeySigner, NewKey, Signer as _, make_issuing, make_root, random_serial,
+    AuthorityName, Issuer, KeySigner, NewKey, Signer as _, crl, make_issuing, make_root, random_serial,
 };
 use signet_registry::{
     Actor, CaSettings, Command, Enter, NewCa, NewCertificate, RegistryError, Source, Wall,
@@ -22,7 +22,7 @@ use super::operate::call;
 use super::out::Failure;
 use super::registry::Folder;
 use crate::admin::registry::api::{CreateClaim, CreatedClaim, SetTemplate, TemplateSet};
-use crate::ca::{ABOVE_FILE, CERTIFICATE_FILE, KEY_FILE, replace};
+use crate::ca::{ABOVE_FILE, CERTIFICATE_FILE, CRL_FILE, KEY_FILE, read_secret, replace};
 use crate::server::Broker;
 use crate::store::{ExecuteError, RegistryService};
 
@@ -43,11 +43,14 @@ const TEMPLATES: [(&str, &str, &str); 2] = [
 /// How long the authorities are valid, with the root a day longer.
 const AUTHORITY_VALIDITY: Duration = Duration::from_secs(5 * 365 * 86_400);
 
+/// How long the revocation list is valid that a start begins with.
+const LIST_VALIDITY: Duration = Duration::from_secs(2 * 86_400);
+
 /// Makes the authority when there is none.
 pub(super) fn authority(directory: &Path) -> Result<(), Failure> {
     let folder = directory.join(AUTHORITY);
     if folder.join(CERTIFICATE_FILE).exists() {
-        return Ok(());
+        return revocation_list(&folder);
     }
     let failed = |error: &dyn std::fmt::Display| {
         Failure::usage(format!("the development authority cannot be made: {error}"))
@@ -83,7 +86,25 @@ pub(super) fn authority(directory: &Path) -> Result<(), Failure> {
     ] {
         replace(&folder.join(file), text.as_bytes(), mode).map_err(|error| failed(&error))?;
     }
-    Ok(())
+    revocation_list(&folder)
+}
+
+/// The listener wants a current list of every authority at its start. The broker puts its own in this place soon after.
+fn revocation_list(folder: &Path) -> Result<(), Failure> {
+    let file = folder.join(CRL_FILE);
+    let age = std::fs::metadata(&file).and_then(|metadata| metadata.modified()).map(|at| at.elapsed());
+    if age.is_ok_and(|age| age.is_ok_and(|age| age < LIST_VALIDITY / 2)) {
+        return Ok(());
+    }
+    let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", file.display()));
+    let certificate = folder.join(CERTIFICATE_FILE);
+    let certificate = CertificateDer::from_pem_file(certificate).map_err(|error| failed(&error))?;
+    let key = read_secret(&folder.join(KEY_FILE)).map_err(|error| failed(&error))?;
+    let key = KeySigner::from_pem(&key, None).map_err(|error| failed(&error))?;
+    let now = Wall(crate::clock::wall().0);
+    let issuer = Issuer::load(&certificate, Arc::new(key), now).map_err(|error| failed(&error))?;
+    let list = crl(&issuer, [], now.0, now, now.after(LIST_VALIDITY)).map_err(|error| failed(&error))?;
+    replace(&file, list.pem().as_bytes(), 0o644).map_err(|error| failed(&error))
 }
 
 /// Makes the running broker know the development certificates, the templates and the claim; the claim's folder.
