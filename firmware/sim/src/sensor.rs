@@ -84,7 +84,7 @@ pub(crate) struct Sensor {
     pub(crate) shared: Shared,
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Link, Failure>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Box<Link>, Failure>> + Send>>;
 
 /// What lasts from one power-on to the next power-off.
 struct Powered {
@@ -94,8 +94,7 @@ struct Powered {
     clock: Option<i64>,
     clock_at: Option<Instant>,
     connecting: Option<Connecting>,
-    link: Option<Link>,
-    rotations_done: u32,
+    link: Option<Box<Link>>,
     reset_at: Option<Instant>,
     break_at: Option<Instant>,
 }
@@ -108,10 +107,34 @@ enum Off {
     Finished,
 }
 
+/// How far the fleet's orders are followed. A person would repeat an order that a power cut made the device forget.
+#[derive(Default)]
+struct Told {
+    rotations: u32,
+    /// The certificate that is to be replaced.
+    had: Option<[u8; 32]>,
+}
+
+impl Told {
+    /// Whether the device is to be told to rotate, when everybody was told so many times.
+    fn wants_rotation(&mut self, rotations: u32, device: &Device<Simulated>) -> bool {
+        if self.rotations == rotations || !matches!(device.online(), Some(Rung::Own(_))) {
+            return false;
+        }
+        let has = device.credential().map(|credential| credential.leaf.id().0);
+        let had = *self.had.get_or_insert(has.unwrap_or_default());
+        if has != Some(had) {
+            (self.rotations, self.had) = (rotations, None);
+            return false;
+        }
+        !device.is_rotating()
+    }
+}
+
 /// What woke the task.
 enum Woken {
     Time,
-    Connected(Result<Link, Failure>),
+    Connected(Result<Box<Link>, Failure>),
     Heard(Result<Heard, Failure>),
     ClockSet,
     Reset,
@@ -123,9 +146,9 @@ impl Sensor {
     /// Runs until the fleet is gone.
     pub(crate) async fn run(mut self) {
         let first = Instant::now();
-        let mut rotations_done = 0;
+        let mut told = Told::default();
         loop {
-            let off = self.powered(first, &mut rotations_done).await;
+            let off = self.powered(first, &mut told).await;
             if self.has_ended(&off) {
                 return;
             }
@@ -150,7 +173,7 @@ impl Sensor {
         self.orders.borrow().faults
     }
 
-    async fn powered(&mut self, first: Instant, rotations_done: &mut u32) -> Off {
+    async fn powered(&mut self, first: Instant, told: &mut Told) -> Off {
         let mut actions = Vec::new();
         let now = Now { mono: 0, wall: None };
         let device = self.unit.boot(now, &mut actions);
@@ -161,7 +184,6 @@ impl Sensor {
             clock_at: None,
             connecting: None,
             link: None,
-            rotations_done: *rotations_done,
             reset_at: None,
             break_at: None,
         };
@@ -169,8 +191,7 @@ impl Sensor {
             self.arm(&mut power);
         }
         loop {
-            let off = self.perform(&mut power, &mut actions, first).await;
-            *rotations_done = power.rotations_done;
+            let off = self.perform(&mut power, &mut actions, first, told).await;
             if let Some(off) = off {
                 return off;
             }
@@ -308,10 +329,9 @@ impl Sensor {
         power: &mut Powered,
         actions: &mut Vec<Action>,
         first: Instant,
+        told: &mut Told,
     ) -> Option<Off> {
-        let rotations = self.orders.borrow().rotations;
-        if power.rotations_done < rotations && matches!(power.device.online(), Some(Rung::Own(_))) {
-            power.rotations_done = rotations;
+        if told.wants_rotation(self.orders.borrow().rotations, &power.device) {
             power.handle(Input::RotateNow, actions);
         }
         while !actions.is_empty() {
@@ -337,7 +357,11 @@ impl Sensor {
                 self.shared.view().counts.slow += u64::from(slow);
                 let off = power.clock.unwrap_or(0);
                 let pause = slow.then_some(SLOW);
-                power.connecting = Some(Box::pin(Link::connect(self.broker.clone(), connect, off, pause)));
+                let broker = self.broker.clone();
+                power.connecting =
+                    Some(Box::pin(
+                        async move { Link::connect(broker, connect, off, pause).await.map(Box::new) },
+                    ));
             }
             Action::Subscribe { id, filters } => {
                 if let Some(link) = power.link.as_mut()

@@ -95,7 +95,7 @@ impl<P: Platform> Device<P> {
             return;
         }
         let purpose = Purpose::Rotation(credential.thing.clone());
-        self.rotation.commanded = false;
+        self.rotation.by_command = core::mem::take(&mut self.rotation.commanded);
         out.push(Action::Event(Event::RotationStarted));
         let begun = self.signer.generate(&mut self.rng).and_then(|key| self.begin(purpose, key, now, out));
         if let Err(fault) = begun {
@@ -119,8 +119,11 @@ impl<P: Platform> Device<P> {
                 self.position = 0;
                 self.enrol_backoff.next(&mut self.rng)
             }
+            // The broker did not say no: the rotation goes on when the connection is back.
             Rung::Own(_) => {
-                self.postpone_rotation(now, out);
+                out.push(Action::Event(Event::RotationAborted));
+                self.rotation.commanded = self.rotation.by_command;
+                self.rotation.retry_at = now.mono;
                 0
             }
         }

@@ -116,6 +116,8 @@ struct Rotation {
     backoff: Backoff,
     /// Somebody asked for it.
     commanded: bool,
+    /// The one that is under way was asked for.
+    by_command: bool,
 }
 
 /// A start that waits for its result to be acknowledged.
@@ -218,7 +220,12 @@ impl<P: Platform> Device<P> {
             clock_asked: false,
             backoff: backoff.clone(),
             enrol_backoff: Backoff::new(settings.backoff_base_ms.saturating_mul(2), HOUR),
-            rotation: Rotation { retry_at: 0, backoff: Backoff::new(5 * MINUTE, 6 * HOUR), commanded: false },
+            rotation: Rotation {
+                retry_at: 0,
+                backoff: Backoff::new(5 * MINUTE, 6 * HOUR),
+                commanded: false,
+                by_command: false,
+            },
             next_sample: now.mono,
             last_id: 0,
             update: None,
@@ -356,8 +363,9 @@ impl<P: Platform> Device<P> {
             self.next_sample = now.mono.saturating_add(u64::from(self.interval_secs) * SECOND);
             out.push(Action::Sample);
         }
+        let clock_came = self.clock_asked && self.wall(now).is_some();
         match &self.phase {
-            Phase::Waiting { until } if now.mono >= *until => self.connect(now, out),
+            Phase::Waiting { until } if now.mono >= *until || clock_came => self.connect(now, out),
             Phase::Connecting { deadline, .. } if now.mono >= *deadline => {
                 out.push(Action::Disconnect);
                 self.ended(Failure::Unreachable, now, out);

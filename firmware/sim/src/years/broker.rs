@@ -345,6 +345,15 @@ impl Refused {
             Self::Registry(RegistryError::AlreadyProvisioned(_) | RegistryError::ThingExists(_)) => {
                 ErrorCode::ResourceConflict.because("The thing was provisioned before.")
             }
+            Self::Registry(RegistryError::Barred(_)) => {
+                ErrorCode::AccessDenied.because("An operator has to agree.")
+            }
+            Self::Registry(RegistryError::KeyRevoked { .. }) => {
+                ErrorCode::AccessDenied.because("The key was revoked.")
+            }
+            Self::Registry(RegistryError::TooManyActive { .. } | RegistryError::Full { .. }) => {
+                ErrorCode::ServiceUnavailable.because("There is no room.")
+            }
             Self::Registry(_) => ErrorCode::AccessDenied.because("The registry refuses."),
         }
     }

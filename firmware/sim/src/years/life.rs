@@ -16,6 +16,9 @@ use crate::unit::{Simulated, Unit};
 /// What a message takes there and back, in milliseconds.
 const TRIP: u64 = 40;
 
+/// So many events are remembered for a device that is lost.
+const RECENT: usize = 16;
+
 /// What happened to a device.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
@@ -49,7 +52,8 @@ pub(super) struct Life {
     /// An operator has revoked it, and has not agreed to its return.
     pub(super) barred: bool,
     enrolled: bool,
-    last_alarm: Option<Event>,
+    /// Its last events, with their day.
+    recent: VecDeque<(u64, Event)>,
     pub(super) counts: Counts,
 }
 
@@ -78,7 +82,7 @@ impl Life {
             cut_off: None,
             barred: false,
             enrolled: false,
-            last_alarm: None,
+            recent: VecDeque::new(),
             counts: Counts::default(),
         }
     }
@@ -105,8 +109,11 @@ impl Life {
         Some(CertificateId::of(&credential.leaf.der))
     }
 
-    pub(super) fn last_alarm(&self) -> String {
-        self.last_alarm.as_ref().map_or_else(|| "no alarm".to_owned(), |event| format!("{event:?}"))
+    /// What happened to it last.
+    pub(super) fn recently(&self) -> String {
+        let events: Vec<String> =
+            self.recent.iter().map(|(day, event)| format!("day {day} {event:?}")).collect();
+        events.join(", ")
     }
 
     /// Why its connection has to end, if it has.
@@ -284,11 +291,11 @@ impl Life {
             Action::Sample => told.push_back(Told::Sampled),
             Action::Identify(_) => {}
             Action::Reboot(_) => self.switch_off(now + 1_000),
-            Action::Event(event) => self.note(event),
+            Action::Event(event) => self.note(event, now),
         }
     }
 
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: Event, now: u64) {
         match &event {
             Event::Enrolled { .. } => self.enrolled = true,
             Event::Rotated(_) => self.counts.rotations += 1,
@@ -297,10 +304,11 @@ impl Life {
             Event::Rejected(_) => self.counts.rejected += 1,
             _ => {}
         }
-        if event.is_alarm() {
-            self.counts.alarms += 1;
-            self.last_alarm = Some(event);
+        self.counts.alarms += u64::from(event.is_alarm());
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
         }
+        self.recent.push_back((now / DAY, event));
     }
 
     pub(super) fn add_to(&self, happened: &mut Happened) {

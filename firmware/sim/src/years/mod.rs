@@ -43,7 +43,7 @@ pub struct Years {
 
 /// How often things go wrong over years.
 #[derive(Debug, Clone, Copy)]
-pub(self) struct Weather {
+struct Weather {
     /// On average one fault of a device in this time.
     device: Option<Duration>,
     /// On average one outage of the broker in this time.
@@ -273,9 +273,10 @@ impl World {
     /// No faults any more: everything is switched on, and operators have agreed to everything.
     fn calm(&mut self, end: u64) -> Result<()> {
         self.down_until = self.now;
-        for approval in &mut self.approvals {
-            approval.0 = self.now;
-        }
+        // What operators agreed to long ago has run out for devices that were in a drawer meanwhile.
+        let now = self.now;
+        let revoked = self.lives.iter().enumerate().filter(|(_, life)| life.counts.revoked > 0);
+        self.approvals = revoked.map(|(number, _)| (now, number)).collect();
         for number in 0..self.lives.len() {
             self.lives[number].mend(self.now);
             self.wake(number, self.now);
@@ -294,7 +295,7 @@ impl World {
             life.add_to(&mut outcome.happened);
             let Some(certificate) = life.certificate().filter(|_| life.is_online()) else {
                 outcome.lost += 1;
-                outcome.problem(format!("{serial} cannot be reached: {}", life.last_alarm()));
+                outcome.problem(format!("{serial} cannot be reached: {}", life.recently()));
                 continue;
             };
             let holder = self.broker.holder(&certificate, wall(self.now));
