@@ -94,17 +94,25 @@ pub(super) fn signing_request(body: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    /// A certificate, and what is around it in what `openssl crl2pkcs7 -nocrl -certfile FILE -outform DER` makes of it.
+    const CERTIFICATE: &str = "MIIBmzCCAUCgAwIBAgIRAMn35Zgh3A+3DP+bggrSsOYwCgYIKoZIzj0EAwIwGTEXMBUGA1UEAwwOU2lnbmV0IFJvb3QgQ0EwHhcN\
+            MjYxMTIwMDQxNjAwWhcNMzYxMTE4MDQxNjAwWjAcMRowGAYDVQQDDBFTaWduZXQgSXNzdWluZyBDQTBZMBMGByqGSM49AgEGCCqG\
+            SM49AwEHA0IABAVksDZpKQDZWWM2dTMGYd8QLRIhRpjer7EXZzS8+m1Y7r4DyqcauF3O/+SHDID6u2Y1QfYy9N99VOHrWRg8NW6j\
+            ZjBkMB8GA1UdIwQYMBaAFOYgqi1f+Lw3zc9cN/o3lqKzNExvMA4GA1UdDwEB/wQEAwIBBjAdBgNVHQ4EFgQUMAprIN449IpfOpzj\
+            496HBn1JuoQwEgYDVR0TAQH/BAgwBgEB/wIBADAKBggqhkjOPQQDAgNJADBGAiEAo9ENiccQeyUKsUMevxTGGa95yb5jwiuXnit3\
+            R6FIJfMCIQCCb7C9zwemK5LwKp9RPnvHRpgSPDxnilV16LV1sImEpA==";
+    const BEFORE: [u8; 45] = [
+        0x30, 0x82, 0x01, 0xca, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02, 0xa0, 0x82,
+        0x01, 0xbb, 0x30, 0x82, 0x01, 0xb7, 0x02, 0x01, 0x01, 0x31, 0x00, 0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86,
+        0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01, 0xa0, 0x82, 0x01, 0x9f,
+    ];
+    const AFTER: [u8; 2] = [0x31, 0x00];
+
     #[test]
     fn certificates_come_in_the_bytes_that_openssl_writes() {
-        // `openssl crl2pkcs7 -nocrl -certfile one.pem -outform DER` with a certificate of the three bytes 30 01 00 in
-        // place of its own: what is around it.
-        let around = [
-            0x30, 0x26, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02, 0xa0, 0x19, 0x30,
-            0x17, 0x02, 0x01, 0x01, 0x31, 0x00, 0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d,
-            0x01, 0x07, 0x01, 0xa0, 0x03, 0x30, 0x01, 0x00, 0x31, 0x00,
-        ];
-        let one: &[u8] = &[0x30, 0x01, 0x00];
-        assert_eq!(certs_only(std::iter::once(one)), around);
+        let certificate = STANDARD.decode(CERTIFICATE).unwrap();
+        let expected = [&BEFORE, certificate.as_slice(), &AFTER].concat();
+        assert_eq!(certs_only(std::iter::once(certificate.as_slice())), expected);
     }
 
     #[test]
