@@ -60,6 +60,28 @@ fn the_new_certificate_is_the_devices_own_and_the_old_one_goes_when_the_new_one_
 }
 
 #[test]
+fn a_device_in_quarantine_renews_and_reaches_nothing_else() {
+    let factory = Factory::new();
+    let (door, _) = device(&factory, "q1");
+    let topic = "devices/fp_q1/telemetry";
+    let mut free = door.connect(&build::connect(V5, "device"), V5);
+    free.publish(topic, "x", 0);
+    let why = signet_registry::Line::new("looks odd");
+    let quarantine = signet_registry::Command::Quarantine { thing: crate::factory::thing_name("fp_q1"), why };
+    factory.execute(quarantine).unwrap();
+    free.expect_closed_with(0x98);
+    let mut asking = listening(&door);
+    let key = new_key();
+    let new = asking.create(&key, Format::Json);
+    let answer = renew(&mut asking, &new.token).accepted();
+    assert_eq!(answer["thingName"], "fp_q1");
+    // A new certificate does not lead out: only a person does.
+    let renewed = factory.door().presenting_bare(&new.der(), &key.serialize_der());
+    let mut held = renewed.connect(&build::connect(V5, "device"), V5);
+    held.publish(topic, "x", 0x87);
+}
+
+#[test]
 fn until_the_new_certificate_connects_the_old_one_stays_whatever_time_passes() {
     let factory = Factory::with("rotation-grace = 0");
     let (door, old) = device(&factory, "r2");
@@ -128,7 +150,7 @@ fn without_a_template_for_rotation_a_device_may_not_even_ask() {
     // From the moment there is one, it may, on the connection that it has.
     factory.template("renew", TemplateKind::Rotation, crate::factory::RENEW);
     client.subscribe(&format!("{CSR}/json/accepted"), 1);
-    client.publish(&format!("{CSR}/json"), &request, 0);
+    client.publish(&format!("{CSR}/json"), request, 0);
 }
 
 #[test]
