@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ impl Memory {
     }
 }
 
-fn write(file: &PathBuf, editions: &Editions) -> Result<(), EditionsError> {
+fn write(file: &Path, editions: &Editions) -> Result<(), EditionsError> {
     if let Some(directory) = file.parent() {
         std::fs::DirBuilder::new()
             .recursive(true)

@@ -104,15 +104,19 @@ impl Work<'_> {
     }
 
     fn revoke(&self) {
+        // One whose answer was lost is revoked already, and asked for no more than once.
+        let mut asked = BTreeSet::new();
         while self.goes_on() {
             let next = {
                 let promised = self.promised.lock().unwrap();
-                promised.issued.keys().find(|name| !promised.revoked.contains(*name)).cloned()
+                let open = |name: &&String| !promised.revoked.contains(*name) && !asked.contains(*name);
+                promised.issued.keys().find(open).cloned()
             };
             let Some(name) = next else {
                 pause();
                 continue;
             };
+            asked.insert(name.clone());
             if self.ask(&["device", "revoke", &name]).is_some() {
                 self.promised.lock().unwrap().revoked.insert(name);
             }

@@ -335,7 +335,9 @@ fn validate(
     let mut ids = Vec::with_capacity(intermediates.len() + 1);
     for certificate in path.intermediate_certificates().rev() {
         let der = certificate.der();
-        narrow(&mut window, &parse(&der)?);
+        let authority = parse(&der)?;
+        check_may_sign(&authority)?;
+        narrow(&mut window, &authority);
         ids.push(path_id(issuer, certificate.serial(), Which::Authority)?);
         issuer = KeyHash::of(certificate.subject_public_key_info().as_ref());
     }
@@ -361,6 +363,16 @@ fn validate(
         ids: ids.into(),
     };
     Ok(VerifiedPath { usable_until: path.until(grace_secs(trust)), ..path })
+}
+
+/// RFC 5280 section 6.1.4 (n), which webpki leaves out: an authority with a key usage must have keyCertSign in it.
+fn check_may_sign(authority: &X509Certificate<'_>) -> Result<(), VerifyFailure> {
+    let usage = authority.key_usage().map_err(|error| unparsable(&error))?;
+    if usage.is_none_or(|usage| usage.value.key_cert_sign()) {
+        return Ok(());
+    }
+    let reason = format!("the key usage of \"{}\" lacks keyCertSign", escaped(authority.subject()));
+    Err(VerifyFailure::ChainRules { reason })
 }
 
 fn grace_secs(trust: &Trust) -> i64 {

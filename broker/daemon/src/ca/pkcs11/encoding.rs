@@ -13,7 +13,7 @@ const RSA_ENCRYPTION: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 
 /// A signature as X.509 carries it (Ecdsa-Sig-Value), out of the two numbers of equal length that PKCS #11 gives
 /// (section 2.3.1 of its current mechanisms). `None` when it cannot be such.
 pub(super) fn ecdsa_signature(raw: &[u8]) -> Option<Vec<u8>> {
-    if raw.is_empty() || raw.len() % 2 != 0 {
+    if raw.is_empty() || !raw.len().is_multiple_of(2) {
         return None;
     }
     let (r, s) = raw.split_at(raw.len() / 2);

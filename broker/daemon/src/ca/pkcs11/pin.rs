@@ -75,8 +75,6 @@ impl Pin {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 

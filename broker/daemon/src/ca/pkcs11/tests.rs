@@ -1,7 +1,5 @@
 //! The signer over a token that does as it is told. A real one (SoftHSM) is tried in `tests/interop`.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;

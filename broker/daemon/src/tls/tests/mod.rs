@@ -2,6 +2,7 @@
 
 mod anchors_and_chains;
 mod cached;
+mod cases;
 mod failures;
 mod grace;
 mod hellos;
