@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::doctor::DoctorArgs;
+use super::ota::OtaCommand;
 use super::registry::args::{AuditCommand, BackupArgs, CaCommand, CrlCommand, DeviceCommand, RestoreArgs};
 use super::registry::operator::OperatorCommand;
 use super::registry::provision_args::{ClaimCommand, TemplateCommand};
@@ -92,6 +93,9 @@ pub enum Command {
     /// One-time tokens, with which a device gets its certificate at its first boot.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Firmware updates of devices.
+    #[command(subcommand)]
+    Ota(OtaCommand),
     /// Enrolments over EST that wait for approval.
     #[command(subcommand)]
     Est(EstCommand),

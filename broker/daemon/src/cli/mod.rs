@@ -7,6 +7,7 @@ pub mod dev;
 mod dev_registry;
 pub mod doctor;
 pub mod operate;
+pub mod ota;
 pub mod out;
 pub mod registry;
 pub mod tls;
@@ -39,6 +40,7 @@ pub fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Ca(command) => registry::ca(command),
         Command::Operator(command) => registry::operator(command),
         Command::Token(command) => registry::token(command),
+        Command::Ota(command) => ota::ota(&command),
         Command::Est(command) => registry::est(command),
         Command::Crl(command) => registry::crl(command),
         Command::Audit(command) => registry::audit(command),

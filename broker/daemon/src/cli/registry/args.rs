@@ -9,7 +9,7 @@ use crate::admin::registry::api;
 use crate::cli::args::{AdminArgs, RoleArg};
 
 /// Reads a duration such as `30d`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     signet_config::duration(text).ok_or_else(|| "a duration is written as in 90s, 12h, 30d or 8w".to_owned())
 }
 
