@@ -124,7 +124,7 @@ pub(crate) fn submit(broker: &Arc<Broker>, live: &Live, request: Request) {
     let (threads, place) = match admitted {
         Ok(admitted) => admitted,
         Err(refused) => {
-            let refused = refuse(broker, &asker, &reply_to, refused);
+            let refused = refuse(broker, &asker, &reply_to, &refused);
             return finish(broker, reply_to, &refused, began);
         }
     };
@@ -138,7 +138,7 @@ pub(crate) fn submit(broker: &Arc<Broker>, live: &Live, request: Request) {
         });
         let answer = match served.await {
             Ok((_, Ok(answer))) => answer,
-            Ok((asker, Err(refused))) => refuse(&broker, &asker, &reply_to, refused),
+            Ok((asker, Err(refused))) => refuse(&broker, &asker, &reply_to, &refused),
             Err(error) => {
                 broker.metrics.panics.inc();
                 tracing::error!(%error, "a panic while a request for a certificate was served; this is a defect, please report it");
@@ -171,13 +171,13 @@ async fn serve(
 }
 
 /// Counts, logs and records a refusal; what the device is told of it.
-fn refuse(broker: &Arc<Broker>, asker: &Asker, reply_to: &ReplyTo, refused: Refused) -> Answer {
+fn refuse(broker: &Arc<Broker>, asker: &Asker, reply_to: &ReplyTo, refused: &Refused) -> Answer {
     let operation = &reply_to.topic().operation;
     let attempt = match operation {
         signet_core::provisioning::Operation::RegisterThing(_) => Attempt::RegisterThing,
         _ => Attempt::Issue,
     };
-    refusals::note(broker, asker, operation.metric_label(), attempt, &refused);
+    refusals::note(broker, asker, operation.metric_label(), attempt, refused);
     Answer::Rejected(refused.rejection)
 }
 
