@@ -3,7 +3,7 @@
 use signet_core::CloseReason;
 use signet_wire::{Packet, ReasonCode};
 
-use crate::world::{World, device, say, texts, v3, v5, will};
+use crate::world::{World, device, say, texts, v3, v5};
 
 const BOTH: &str =
     "user reader\ntopic read a\ntopic read b\nuser other\ntopic read a\nuser writer\ntopic write #\n";

@@ -473,7 +473,7 @@ impl Client {
                 Action::Note(event) => self.notes.push(event),
                 Action::Enrol(request) => self.requests.push(*request),
                 Action::Answer(reply) => {
-                    reply.write(version, &mut outbound).expect("an answer that can be encoded")
+                    reply.write(version, &mut outbound).expect("an answer that can be encoded");
                 }
                 Action::Close(reason) => self.closed = Some(reason),
             }
