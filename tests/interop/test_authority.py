@@ -92,6 +92,12 @@ def test_an_authority_lives_in_a_token(house, token, kind):
     house.stop()
     house.start()
     life_of_a_device(house, "sensor-002")
+    # Its certificate and the key in the token are an authority elsewhere too.
+    house.configure('directory = "taken"', *token)
+    house.run("ca", "init", "--config", "signet.toml", "--certificate", "ca/issuing.crt")
+    house.ask("reload")
+    house.ask("device", "add", "sensor-003", "--key", "--out", "out")
+    assert house.publish("sensor-003")
 
 
 def test_an_rsa_key_that_was_in_the_token_before_is_used(house, token):
