@@ -362,3 +362,44 @@ fn a_revocation_counts_more_than_a_token_from_before_until_an_operator_approves(
     site.ask(&["device", "revoke", "sensor-1"]);
     assert_eq!(provision(&mut site.visit(), &site.token("sensor-1"), &request_for("sensor-1").1).status, 200);
 }
+
+#[test]
+fn requests_in_pieces_and_several_at_once_are_answered_in_order() {
+    let site = Site::started("");
+    let body = json!({ "token": site.token("sensor-1"), "csr": request_for("sensor-1").1 }).to_string();
+    let mut client = site.visit();
+    let head = "POST /provision HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.send(head.as_bytes()).unwrap();
+    for piece in body.as_bytes().chunks(100) {
+        client
+            .send(format!("{:x}\r\n{}\r\n", piece.len(), std::str::from_utf8(piece).unwrap()).as_bytes())
+            .unwrap();
+    }
+    client
+        .send(
+            b"0\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\nGET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n",
+        )
+        .unwrap();
+    let statuses: Vec<u16> = (0..3).map(|_| client.response().unwrap().status).collect();
+    assert_eq!(statuses, [200, 404, 200]);
+    // What is no HTTP at all ends the connection, and nothing else.
+    let mut client = site.visit();
+    client.send(&[0; 64]).unwrap();
+    assert!(client.response().map_or(true, |answer| answer.status == 400) && client.is_closed());
+    assert_eq!(site.visit().get("/openapi.json").status, 200);
+}
+
+#[test]
+fn connections_beyond_the_bound_are_turned_away_and_a_place_is_free_again_after_one_ends() {
+    let site = Site::started("max-connections = 1\n");
+    let mut first = site.visit();
+    assert_eq!(first.get("/openapi.json").status, 200);
+    assert!(site.visit().try_request("GET", "/openapi.json", &[], b"").is_err());
+    let last = first.request("GET", "/openapi.json", &[("Connection", "close")], b"");
+    assert_eq!(last.status, 200);
+    assert!(first.is_closed());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while site.visit().try_request("GET", "/openapi.json", &[], b"").is_err() {
+        assert!(std::time::Instant::now() < end, "the place stays taken");
+    }
+}

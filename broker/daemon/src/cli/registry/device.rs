@@ -188,7 +188,7 @@ fn change(
 }
 
 fn approve(args: ApproveArgs) -> Result<Outcome, Failure> {
-    let valid_seconds = (!args.withdraw).then(|| args.within.as_secs());
+    let valid_seconds = (!args.withdraw).then_some(args.within.as_secs());
     let wanted = ApproveDevice { name: args.name, valid_seconds };
     let changed: Changed = call(&args.admin, Method::POST, "/registry/devices/approve", Some(&wanted))?;
     say_changed(&args.admin, &changed)
