@@ -1,6 +1,5 @@
 //! The way of a message through the core, without sockets: from the publisher's bytes into each subscriber's mailbox, and out of it.
 
-#[expect(dead_code, unreachable_pub, reason = "the load generator needs more of it than this bench")]
 #[path = "../src/endpoint.rs"]
 mod endpoint;
 

@@ -161,7 +161,7 @@ fn handshakes(plan: &Plan) -> Vec<Case> {
         case("handshake-resumed", "resumed connect", Floor::resumed_us, resumed.clone()),
         first(
             "handshake-bare",
-            "the same without MQTT: never seen",
+            "full connect without MQTT, device never seen",
             handshake::Load { bare: true, ..base.clone() },
         ),
         first("handshake-first-tls12", "TLS 1.2: full connect, never seen", base.clone()).tls(Tls::V12),

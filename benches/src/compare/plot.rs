@@ -81,14 +81,14 @@ fn horizontal(title: &str, unit: &str, mut bars: Vec<Bars>, logarithmic: bool, p
     let most = all.clone().fold(f64::MIN_POSITIVE, f64::max) * 1.3;
     let least = if logarithmic { all.fold(f64::MAX, f64::min) / 2.0 } else { 0.0 };
     // Both axes are positions; only the labels know of logarithms.
-    let place = |value: f64| if logarithmic { value.ln() } else { value };
+    let place = |value: f64| if logarithmic { value.log10() } else { value };
     let mut chart = ChartBuilder::on(&root)
         .margin_top(HEAD)
         .margin_left(NAMES)
         .margin_right(20)
         .x_label_area_size(FOOT)
         .build_cartesian_2d(place(least)..place(most), f64::from(rows)..0.0)?;
-    let label = |value: &f64| short(if logarithmic { value.exp() } else { *value });
+    let label = |value: &f64| short(if logarithmic { 10_f64.powf(*value) } else { *value });
     chart
         .configure_mesh()
         .disable_y_mesh()
