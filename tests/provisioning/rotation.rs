@@ -145,7 +145,7 @@ fn without_a_template_for_rotation_a_device_may_not_even_ask() {
     let mut client = door.connect(&build::connect(V5, "d"), V5);
     let request = Format::Json.write(&json!({"certificateSigningRequest": csr(&new_key())}));
     client.publish(&format!("{CSR}/json"), &request, 0x87);
-    client.send(build::subscribe(V5, 5, &[build::sub(&format!("{CSR}/json/accepted"), 1)]));
+    client.send(build::subscribe(V5, 5, &[build::sub(format!("{CSR}/json/accepted"), 1)]));
     client.expect_suback(5, &[0x87]);
     // From the moment there is one, it may, on the connection that it has.
     factory.template("renew", TemplateKind::Rotation, crate::factory::RENEW);

@@ -2,14 +2,14 @@
 //!
 //! `SIGNET_HOSTILE_REQUESTS` sets another number.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 
 use serde_json::json;
 use signet_tests::build::{V5, V311};
 
 use crate::device::{Asking, CSR, FLEET, Format, KEYS, csr, enrol, new_key};
-use crate::factory::Factory;
+use crate::factory::{Claim, Factory};
 
 const CLIENTS: usize = 8;
 /// Registrations of one token that run at once, of every so many requests.
@@ -68,12 +68,8 @@ fn hostile(n: usize, loot: &Loot) -> (String, Vec<u8>, Format) {
     (format!("{operation}/json"), payload, Format::Json)
 }
 
-#[test]
-fn ten_thousand_hostile_requests_get_nothing_and_leave_bounded_traces() {
-    let factory = Factory::with(
-        "requests-per-principal-per-second = 0\nrequests-per-address-per-second = 0\nalarm-refusals = 1000000",
-    );
-    let (leaked, other) = (factory.claim("leaked"), factory.claim("other"));
+/// What a thief has from the devices of `other`, and the device whose token is not used yet.
+fn steal(other: &Claim<'_>) -> (Loot, Asking) {
     let victim_key = new_key();
     let used = enrol(&other.door(), &victim_key, "victim", Format::Json).token;
     let mut honest = Asking::connect(&other.door(), V5, "honest");
@@ -90,55 +86,82 @@ fn ten_thousand_hostile_requests_get_nothing_and_leave_bounded_traces() {
         csr(&key)
     };
     let loot = Loot { used, foreign, damaged_csr, foreign_csr };
+    (loot, honest)
+}
+
+/// All clients with the leaked claim together.
+struct Raid {
+    all: usize,
+    next: AtomicUsize,
+    /// Races won, and hostile requests accepted.
+    raced: AtomicUsize,
+    accepted: AtomicUsize,
+    /// The token that is raced for.
+    race: Mutex<String>,
+    barrier: Barrier,
+}
+
+impl Raid {
+    fn new(all: usize) -> Self {
+        let (next, raced, accepted) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { all, next, raced, accepted, race: Mutex::new(String::new()), barrier: Barrier::new(CLIENTS) }
+    }
+
+    fn take_part(&self, client: usize, leaked: &Claim<'_>, loot: &Loot) {
+        let version = if client.is_multiple_of(2) { V311 } else { V5 };
+        let mut asking = Asking::connect(&leaked.door(), version, &format!("thief-{client}"));
+        for request in [CSR, KEYS, FLEET] {
+            for format in ["json", "cbor"] {
+                asking.listen(&format!("{request}/{format}"));
+            }
+        }
+        for round in 0..self.all.div_ceil(RACE_EVERY) {
+            // One certificate, honestly asked for, and eight who register it under eight names at once.
+            if client == 0 {
+                *self.race.lock().unwrap() = asking.create(&new_key(), Format::Json).token;
+            }
+            self.barrier.wait();
+            let token = self.race.lock().unwrap().clone();
+            let won = asking.register(&token, &format!("race-{round}-{client}"), Format::Json).accepted;
+            self.raced.fetch_add(usize::from(won), Ordering::Relaxed);
+            let until = ((round + 1) * RACE_EVERY).min(self.all);
+            while let Some(n) = self.turn(until) {
+                let (topic, payload, format) = hostile(n, loot);
+                let answer = asking.ask_raw(&topic, &payload, format);
+                self.accepted.fetch_add(usize::from(answer.accepted), Ordering::Relaxed);
+            }
+            self.barrier.wait();
+        }
+    }
+
+    /// The next number below `until`.
+    fn turn(&self, until: usize) -> Option<usize> {
+        let next = |n| (n < until).then_some(n + 1);
+        self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+    }
+}
+
+#[test]
+fn ten_thousand_hostile_requests_get_nothing_and_leave_bounded_traces() {
+    let factory = Factory::with(
+        "requests-per-principal-per-second = 0\nrequests-per-address-per-second = 0\nalarm-refusals = 1000000",
+    );
+    let (leaked, other) = (factory.claim("leaked"), factory.claim("other"));
+    let (loot, mut honest) = steal(&other);
     let things = factory.registry().registry().things_count();
     let events = factory.registry().registry().events_applied();
     let memory = resident_bytes();
-    let (next, raced, accepted) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    let race = Mutex::new(String::new());
-    let barrier = std::sync::Barrier::new(CLIENTS);
     let all = requests();
+    let raid = Raid::new(all);
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {
-            let (factory, leaked, loot) = (&factory, &leaked, &loot);
-            let (next, raced, accepted, race, barrier) = (&next, &raced, &accepted, &race, &barrier);
-            scope.spawn(move || {
-                let _ = factory;
-                let version = if client % 2 == 0 { V311 } else { V5 };
-                let mut asking = Asking::connect(&leaked.door(), version, &format!("thief-{client}"));
-                for request in [CSR, KEYS, FLEET] {
-                    for format in ["json", "cbor"] {
-                        asking.listen(&format!("{request}/{format}"));
-                    }
-                }
-                for round in 0..all.div_ceil(RACE_EVERY) {
-                    // One certificate, honestly asked for, and eight who register it under eight names at once.
-                    if client == 0 {
-                        *race.lock().unwrap() = asking.create(&new_key(), Format::Json).token;
-                    }
-                    barrier.wait();
-                    let token = race.lock().unwrap().clone();
-                    let won =
-                        asking.register(&token, &format!("race-{round}-{client}"), Format::Json).accepted;
-                    raced.fetch_add(usize::from(won), Ordering::Relaxed);
-                    let until = ((round + 1) * RACE_EVERY).min(all);
-                    loop {
-                        let n = next.fetch_add(1, Ordering::Relaxed);
-                        if n >= until {
-                            next.fetch_sub(1, Ordering::Relaxed);
-                            break;
-                        }
-                        let (topic, payload, format) = hostile(n, loot);
-                        let answer = asking.ask_raw(&topic, &payload, format);
-                        accepted.fetch_add(usize::from(answer.accepted), Ordering::Relaxed);
-                    }
-                    barrier.wait();
-                }
-            });
+            let (raid, leaked, loot) = (&raid, &leaked, &loot);
+            scope.spawn(move || raid.take_part(client, leaked, loot));
         }
     });
     let rounds = all.div_ceil(RACE_EVERY);
-    assert_eq!(accepted.into_inner(), 0, "hostile requests were accepted");
-    assert_eq!(raced.into_inner(), rounds, "each race has one winner");
+    assert_eq!(raid.accepted.into_inner(), 0, "hostile requests were accepted");
+    assert_eq!(raid.raced.into_inner(), rounds, "each race has one winner");
     let registry = factory.registry().snapshot();
     assert_eq!(registry.things_count(), things + rounds);
     assert_eq!(registry.counts().pending, 1, "the honest one that still waits");
