@@ -7,6 +7,7 @@ mod peer;
 mod setup;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use rcgen::{
     Attribute, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
@@ -131,7 +132,12 @@ fn every_bad_request_is_refused_recorded_and_gives_nothing() {
         assert!(said.contains(word), "{what}: {said}");
         // Nobody was added, and nothing was issued.
         setup.refused(&["device", "show", "sensor-1"]);
-        let after = rows();
+        // The row is written beside the answer.
+        let end = Instant::now() + Duration::from_secs(20);
+        let mut after = rows();
+        while after.len() == before && Instant::now() < end {
+            after = rows();
+        }
         assert_eq!(after.len(), before + 1, "{what}: {said}");
         let row = after.last().unwrap();
         let text = row["text"].as_str().unwrap();

@@ -196,7 +196,7 @@ fn the_own_list_is_renewed_before_it_lapses() {
     setup.stop();
     let mut config = signet_config::load(&setup.path("signet.toml")).unwrap();
     // Shorter than a configuration may say, so that the test need not wait.
-    config.ca.as_mut().unwrap().crl_validity = Duration::from_secs(4);
+    config.ca.as_mut().unwrap().crl_validity = Duration::from_secs(10);
     let server = Server::start_from(ConfigSource::Fixed(Box::new(config))).unwrap();
     let end = Instant::now() + Duration::from_secs(30);
     let mut lists = Vec::new();
