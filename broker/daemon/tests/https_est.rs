@@ -30,7 +30,7 @@ fn enrol(client: &mut Client, path: &str, csr: &str, authorization: Option<&str>
 /// One element of DER: its tag, its content, and what comes after it.
 fn element(bytes: &[u8]) -> (u8, &[u8], &[u8]) {
     let (length, at) = match bytes[1] {
-        short @ 0..0x80 => (usize::from(short), 2),
+        short @ 0..=0x7f => (usize::from(short), 2),
         0x81 => (usize::from(bytes[2]), 3),
         0x82 => (usize::from(bytes[2]) << 8 | usize::from(bytes[3]), 4),
         _ => panic!("a length of more than two bytes"),
@@ -323,7 +323,7 @@ fn a_rejected_enrolment_stays_rejected_and_is_recorded() {
     let site = Site::started("[[est.label]]\nname = \"hall\"\napproval = true\n");
     let (_, csr) = request_for("sensor-1");
     let authorization = basic("sensor-1", &site.token("sensor-1"));
-    let mut ask = || enrol(&mut site.visit(), "/hall/simpleenroll", &csr, Some(&authorization));
+    let ask = || enrol(&mut site.visit(), "/hall/simpleenroll", &csr, Some(&authorization));
     assert_eq!(ask().status, 202);
     let id = site.ask(&["est", "pending"])[0]["id"].as_str().unwrap().to_owned();
     site.ask(&["est", "reject", &id]);
