@@ -34,9 +34,10 @@ impl Wake for Silent {
     fn wake(self: Arc<Self>) {}
 }
 
-/// A broker without an edge. Its mailboxes are large, so that nothing is dropped while a thread waits for a processor.
+/// A broker without an edge. Its mailboxes are large, so that nothing is dropped while a thread waits for a processor, and all subscribers may
+/// have one name.
 pub(crate) fn hub() -> Result<Arc<Hub>> {
-    let limits = Limits { outbox_bytes_max: 1 << 30, ..Limits::default() };
+    let limits = Limits { outbox_bytes_max: 1 << 30, sessions_per_principal_max: 1000, ..Limits::default() };
     match Policy::parse(POLICY, "bench.acl", &ParseOptions::default()) {
         Ok((policy, _)) => Ok(Hub::new(limits, Arc::new(policy))),
         Err(errors) => bail!("{errors:?}"),
