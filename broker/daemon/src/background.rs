@@ -72,26 +72,6 @@ pub(crate) async fn watch_files(broker: Arc<Broker>) {
     }
 }
 
-/// Between two looks at one-time tokens that are over, and how many of them are forgotten in one command.
-const TOKENS_PAUSE: Duration = Duration::from_secs(600);
-const TOKENS_AT_ONCE: usize = 1000;
-
-/// Forgets one-time tokens some time after they are over.
-pub(crate) async fn expired_tokens(broker: Arc<Broker>) {
-    let Some(registry) = broker.registry() else { return };
-    loop {
-        let before = registry.now().before(crate::tokens::KEPT_AFTER);
-        let command = Command::ExpireTokens { before, at_most: TOKENS_AT_ONCE };
-        match registry.submit(command, Actor::Broker).answer().await {
-            // There may be more.
-            Ok(applied) if applied.events.len() == TOKENS_AT_ONCE => continue,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "one-time tokens that are over stay for now"),
-        }
-        tokio::time::sleep(TOKENS_PAUSE).await;
-    }
-}
-
 /// The shortest time between two revocation lists, and how long one that could not be written waits.
 const LIST_PAUSE: Duration = Duration::from_secs(1);
 const LIST_RETRY: Duration = Duration::from_secs(30);

@@ -336,7 +336,6 @@ impl Runtimes {
         }
         self.admin.spawn(crate::background::revocation_lists(Arc::clone(broker)));
         self.admin.spawn(crate::lists::watch(Arc::clone(broker)));
-        self.admin.spawn(crate::background::expired_tokens(Arc::clone(broker)));
         self.admin.spawn(crate::lifecycle::publish(Arc::clone(broker)));
         self.admin.spawn(crate::rotation::follow(Arc::clone(broker)));
         self.admin.spawn(crate::census::count(Arc::clone(broker)));

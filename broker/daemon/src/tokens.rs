@@ -25,8 +25,6 @@ pub const VALIDITY_DEFAULT: Duration = Duration::from_secs(3600);
 pub const VALIDITY_MIN: Duration = Duration::from_secs(60);
 /// The longest that a token is good: long enough for a parcel, too short to be forgotten.
 pub const VALIDITY_MAX: Duration = Duration::from_secs(90 * 86_400);
-/// How long a token that is over stays in the lists, for an operator who wonders.
-pub const KEPT_AFTER: Duration = Duration::from_secs(7 * 86_400);
 
 /// The text of a token, 256 random bits as base64url: wiped from memory, and never in a log.
 pub struct Secret(Zeroizing<String>);

@@ -21,7 +21,7 @@ use crate::cli::out::{Failure, Outcome, say, say_json};
 pub enum TokenCommand {
     /// Make a token for one device: whoever shows it gets the device's certificate, once.
     Create(CreateTokenArgs),
-    /// The tokens, those that are over for a week.
+    /// The tokens that were made, used or not, each until its end.
     List(AdminArgs),
     /// Withdraw a token.
     Revoke {
