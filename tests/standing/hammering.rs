@@ -96,7 +96,7 @@ fn a_resumed_session_does_not_come_past_it() {
     assert!(resumed.is_resumed());
     resumed.send(connect(V5, "a").bytes());
     resumed.expect_closed();
-    broker.tls_failures(1);
+    assert_eq!(broker.tls_failures(1).by_cause.get("refused_before"), Some(&1));
 }
 
 #[test]
