@@ -94,7 +94,7 @@ impl<P: Platform> Device<P> {
         }
         out.push(Action::Event(Event::FellBack(candidate)));
         self.set_marker(Marker { trial: false, failures: 0, since: 0, ..self.marker }, out);
-        self.postpone_rotation(now, out);
+        self.postpone_rotation(MINUTE, now, out);
         self.position = 0;
         self.refusals = 0;
     }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Device, MINUTE, Phase};
+use super::{Device, MINUTE, Phase, SECOND};
 use crate::enrol::{Enrolment, Fault, Next, Purpose, Terms};
 use crate::io::{Action, Event, Message, Now, ProvisioningError, Publish, Rung};
 use crate::platform::{Platform, Rng as _, Secret, Signer as _, SignerError};
@@ -100,15 +100,15 @@ impl<P: Platform> Device<P> {
         let begun = self.signer.generate(&mut self.rng).and_then(|key| self.begin(purpose, key, now, out));
         if let Err(fault) = begun {
             out.push(Action::Event(Event::KeyFault(fault)));
-            self.postpone_rotation(now, out);
+            self.postpone_rotation(MINUTE, now, out);
         }
     }
 
-    /// Gives a rotation up until later.
-    pub(super) fn postpone_rotation(&mut self, now: Now, out: &mut Vec<Action>) {
+    /// Gives a rotation up until later, at least `at_least` milliseconds.
+    pub(super) fn postpone_rotation(&mut self, at_least: u64, now: Now, out: &mut Vec<Action>) {
         out.push(Action::Event(Event::RotationAborted));
         self.rotation.commanded = false;
-        let wait = MINUTE + self.rotation.backoff.next(&mut self.rng);
+        let wait = at_least + self.rotation.backoff.next(&mut self.rng);
         self.rotation.retry_at = now.mono.saturating_add(wait);
     }
 
@@ -187,12 +187,14 @@ impl<P: Platform> Device<P> {
                 // What the flash did not take does not count, and what was there before may be gone.
                 self.credentials[slot as usize] = None;
                 self.store_failed(fault, out);
-                self.end_enrolment(now, out);
+                self.end_enrolment(MINUTE, now, out);
             }
         }
     }
 
     fn enrol_failed(&mut self, fault: Fault, now: Now, out: &mut Vec<Action>) {
+        // A broker that has no time now has some soon; what else is wrong takes longer to change.
+        let busy = matches!(&fault, Fault::Rejected(rejection) if matches!(rejection.status_code, 429 | 503));
         let by_claim = matches!(&self.phase, Phase::Online(session) if session.rung == Rung::Claim);
         match fault {
             Fault::Rejected(rejection) => {
@@ -205,15 +207,16 @@ impl<P: Platform> Device<P> {
             Fault::NoAnswer => out.push(Action::Event(Event::NoAnswer)),
             Fault::NotGranted => out.push(Action::Event(Event::AnswersNotGranted)),
         }
-        self.end_enrolment(now, out);
+        self.end_enrolment(if busy { 5 * SECOND } else { MINUTE }, now, out);
     }
 
-    fn end_enrolment(&mut self, now: Now, out: &mut Vec<Action>) {
+    /// Ends an enrolment in vain. A rotation waits `at_least` so many milliseconds.
+    fn end_enrolment(&mut self, at_least: u64, now: Now, out: &mut Vec<Action>) {
         let Phase::Online(session) = &mut self.phase else { return };
         session.enrolment = None;
         let rung = session.rung;
         match rung {
-            Rung::Own(_) => self.postpone_rotation(now, out),
+            Rung::Own(_) => self.postpone_rotation(at_least, now, out),
             Rung::Claim => {
                 out.push(Action::Disconnect);
                 self.position = 0;

@@ -222,7 +222,7 @@ impl<P: Platform> Device<P> {
             enrol_backoff: Backoff::new(settings.backoff_base_ms.saturating_mul(2), HOUR),
             rotation: Rotation {
                 retry_at: 0,
-                backoff: Backoff::new(5 * MINUTE, 6 * HOUR),
+                backoff: Backoff::new(30 * SECOND, 6 * HOUR),
                 commanded: false,
                 by_command: false,
             },
