@@ -23,10 +23,12 @@ LABELS = [
 def door(tmp_path_factory, signet_binary, pki):
     house = House(tmp_path_factory.mktemp("est"), signet_binary, pki)
     house.configure(more=Door.configuration(pki, *LABELS))
-    house.run("ca", "init", "--config", "signet.toml", "--root", "root")
-    house.start()
-    yield Door(house)
-    house.stop()
+    try:
+        house.run("ca", "init", "--config", "signet.toml", "--root", "root")
+        house.start()
+        yield Door(house)
+    finally:
+        house.stop()
 
 
 def enrol_with_strongswan(door, device, file, label="", **variables):

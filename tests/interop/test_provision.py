@@ -22,11 +22,13 @@ EXAMPLES = 60
 def door(tmp_path_factory, signet_binary, pki):
     house = House(tmp_path_factory.mktemp("provision"), signet_binary, pki)
     house.configure(more=[*Door.configuration(pki), "[limits]", "handshakes-per-address-per-second = 0"])
-    house.run("ca", "init", "--config", "signet.toml", "--root", "root")
-    house.start()
-    house.ask("operator", "add", "ada", "--key", "--out", "out")
-    yield Door(house)
-    house.stop()
+    try:
+        house.run("ca", "init", "--config", "signet.toml", "--root", "root")
+        house.start()
+        house.ask("operator", "add", "ada", "--key", "--out", "out")
+        yield Door(house)
+    finally:
+        house.stop()
 
 
 def schemathesis(door, *more):
