@@ -3,6 +3,7 @@
 //! What may be signed, and how, is decided in `signet_registry::ca` and by the registry. Signing waits for a key, which may
 //! live in hardware, and storing waits for the disk, so nothing here runs on threads that carry traffic.
 
+mod authorities;
 pub mod pkcs11;
 
 use std::io::Write;
@@ -28,6 +29,7 @@ use signet_registry::{
 };
 use zeroize::Zeroizing;
 
+pub use self::authorities::Authorities;
 use self::pkcs11::{Pkcs11Error, Pkcs11Signer};
 use crate::store::{ExecuteError, Pending, RegistryService, StoreError};
 
@@ -377,65 +379,6 @@ impl Authority {
     #[must_use]
     pub fn list_renewed_after(&self) -> Duration {
         self.crl_validity / 2
-    }
-}
-
-/// The authority that this broker is, and those that it was.
-#[derive(Debug, Default)]
-pub struct Authorities {
-    /// It issues; `None` without `[ca]`.
-    pub current: Option<Arc<Authority>>,
-    /// They only write their revocation lists.
-    pub previous: Vec<Arc<Authority>>,
-}
-
-impl Authorities {
-    /// Reads those that the settings name, and makes the registry know them.
-    ///
-    /// # Errors
-    /// [`AuthorityError`].
-    pub fn load(
-        settings: Option<&signet_config::Ca>,
-        registry: &RegistryService,
-    ) -> Result<Self, AuthorityError> {
-        let Some(settings) = settings else { return Ok(Self::default()) };
-        let now = registry.now();
-        let previous = settings
-            .previous
-            .iter()
-            .map(|directory| Authority::load_previous(settings, directory, now).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
-        let current = Arc::new(Authority::load(settings, now)?);
-        for authority in previous.iter().chain([&current]) {
-            if authority.register(registry)? {
-                let subject = authority.issuer().subject();
-                tracing::info!(%subject, id = %authority.issuer().id(), "this broker's authority is registered");
-            }
-        }
-        Ok(Self { current: Some(current), previous })
-    }
-
-    /// All of them, the one that issues first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Authority>> {
-        self.current.iter().chain(&self.previous)
-    }
-
-    /// Whether what the settings name is what is in force: nothing has to be read again.
-    #[must_use]
-    pub fn are_unchanged(&self, old: Option<&signet_config::Ca>, new: Option<&signet_config::Ca>) -> bool {
-        let certificate = |settings: &signet_config::Ca| {
-            let bytes = read(&settings.directory.join(CERTIFICATE_FILE), FILE_BYTES_MAX).ok()?;
-            let pem = pem::parse(bytes.as_slice()).map(pem::Pem::into_contents).ok();
-            Some(pem.unwrap_or_else(|| bytes.to_vec()))
-        };
-        old == new
-            && match (&self.current, new) {
-                (None, None) => true,
-                (Some(current), Some(settings)) => {
-                    certificate(settings).as_deref() == Some(current.issuer().certificate_der())
-                }
-                _ => false,
-            }
     }
 }
 
