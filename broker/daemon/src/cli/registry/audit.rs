@@ -132,7 +132,7 @@ pub fn restore(args: &RestoreArgs) -> Result<Outcome, Failure> {
     let actor = Actor::Local(Line::new(&format!("uid {} restores", rustix::process::getuid().as_raw())));
     let restored = crate::store::restore(&args.file, &directory, args.replace, &actor).map_err(|error| match error {
         ExecuteError::Store(StoreError::Exists(path)) => Failure::found(format!(
-            "{}: there is a registry here\n  hint: --replace moves it aside; what was revoked there stays revoked",
+            "{}: there is a registry here\n  hint: --replace moves it aside; what was revoked, suspended or in quarantine there stays so",
             path.display()
         )),
         ExecuteError::Store(error) => of_store(&error),
@@ -157,7 +157,7 @@ pub fn restore(args: &RestoreArgs) -> Result<Outcome, Failure> {
     if report.events_lost > 0 {
         let _ = writeln!(
             text,
-            "{} later events are not in it; {} revocations among them were made again",
+            "{} later events are not in it; {} revocations, suspensions and quarantines among them were made again",
             report.events_lost, report.revocations_kept
         );
     }

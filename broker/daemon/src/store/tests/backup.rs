@@ -156,3 +156,50 @@ fn a_damaged_copy_is_refused_and_what_is_there_stays() {
     assert!(matches!(refused, ExecuteError::Store(StoreError::Audit { .. })), "{refused}");
     assert_eq!(home.open().head(), head);
 }
+
+#[test]
+fn restoring_an_old_copy_keeps_later_suspensions_and_quarantines() {
+    let home = Home::new();
+    let service = home.open();
+    let authority = Authority::register(&service);
+    let suspended = authority.issue(&service, "suspended");
+    let watched = authority.issue(&service, "watched");
+    let to = home.outer.path().join("copy.db");
+    service.backup(&to).unwrap();
+    let name = ThingName::try_from("suspended").unwrap();
+    service.execute(Command::Suspend(Selector::thing(name)), operator()).unwrap();
+    let thing = ThingName::try_from("watched").unwrap();
+    service.execute(Command::Quarantine { thing, why: Line::new("two of them") }, operator()).unwrap();
+    drop(service);
+
+    let restored = restore(&to, &home.directory(), true, &operator()).unwrap();
+    assert_eq!(restored.revocations_kept, 2);
+    let service = home.open();
+    assert_eq!(suspended.standing(&service), "inactive");
+    assert_eq!(watched.standing(&service), "active");
+    assert!(
+        service
+            .registry()
+            .things(None)
+            .all(|thing| (&*thing.spec.name == "watched") == thing.quarantine.is_some())
+    );
+}
+
+#[test]
+fn a_restore_that_was_cut_off_before_its_last_step_loses_no_revocation() {
+    let home = Home::new();
+    let service = home.open();
+    let authority = Authority::register(&service);
+    let revoked = authority.issue(&service, "revoked");
+    let to = home.outer.path().join("copy.db");
+    service.backup(&to).unwrap();
+    revoked.revoke(&service);
+    drop(service);
+    // The old one was moved aside, and the power failed.
+    let aside = home.database().with_file_name("registry.db.replaced-1");
+    std::fs::rename(home.database(), &aside).unwrap();
+    home.refusal();
+    let restored = restore(&to, &home.directory(), true, &operator()).unwrap();
+    assert_eq!(restored.revocations_kept, 1);
+    assert_eq!(revoked.standing(&home.open()), "revoked");
+}
