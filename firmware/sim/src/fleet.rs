@@ -101,6 +101,7 @@ pub async fn run(plan: &Plan, bar: ProgressBar) -> Result<Outcome> {
     if plan.devices == 0 {
         bail!("a fleet has at least one device");
     }
+    room_for(plan.devices)?;
     bar.set_length(plan.devices as u64);
     bar.set_style(ProgressStyle::with_template(
         "{prefix:10} {wide_bar} {pos}/{len} {msg} {elapsed_precise}",
@@ -133,6 +134,27 @@ pub async fn run(plan: &Plan, bar: ProgressBar) -> Result<Outcome> {
     fleet.bar.finish_and_clear();
     fleet.judge(&mut outcome, calm, coming);
     Ok(outcome)
+}
+
+/// Makes room for that many sockets, as far as the system allows.
+fn room_for(devices: usize) -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    /// Files that are open besides the connections.
+    const OTHERS: u64 = 64;
+    let wanted = devices as u64 + OTHERS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let most = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum })
+        .context("the limit of open files")?;
+    if most < wanted {
+        bail!(
+            "{devices} devices need {wanted} open files, and the system allows {most}: raise it with ulimit -n"
+        );
+    }
+    Ok(())
 }
 
 async fn start(plan: &Plan, bar: ProgressBar) -> Result<Fleet> {
