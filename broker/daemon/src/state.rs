@@ -74,8 +74,23 @@ pub fn build(
         .map(|listener| plan_of_listener(config, listener))
         .chain(config.https.iter().map(|door| plan_of_https(config, door)));
     let mut all = Vec::new();
-    for (index, plan) in plans.enumerate() {
-        match tls(&plan, previous.and_then(|all| all.get(index)).map(Arc::as_ref), seen) {
+    let plans: Vec<_> = plans.collect();
+    let mut sources = Vec::new();
+    for plan in &plans {
+        match ListenerSources::read(plan.certificate, plan.private_key, plan.client_ca, plan.crl) {
+            Ok(read) => sources.push(Some(read)),
+            Err(wrong) => {
+                problems.extend(sentences(&wrong));
+                sources.push(None);
+            }
+        }
+    }
+    let lists: Vec<_> = sources.iter().flatten().flat_map(|sources| sources.crl.iter().cloned()).collect();
+    for (index, (plan, sources)) in plans.iter().zip(sources).enumerate() {
+        let Some(mut sources) = sources else { continue };
+        sources.crl_elsewhere.clone_from(&lists);
+        let in_force = previous.and_then(|all| all.get(index)).map(Arc::as_ref);
+        match tls(plan, sources, in_force, seen) {
             Ok((built, doubts)) => {
                 warnings.extend(doubts);
                 all.push(Arc::new(built));
@@ -193,18 +208,20 @@ fn plan_of_https<'a>(config: &Checked, door: &'a Https) -> Plan<'a> {
     }
 }
 
+fn sentences(errors: &[SourceError]) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
+}
+
 fn tls(
     plan: &Plan<'_>,
+    mut sources: ListenerSources,
     previous: Option<&TlsListener>,
     seen: &Editions,
 ) -> Result<(TlsListener, Vec<String>), Vec<String>> {
-    let sentences = |errors: Vec<SourceError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let mut sources = ListenerSources::read(plan.certificate, plan.private_key, plan.client_ca, plan.crl)
-        .map_err(sentences)?;
     sources.editions = seen.clone();
     sources.stale_by_issuer.clone_from(&plan.stale_by_issuer);
-    let (built, warnings) =
-        TlsListener::build(&sources, &plan.options, previous, clock::unix_time()).map_err(sentences)?;
+    let (built, warnings) = TlsListener::build(&sources, &plan.options, previous, clock::unix_time())
+        .map_err(|wrong| sentences(&wrong))?;
     Ok((built, warnings.iter().map(ToString::to_string).collect()))
 }
 

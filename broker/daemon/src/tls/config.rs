@@ -135,6 +135,8 @@ pub struct ListenerSources {
     pub client_ca: Vec<Source>,
     /// Revocation lists.
     pub crl: Vec<Source>,
+    /// Revocation lists of other listeners: a newer edition of one of `crl` is used in its place.
+    pub crl_elsewhere: Vec<Source>,
     /// Which editions of lists were in force before: an older one is refused.
     pub editions: Editions,
     /// What it means that the lists of single issuers are stale, by the issuer's name.
@@ -170,6 +172,7 @@ impl ListenerSources {
                 private_key,
                 client_ca,
                 crl,
+                crl_elsewhere: Vec::new(),
                 editions: Editions::default(),
                 stale_by_issuer: Vec::new(),
             }),
@@ -233,7 +236,8 @@ impl TlsListener {
             Ok((key, not_after))
         });
         let in_force_trust = previous.map(Self::trust);
-        let (anchors, lists, chain) = (&sources.client_ca, &sources.crl, Some(&sources.certificate));
+        let (anchors, lists, chain) =
+            (&sources.client_ca, (&*sources.crl, &*sources.crl_elsewhere), Some(&sources.certificate));
         let trust = Trust::load(anchors, lists, chain, options.trust, in_force_trust.as_deref(), now);
         let trust = trust.and_then(|(mut trust, warnings)| {
             let mut problems = trust.behind(&sources.editions);

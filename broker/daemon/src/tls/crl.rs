@@ -297,6 +297,13 @@ impl Revocation {
         }
     }
 
+    /// Puts a list in the place of an older edition; the file of that. Without one it is not taken.
+    pub(super) fn renew(&mut self, crl: Crl) -> Option<String> {
+        let lists = self.by_issuer.get_mut(&crl.issuer_key)?;
+        let older = lists.iter_mut().find(|list| crl.replaces(list) && crl.age_order(list).is_gt())?;
+        Some(std::mem::replace(older, crl).file)
+    }
+
     pub(super) fn lists(&self) -> impl Iterator<Item = &Crl> {
         self.by_issuer.values().flatten()
     }

@@ -64,7 +64,7 @@ pub(crate) fn trust(
     (options, stale_by_issuer): (TrustOptions, &[(String, StaleCrl)]),
     now: UnixTime,
 ) -> Result<(Trust, Vec<TrustWarning>), Vec<SourceError>> {
-    let (mut trust, warnings) = Trust::load(client_ca, crls, beside, options, None, now)?;
+    let (mut trust, warnings) = Trust::load(client_ca, (crls, &[]), beside, options, None, now)?;
     if let Some(source) = client_ca.first() {
         drop(trust.set_stale(stale_by_issuer, source));
     }

@@ -270,6 +270,21 @@ pub enum SourceProblem {
         /// Number or time of the list in force.
         in_force: String,
     },
+    /// An older list than one that was in force once, at some listener.
+    #[error(
+        "is older than a list of \"{issuer}\" that this broker has seen ({offered}, and {seen} was seen): what the newer one revokes \
+         would be good again\n  hint: fetch the newest list from its authority; if that is really this one, take the entry of this \
+         issuer out of {} in [system] state-directory (or the registry's folder) and start again",
+        crate::lists::EDITIONS_FILE
+    )]
+    CrlBehindMemory {
+        /// The list's issuer.
+        issuer: String,
+        /// Number or time of the list in the file.
+        offered: String,
+        /// Number or time of the newest list seen.
+        seen: String,
+    },
     /// A private key that others can read.
     #[error(
         "is a private key that others can read or its group can change (mode {mode:04o}): chmod 600 it, or 640"

@@ -148,6 +148,19 @@ pub enum TrustWarning {
         /// The file.
         file: String,
     },
+    /// A list is older than the one that another listener's file has; that one is used here too.
+    #[error(
+        "{file}: the revocation list of \"{issuer}\" is older than the one in {newer}, which is used in its place; see why this \
+         copy was not renewed"
+    )]
+    CrlBehindCopy {
+        /// The file.
+        file: String,
+        /// The list's issuer.
+        issuer: String,
+        /// The file that has the newer one.
+        newer: String,
+    },
     /// The server's certificate is of X.509 version 1.
     #[error(
         "{file}: the server certificate is of X.509 version 1, which OpenSSL accepts and many other TLS libraries refuse"
@@ -213,13 +226,14 @@ impl Trust {
     /// issuer in `previous` is refused. `now` is used for warnings and to say how old something is.
     ///
     /// A list may also be signed by an authority that is no anchor, when its certificate stands in a file of `crls`, or in
-    /// `beside` (the server's chain), and an anchor vouches for it.
+    /// `beside` (the server's chain), and an anchor vouches for it. `elsewhere` are files of other listeners: a newer edition
+    /// of a list of `crls` counts in its place.
     ///
     /// # Errors
     /// Every problem of every file.
     pub fn load(
         client_ca: &[Source],
-        crls: &[Source],
+        (crls, elsewhere): (&[Source], &[Source]),
         beside: Option<&Source>,
         options: TrustOptions,
         previous: Option<&Self>,
@@ -240,7 +254,7 @@ impl Trust {
         let in_force = previous.map(|trust| &trust.revocation);
         let others = vouched_for(&anchors, authorities_in(crls.iter().chain(beside)));
         let signers: Vec<&Anchor> = anchors.iter().chain(&others).collect();
-        let revocation = load_crls(crls, &signers, in_force, &mut errors, &mut warnings);
+        let revocation = load_crls((crls, elsewhere), &signers, in_force, &mut errors, &mut warnings);
         let revoked: Vec<bool> = anchors.iter().map(|a| a.is_revoked(&anchors, &revocation)).collect();
         let mut kept = Vec::with_capacity(anchors.len());
         for (anchor, revoked) in anchors.into_iter().zip(revoked) {
@@ -349,7 +363,8 @@ impl Trust {
             let offered = crl.edition();
             let newer = seen.newer_than(&offered)?;
             let (issuer, in_force) = (crl.issuer.clone(), newer.to_string());
-            let problem = SourceProblem::CrlWentBack { issuer, offered: offered.to_string(), in_force };
+            let problem =
+                SourceProblem::CrlBehindMemory { issuer, offered: offered.to_string(), seen: in_force };
             Some(SourceError { file: crl.file.clone(), problem })
         };
         self.revocation.lists().filter_map(behind).collect()
@@ -412,7 +427,7 @@ pub(super) fn seconds(time: UnixTime) -> i64 {
 }
 
 fn load_crls(
-    sources: &[Source],
+    (sources, elsewhere): (&[Source], &[Source]),
     signers: &[&Anchor],
     in_force: Option<&Revocation>,
     errors: &mut Vec<SourceError>,
@@ -452,6 +467,7 @@ fn load_crls(
             }
         }
     }
+    renew_from(elsewhere, sources, signers, &mut revocation, warnings);
     if let Some(in_force) = in_force {
         for crl in revocation.lists() {
             if let Some(newer) = in_force.newer_than(crl) {
@@ -462,6 +478,27 @@ fn load_crls(
         }
     }
     revocation
+}
+
+/// Puts newer editions, which other listeners have, in the place of lists that are there. What is wrong with their files is
+/// said where they belong.
+fn renew_from(
+    elsewhere: &[Source],
+    own: &[Source],
+    signers: &[&Anchor],
+    revocation: &mut Revocation,
+    warnings: &mut Vec<TrustWarning>,
+) {
+    for source in elsewhere.iter().filter(|source| !own.iter().any(|own| own.bytes == source.bytes)) {
+        let sections = source.sections(SectionKind::Crl).unwrap_or_default();
+        for (section, number) in sections.iter().zip(1..).filter(|(s, _)| s.kind == SectionKind::Crl) {
+            let Ok(crl) = Crl::load(&source.file, number, &section.der, signers) else { continue };
+            let (issuer, newer) = (crl.issuer.clone(), crl.file.clone());
+            if let Some(file) = revocation.renew(crl) {
+                warnings.push(TrustWarning::CrlBehindCopy { file, issuer, newer });
+            }
+        }
+    }
 }
 
 /// Whether a list of this validity, with so much time left, is to be renewed soon; both in seconds.

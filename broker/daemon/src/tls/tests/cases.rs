@@ -338,7 +338,8 @@ const CASES: &[Case] = &[
 /// The label of the refusal; `None` when the chain is good.
 fn judged((anchors, sent): &Sent) -> Option<&'static str> {
     let sources: Vec<_> = anchors.iter().map(|der| Source::new("anchor", der.to_vec())).collect();
-    let (trust, _) = Trust::load(&sources, &[], None, TrustOptions::default(), None, unix(NOW)).unwrap();
+    let (trust, _) =
+        Trust::load(&sources, (&[], &[]), None, TrustOptions::default(), None, unix(NOW)).unwrap();
     let verifier = DeviceVerifier::new(Arc::new(trust), Arc::default());
     verifier.judge(sent, unix(NOW)).err().map(|failure| failure.metric_label())
 }

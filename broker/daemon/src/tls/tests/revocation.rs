@@ -34,7 +34,7 @@ fn pem_and_der_and_several_in_one_file_are_read() {
     assert_eq!((trust.crls().count(), warnings.len()), (2, 0));
     let der = Source::new("issuing.crl", world.crl(1, &[]).der());
     let ca: Vec<_> = anchors(&world).into_iter().map(|pem| Source::new("ca", pem)).collect();
-    let (trust, _) = Trust::load(&ca, &[der], None, TrustOptions::default(), None, unix(NOW)).unwrap();
+    let (trust, _) = Trust::load(&ca, (&[der], &[]), None, TrustOptions::default(), None, unix(NOW)).unwrap();
     assert_eq!(trust.crls().count(), 1);
 }
 
@@ -63,7 +63,8 @@ fn a_list_that_was_changed_is_refused() {
     der[at + 3] ^= 1;
     let ca: Vec<_> = anchors(&world).into_iter().map(|pem| Source::new("ca", pem)).collect();
     let source = [Source::new("changed.crl", der)];
-    let errors = Trust::load(&ca, &source, None, TrustOptions::default(), None, unix(NOW)).unwrap_err();
+    let errors =
+        Trust::load(&ca, (&source, &[]), None, TrustOptions::default(), None, unix(NOW)).unwrap_err();
     assert!(matches!(errors[0].problem, SourceProblem::CrlBadSignature { .. }), "{}", errors[0]);
 }
 
@@ -393,11 +394,48 @@ fn a_list_that_is_older_than_one_seen_before_a_restart_is_refused() {
     };
     let errors = start(6).unwrap_err();
     assert!(
-        matches!(&errors[..], [error] if matches!(error.problem, SourceProblem::CrlWentBack { .. })),
+        matches!(&errors[..], [error] if matches!(error.problem, SourceProblem::CrlBehindMemory { .. })),
         "{errors:?}"
     );
+    let said = errors[0].to_string();
+    assert!(said.contains("revocation-lists.json") && said.contains("hint"), "{said}");
     start(7).unwrap();
     start(8).unwrap();
+}
+
+#[test]
+fn an_old_copy_at_one_listener_gives_way_to_the_newer_list_of_another() {
+    let world = World::new();
+    let bad = world.device("bad");
+    let newest = Source::new("a.crl", world.crl(5, &[&bad]).pem());
+    let mut editions = Editions::default();
+    let other = build(&world.sources_with(&[&world.crl(5, &[&bad])]), &options());
+    other.trust().editions().for_each(|edition| assert!(editions.see(edition)));
+    let start = |elsewhere: &[Source]| {
+        let mut sources = world.sources_with(&[&world.crl(4, &[])]);
+        sources.editions = editions.clone();
+        sources.crl_elsewhere = elsewhere.to_vec();
+        TlsListener::build(&sources, &options(), None, unix(NOW))
+    };
+    let (listener, warnings) = start(std::slice::from_ref(&newest)).unwrap();
+    assert_eq!(judge(&listener, &bad).unwrap_err().metric_label(), "revoked");
+    assert!(
+        matches!(&warnings[..], [TrustWarning::CrlBehindCopy { file, newer, .. }] if file == "issuing.crl" && newer == "a.crl"),
+        "{warnings:?}"
+    );
+    // Not by a list of the same name that nobody here trusts, and not by none.
+    let foreign = root("Root").intermediate("Issuing", KeyKind::P256, long(), 0).unwrap();
+    let foreign = foreign.crl(&CrlProfile::new(9, NOW, 30, &[])).unwrap().pem();
+    for elsewhere in [&[][..], &[Source::new("foreign.crl", foreign)]] {
+        let errors = start(elsewhere).unwrap_err();
+        assert!(matches!(errors[0].problem, SourceProblem::CrlBehindMemory { .. }), "{errors:?}");
+    }
+    // A listener without lists does not get others'.
+    let mut without = world.sources();
+    without.crl_elsewhere = vec![newest];
+    let listener = TlsListener::build(&without, &options(), None, unix(NOW)).unwrap().0;
+    assert_eq!(listener.trust().crls().count(), 0);
+    judge(&listener, &bad).unwrap();
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl World {
             private_key: Source::new("server.key", self.server.key_pem()),
             client_ca: vec![Source::new("root.crt", self.root.certificate_pem())],
             crl: Vec::new(),
+            crl_elsewhere: Vec::new(),
             editions: Editions::default(),
             stale_by_issuer: Vec::new(),
         }
@@ -180,7 +181,7 @@ pub(super) fn load(
             .map(|(text, n): (_, u32)| Source::new(format!("{name}-{n}"), text.as_str()))
             .collect()
     };
-    Trust::load(&sources("ca", client_ca), &sources("crl", crls), None, options, previous, unix(NOW))
+    Trust::load(&sources("ca", client_ca), (&sources("crl", crls), &[]), None, options, previous, unix(NOW))
 }
 
 /// Judges a leaf with its chain.
