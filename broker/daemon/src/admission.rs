@@ -23,7 +23,8 @@ const ADDRESSES_TRACKED_MAX: usize = 65_536;
 
 /// Between two looks at all sources.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// How long it counts who came from an address.
+/// The time that refusals of an address are counted in, and for which those who were good count from the first arrival after
+/// they have gone.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// So many refused peers of an address, with nobody good among them, change nothing.
 const REFUSED_FREE: u32 = 30;
@@ -72,11 +73,13 @@ struct Source {
     drained_until: Duration,
     /// Connections with a certificate in force.
     good: usize,
-    /// Until when the last of those counts.
+    /// One of those has gone since the last arrival.
+    good_gone: bool,
+    /// Until when those that have gone count.
     good_until: Duration,
-    /// Peers whose certificate was refused, since the last that was not.
+    /// Peers whose certificate was refused, since then and since the last that was not.
     refused: u32,
-    last_refused: Duration,
+    refused_since: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -138,17 +141,19 @@ impl Drop for AddressSlot {
         let source =
             self.source.and_then(|address| table.sources.get_mut(&address)).unwrap_or(&mut table.overflow);
         source.connections = source.connections.saturating_sub(1);
-        source.good = source.good.saturating_sub(usize::from(self.good));
+        if self.good {
+            source.good = source.good.saturating_sub(1);
+            source.good_gone = true;
+        }
     }
 }
 
 impl AddressSlot {
     /// The peer's certificate is in force: whoever else comes from its address may begin as usual.
-    pub fn good(&mut self, now: Mono) {
+    pub fn good(&mut self) {
         let Some(address) = self.source.filter(|_| !self.good) else { return };
         if let Some(source) = self.admission.table.lock().sources.get_mut(&address) {
             source.good += 1;
-            source.good_until = now.elapsed().saturating_add(REMEMBERED);
             source.refused = 0;
             self.good = true;
         }
@@ -159,11 +164,11 @@ impl AddressSlot {
         let Some(address) = self.source else { return };
         if let Some(source) = self.admission.table.lock().sources.get_mut(&address) {
             let now = now.elapsed();
-            if now.saturating_sub(source.last_refused) > REMEMBERED {
+            if source.refused == 0 || now.saturating_sub(source.refused_since) > REMEMBERED {
                 source.refused = 0;
+                source.refused_since = now;
             }
             source.refused = source.refused.saturating_add(1);
-            source.last_refused = now;
         }
     }
 }
@@ -234,9 +239,12 @@ impl Admission {
 
 impl Source {
     /// One in how many may begin a handshake.
-    fn share(&self, now: Duration) -> u64 {
+    fn share(&mut self, now: Duration) -> u64 {
+        if std::mem::take(&mut self.good_gone) {
+            self.good_until = now.saturating_add(REMEMBERED);
+        }
         let good = self.good > 0 || now < self.good_until;
-        if good || now.saturating_sub(self.last_refused) > REMEMBERED {
+        if good || now.saturating_sub(self.refused_since) > REMEMBERED {
             return 1;
         }
         match self.refused.checked_sub(REFUSED_FREE) {
@@ -315,7 +323,7 @@ mod tests {
     fn good_peers_behind_the_same_address_keep_the_door_open() {
         let admission = Admission::new(LIMITS);
         let (_ticket, mut good) = admission.admit(address(1), at(1)).unwrap();
-        good.good(at(1));
+        good.good();
         assert_eq!(bad(&admission, 1_000, at(1)), 1_000);
         drop(good);
         assert_eq!(bad(&admission, 1_000, at(2)), 1_000, "for a while after the last good one has gone");
@@ -329,8 +337,26 @@ mod tests {
         let tries = (0..1_000).find_map(|n| admission.admit(address(1), at(1)).ok().map(|came| (n, came)));
         let (tries, (_ticket, mut slot)) = tries.expect("one in sixteen may begin");
         assert!(tries < 500, "{tries}");
-        slot.good(at(1));
+        slot.good();
         assert!((0..100).all(|_| admission.admit(address(1), at(1)).is_ok()));
+    }
+
+    #[test]
+    fn one_bad_peer_that_comes_now_and_then_never_slows_its_address() {
+        let admission = Admission::new(LIMITS);
+        assert!((0..600).all(|minute| bad(&admission, 1, at(60 * minute)) == 1));
+    }
+
+    #[test]
+    fn the_door_stays_open_for_a_while_after_a_long_connection_has_ended() {
+        let admission = Admission::new(LIMITS);
+        let (_ticket, mut good) = admission.admit(address(1), at(1)).unwrap();
+        good.good();
+        assert_eq!(bad(&admission, 1_000, at(5_000)), 1_000);
+        drop(good);
+        assert_eq!(bad(&admission, 1_000, at(5_001)), 1_000);
+        assert_eq!(bad(&admission, 1_000, at(5_600)), 1_000, "the bad ones do not shorten it");
+        assert!(bad(&admission, 1_000, at(5_602)) < 700, "nor is it longer");
     }
 
     #[test]

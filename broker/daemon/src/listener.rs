@@ -231,7 +231,7 @@ impl Arriving {
         match outcome {
             Ok(named) => {
                 if named.admitted.refusal.is_none() {
-                    places.address.good(now);
+                    places.address.good();
                 } else {
                     places.address.refused(now);
                 }
@@ -508,8 +508,12 @@ impl Failed {
         }
     }
 
+    /// Whether this counts against the address. Who is barred costs little, and its neighbours need not feel how often it comes.
     fn is_refusal(&self) -> bool {
-        self.refused().is_some() || matches!(self.why, Why::NoName(_))
+        match self.refused() {
+            Some(failure) => !matches!(failure, VerifyFailure::RefusedBefore { .. }),
+            None => matches!(self.why, Why::NoName(_)),
+        }
     }
 
     /// Counts the refusal against the certificate, where it is the certificate's alone; gives the one that has to wait.
