@@ -111,9 +111,9 @@ impl Penalties {
 
     /// The certificate may be good again: an operator has done something about it.
     pub fn forget(&self, certificate: &CertificateId) {
-        let mut table = self.table.lock();
-        if table.records.remove(certificate).is_some() {
-            table.order.retain(|id| id != certificate);
+        // It keeps its place: to take it out of the order would be a look at all of them.
+        if let Some(record) = self.table.lock().records.get_mut(certificate) {
+            record.refusals = 0;
         }
     }
 
@@ -182,6 +182,9 @@ mod tests {
         assert!(!penalties.is_barred(&id(1), Mono::START.after(FORGOTTEN_AFTER)), "it begins anew");
         penalties.forget(&id(2));
         assert!(!penalties.is_barred(&id(2), Mono::START) && penalties.is_barred(&id(3), Mono::START));
+        penalties.refused(id(2), Mono::START);
+        let in_order = penalties.table.lock().order.clone();
+        assert_eq!(in_order, [id(1), id(2), id(3)], "it keeps its one place");
         penalties.forget_all();
         assert!(!penalties.is_barred(&id(3), Mono::START));
     }
