@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::core::Collector as _;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use signet_registry::{CaId, KeyHash, Registry, Status, Wall};
 
@@ -145,10 +146,17 @@ impl StandingMetrics {
         for (status, count) in census.by_status {
             self.status.with_label_values(&[status]).set(level(count));
         }
-        // An authority that was removed is shown no more.
-        self.issuers.reset();
         for (ca, count) in &census.by_ca {
             self.issuers.with_label_values(&[ca.as_str()]).set(level(*count));
+        }
+        // An authority that was removed is shown no more. The others are, at every moment.
+        for family in self.issuers.collect() {
+            for label in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
+                if !census.by_ca.contains_key(label.value()) {
+                    // It is there: nobody else takes any out.
+                    drop(self.issuers.remove_label_values(&[label.value()]));
+                }
+            }
         }
         for ((within, _), count) in DAYS_LEFT.iter().zip(census.by_days_left) {
             self.days_left.with_label_values(&[within]).set(level(count));
@@ -179,5 +187,27 @@ impl Broker {
         if let Some(registry) = self.registry() {
             self.metrics.standing.show(&Census::of(&registry.registry(), registry.now()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(authorities: &[(&str, usize)]) -> Census {
+        let by_ca = authorities.iter().map(|(ca, count)| ((*ca).to_owned(), *count)).collect();
+        Census { by_ca, ..Census::default() }
+    }
+
+    #[test]
+    fn an_authority_that_stays_is_shown_all_the_time_and_one_that_was_removed_no_more() {
+        let metrics = StandingMetrics::new(&prometheus::Registry::new()).expect("names are unique");
+        metrics.show(&of(&[("a", 1), ("b", 2)]));
+        // What is collected while a count is shown sees this one: it must never be taken out.
+        let stays = metrics.issuers.with_label_values(&["a"]);
+        metrics.show(&of(&[("a", 3)]));
+        assert_eq!(stays.get(), 3);
+        let shown = metrics.issuers.collect();
+        assert_eq!(shown.iter().map(|family| family.get_metric().len()).sum::<usize>(), 1);
     }
 }
