@@ -476,7 +476,7 @@ pub fn public_key_of(certificate: &[u8]) -> Option<PublicKey> {
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, AuthorityError> {
     let file = |source| AuthorityError::File { path: path.to_owned(), source };
     let mode = std::fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
-    if mode & 0o037 != 0 {
+    if mode & 0o077 != 0 {
         return Err(AuthorityError::Exposed { path: path.to_owned(), mode });
     }
     read(path, FILE_BYTES_MAX)
