@@ -19,11 +19,13 @@ pub(super) struct Pin {
     marker: PathBuf,
     /// For a folder that cannot be written to.
     refused: Option<String>,
+    /// What the token was given last: meanwhile the file may be another.
+    given: Option<String>,
 }
 
 impl Pin {
     pub(super) fn new(file: PathBuf, state: &Path) -> Self {
-        Self { file, marker: state.join(REFUSED_FILE), refused: None }
+        Self { file, marker: state.join(REFUSED_FILE), refused: None, given: None }
     }
 
     pub(super) fn file(&self) -> &Path {
@@ -31,7 +33,7 @@ impl Pin {
     }
 
     /// The first line of the file, unless the token has refused what is in it.
-    pub(super) fn read(&self, token: &str) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
+    pub(super) fn read(&mut self, token: &str) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
         let edition = self.edition()?;
         let marked = std::fs::read_to_string(&self.marker).ok();
         if self.refused.as_deref() == Some(&edition) || marked.as_deref().map(str::trim) == Some(&edition) {
@@ -43,12 +45,13 @@ impl Pin {
         if line.is_empty() {
             return Err(Pkcs11Error::PinFile(format!("{}: its first line is empty", self.file.display())));
         }
+        self.given = Some(edition);
         Ok(Zeroizing::new(line.to_vec()))
     }
 
-    /// The token has refused it.
+    /// The token has refused what was read last.
     pub(super) fn was_refused(&mut self) {
-        let Ok(edition) = self.edition() else { return };
+        let Some(edition) = self.given.take() else { return };
         if let Err(error) = replace(&self.marker, edition.as_bytes(), 0o600) {
             tracing::warn!(file = %self.marker.display(), %error, "it cannot be noted that the token refused the PIN");
         }
@@ -93,7 +96,7 @@ mod tests {
     #[test]
     fn the_first_line_is_the_pin() {
         let (dir, file) = setup();
-        let pin = Pin::new(file, dir.path());
+        let mut pin = Pin::new(file, dir.path());
         assert_eq!(pin.read("t").unwrap().as_slice(), b"1234");
     }
 
@@ -101,9 +104,10 @@ mod tests {
     fn a_refused_pin_is_not_given_again_until_the_file_is_another() {
         let (dir, file) = setup();
         let mut pin = Pin::new(file.clone(), dir.path());
+        drop(pin.read("t").unwrap());
         pin.was_refused();
         // Neither in this process nor in the next.
-        for pin in [&pin, &Pin::new(file.clone(), dir.path())] {
+        for pin in [&mut pin, &mut Pin::new(file.clone(), dir.path())] {
             assert!(matches!(pin.read("t"), Err(Pkcs11Error::PinRefusedBefore { .. })));
         }
         write(&file, "5678\n");
@@ -113,9 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pin_that_is_written_while_the_token_refuses_the_old_one_is_tried() {
+        let (dir, file) = setup();
+        let mut pin = Pin::new(file.clone(), dir.path());
+        assert_eq!(pin.read("t").unwrap().as_slice(), b"1234");
+        write(&file, "5678\n");
+        pin.was_refused();
+        assert_eq!(pin.read("t").unwrap().as_slice(), b"5678");
+    }
+
+    #[test]
     fn a_refusal_is_remembered_where_nothing_can_be_written() {
         let (dir, file) = setup();
         let mut pin = Pin::new(file, &dir.path().join("missing"));
+        drop(pin.read("t").unwrap());
         pin.was_refused();
         assert!(matches!(pin.read("t"), Err(Pkcs11Error::PinRefusedBefore { .. })));
     }
@@ -123,9 +138,13 @@ mod tests {
     #[test]
     fn a_file_that_others_can_read_and_an_empty_one_are_refused() {
         let (dir, file) = setup();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let said = Pin::new(file.clone(), dir.path()).read("t").unwrap_err().to_string();
-        assert!(said.contains("chmod 600"), "{said}");
+        for mode in [0o644, 0o640, 0o750, 0o601] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let said = Pin::new(file.clone(), dir.path()).read("t").unwrap_err().to_string();
+            assert!(said.contains("chmod 600"), "{mode:o}: {said}");
+        }
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o400)).unwrap();
+        assert!(Pin::new(file.clone(), dir.path()).read("t").is_ok());
         write(&file, "\n1234\n");
         let said = Pin::new(file, dir.path()).read("t").unwrap_err().to_string();
         assert!(said.contains("empty"), "{said}");
