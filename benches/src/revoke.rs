@@ -148,7 +148,9 @@ impl Measure for Load {
         let calm = Instant::now();
         tokio::time::sleep(CALM).await;
         let before = (calm, Instant::now());
+        let begun_singly = Instant::now();
         let single = self.one_by_one(broker, &victims, &mut watched).await?;
+        let singly = (begun_singly, Instant::now());
 
         let cpu = broker.cpu_time()?;
         let closing = async {
@@ -167,6 +169,7 @@ impl Measure for Load {
         tokio::time::sleep(CALM).await;
         let seen = steady.finish().await?;
         let (before, during) = (seen.between(before.0, before.1), seen.between(begun, ended.max(returned)));
+        let singly = seen.between(singly.0, singly.1);
         let since = |moment: Instant| -> Latencies {
             closed.iter().map(|at| at.saturating_duration_since(moment)).collect()
         };
@@ -185,7 +188,9 @@ impl Measure for Load {
         ]);
         if single.len() > 0 {
             results.insert("single_from_return_p50_ms", single.ms(50.0));
+            results.insert("single_from_return_p99_ms", single.ms(99.0));
             results.insert("single_from_return_max_ms", single.ms(100.0));
+            results.insert("steady_during_single_p99_ms", singly.ms(99.0));
         }
         Ok(Record::on(broker, pki, "revoke", self, results)?.with("from-begin", &from_begin))
     }
