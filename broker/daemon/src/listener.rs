@@ -524,12 +524,9 @@ impl Failed {
             None => CertificateId::of(&self.leaf),
         };
         let barred = matches!(failure, VerifyFailure::RefusedBefore { .. });
-        // Neither can become good again, so nobody is harmed who shows another's.
-        let for_good = matches!(
-            failure,
-            VerifyFailure::Revoked { which: Which::Leaf, .. }
-                | VerifyFailure::Expired { which: Which::Leaf, .. }
-        );
+        // Its path has been verified, and it cannot become good again, so nobody is harmed who shows another's. One that has
+        // expired may be good by the right time, and is refused before any of its signatures is looked at.
+        let for_good = matches!(failure, VerifyFailure::Revoked { which: Which::Leaf, .. });
         if barred || for_good {
             broker.penalties.refused(id, broker.clock.mono());
         }
@@ -543,8 +540,8 @@ impl Failed {
 
 /// Judges one live connection by the trust in force, and closes it if it is no longer admitted; whether it did.
 pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
-    if let Some(reason) = standing::lost(broker, live) {
-        return broker.hub().close_connection(live.number, reason);
+    if let Some(lost) = standing::lost(broker, live) {
+        return standing::close_lost(broker, live, lost);
     }
     let Some(listening) = broker.listeners.get(live.listener) else { return false };
     let settings = listening.settings.load();
@@ -553,7 +550,7 @@ pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
         && settings.names == live.settings.names;
     if !named_as_now {
         // Its name or client id might be another under the new rules, and rights hang on both.
-        return broker.hub().close_connection(live.number, CloseReason::Administrative);
+        return broker.hub().close_rejudged(live.number, None);
     }
     let now = UnixTime::since_unix_epoch(Duration::from_millis(live.wall(broker.clock.mono()).0));
     let Err(failure) = listening.tls.load().judge_again(&live.judged, now) else {
@@ -571,5 +568,7 @@ pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
 
 /// Judges every live connection by the trust in force; how many were closed.
 pub(crate) fn judge_live(broker: &Broker) -> usize {
-    broker.directory.snapshot().iter().filter(|live| judge_again(broker, live)).count()
+    let closed = broker.directory.snapshot().iter().filter(|live| judge_again(broker, live)).count();
+    broker.hub().rejudge_wills(|_| true, |author| standing::author_now(broker, author));
+    closed
 }
