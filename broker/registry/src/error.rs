@@ -200,6 +200,14 @@ pub enum RegistryError {
     /// The peer may not ask for a certificate.
     #[error("the certificate {0} may not ask for that")]
     AskerNotAllowed(CertificateId),
+    /// The certificate was replaced: its successor has connected, and that one renews.
+    #[error("the certificate {certificate} was replaced by {by}, which has connected: renew with that one")]
+    Replaced {
+        /// The old certificate.
+        certificate: CertificateId,
+        /// What took its place.
+        by: CertificateId,
+    },
     /// There is no such ownership token, or it is over, or is somebody else's. Which of these is not said.
     #[error("the ownership token is unknown, used, expired or another's")]
     OwnershipToken,
@@ -285,6 +293,7 @@ impl RegistryError {
             | Self::TemplateNotAllowed(_)
             | Self::SerialNotListed(_)
             | Self::AskerNotAllowed(_)
+            | Self::Replaced { .. }
             | Self::OneTimeToken
             | Self::NotOwnThing(_)
             | Self::SerialRevoked(_)
@@ -363,6 +372,7 @@ impl RegistryError {
             Self::TemplateNotAllowed(_) => "template_not_allowed",
             Self::SerialNotListed(_) => "serial_not_listed",
             Self::AskerNotAllowed(_) => "asker_not_allowed",
+            Self::Replaced { .. } => "replaced",
             Self::OwnershipToken => "ownership_token",
             Self::OneTimeToken => "one_time_token",
             Self::TokenExists => "token_exists",

@@ -19,7 +19,10 @@ impl<'a> Draft<'a> {
         self.room_for_pending()?;
         match &active.rights {
             Rights::Operator => return Err(RegistryError::AskerNotAllowed(*asker)),
-            Rights::Device(_) => self.key(key, Some(&active.holder))?,
+            Rights::Device(_) => {
+                self.not_replaced(asker)?;
+                self.key(key, Some(&active.holder))?;
+            }
             Rights::Claim(_) => {
                 // Whose thing it will be is not known yet; RegisterThing asks whose key it is.
                 self.key(key, None)?;
@@ -118,6 +121,7 @@ impl<'a> Draft<'a> {
             return Err(RegistryError::NotOwnThing(holder.name.clone()));
         }
         let asker = registration.asker;
+        self.not_replaced(&asker)?;
         self.thing_or_new(registration.thing, keep_unless_replaced(registration.if_exists))?;
         self.room(holder, 1, |other| *other.id() != asker)?;
         self.enter(certificate, holder, Enter::Active);
@@ -216,9 +220,25 @@ impl<'a> Draft<'a> {
         });
     }
 
+    /// Nothing in force that has connected took the place of `asker`: whoever still has the old key, perhaps because it got
+    /// about, would else put the device's new certificate out of force by asking for another.
+    fn not_replaced(&self, asker: &CertificateId) -> Decided {
+        let successor = self.registry.certificate(asker).and_then(|asker| asker.successor.as_deref());
+        let Some(successor) = successor.filter(|successor| successor.retire_at.is_some()) else {
+            return Ok(());
+        };
+        match self.registry.certificate(&successor.by) {
+            Some(new) if self.registry.in_force(new, self.now) => {
+                Err(RegistryError::Replaced { certificate: *asker, by: successor.by })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whose certificate is renewed by the owner of `asker`.
     pub(super) fn renewing(&self, asker: &CertificateId) -> Result<PrincipalKey, RegistryError> {
         let holder = self.asker(asker)?.holder;
+        self.not_replaced(asker)?;
         match holder.role {
             Role::Device | Role::Operator => Ok(holder),
             Role::Claim => Err(RegistryError::AskerNotAllowed(*asker)),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn token(text: &str) -> TokenHash {
+pub(super) fn token(text: &str) -> TokenHash {
     TokenHash::of(text.as_bytes())
 }
 
@@ -10,11 +10,15 @@ const HOUR_SECS: i64 = 3600;
 
 impl World {
     /// Has the certificate `label` signed by request of `asker`, with an ownership token of that name.
-    fn begin(&mut self, label: &str, asker: CertificateId) -> Result<CertificateId, RegistryError> {
+    pub(super) fn begin(
+        &mut self,
+        label: &str,
+        asker: CertificateId,
+    ) -> Result<CertificateId, RegistryError> {
         self.begin_with_key(label, label, asker)
     }
 
-    fn begin_with_key(
+    pub(super) fn begin_with_key(
         &mut self,
         label: &str,
         key: &str,
@@ -32,12 +36,12 @@ impl World {
         self.run(Command::BeginEnrolment { certificate, asker, token: token(label), until }).map(|_| id)
     }
 
-    fn register(&mut self, registration: RegisterThing) -> Result<Vec<Event>, RegistryError> {
+    pub(super) fn register(&mut self, registration: RegisterThing) -> Result<Vec<Event>, RegistryError> {
         self.run(Command::RegisterThing(Box::new(registration)))
     }
 
     /// Both steps; the claim is asked with the ownership token `label`.
-    fn enrol(
+    pub(super) fn enrol(
         &mut self,
         label: &str,
         asker: CertificateId,
@@ -48,7 +52,7 @@ impl World {
     }
 }
 
-fn registration(label: &str, asker: CertificateId, holder: &str) -> RegisterThing {
+pub(super) fn registration(label: &str, asker: CertificateId, holder: &str) -> RegisterThing {
     RegisterThing {
         token: token(label),
         asker,
@@ -61,7 +65,7 @@ fn registration(label: &str, asker: CertificateId, holder: &str) -> RegisterThin
     }
 }
 
-fn rotation(label: &str, asker: CertificateId, holder: &str) -> RegisterThing {
+pub(super) fn rotation(label: &str, asker: CertificateId, holder: &str) -> RegisterThing {
     RegisterThing { template: template_name("rotation"), ..registration(label, asker, holder) }
 }
 
@@ -458,12 +462,12 @@ fn an_expired_certificate_asks_for_its_successor_within_the_grace_only() {
     assert_eq!(world.registry.thing("a").unwrap().certificates().len(), 2);
 }
 
-fn token_spec(text: &str, holder: &str) -> TokenSpec {
+pub(super) fn token_spec(text: &str, holder: &str) -> TokenSpec {
     let until = Wall(START.0 + 1000 * HOUR_SECS as u64);
     TokenSpec { hash: token(text), thing: thing(holder), until, note: Line::default() }
 }
 
-fn use_token(text: &str, label: &str) -> Command {
+pub(super) fn use_token(text: &str, label: &str) -> Command {
     Command::UseToken { token: token(text), certificate: certificate("own", label) }
 }
 

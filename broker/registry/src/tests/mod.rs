@@ -6,6 +6,7 @@ mod claims;
 mod effects;
 mod encoding;
 mod enrol;
+mod greedy;
 mod model;
 mod size;
 mod status;

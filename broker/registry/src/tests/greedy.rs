@@ -1,0 +1,51 @@
+//! Members of the fleet that ask for more than is theirs, and what keeps the others safe from it.
+
+use super::enrol::{registration, rotation};
+use super::*;
+
+impl World {
+    /// Renews `asker` in one step by the certificate `label`.
+    fn renew(&mut self, label: &str, asker: CertificateId) -> Result<CertificateId, RegistryError> {
+        let now = self.now.unix_secs();
+        let certificate = testing::certificate(key("own"), label, key(label), now, 30 * DAY_SECS);
+        let id = certificate.facts().id;
+        self.run(Command::Renew { certificate, asker }).map(|_| id)
+    }
+
+    /// The certificate `new`, which takes the place of another, has connected; the other has a day left.
+    fn connects(&mut self, new: CertificateId) {
+        let retire_at = Wall(self.now.0 + 86_400_000);
+        let events = self.must(Command::CompleteRotation { certificate: new, retire_at });
+        assert_eq!(events.len(), 1);
+    }
+
+    fn may_renew(&self, asker: CertificateId) -> Result<(), RegistryError> {
+        self.registry.may_issue(IssueFor::Renewal(&asker), &key("next"), self.now)
+    }
+
+    fn may_enrol(&self, asker: CertificateId) -> Result<(), RegistryError> {
+        self.registry.may_issue(IssueFor::Enrolment(&asker), &key("next"), self.now)
+    }
+}
+
+#[test]
+fn who_holds_a_replaced_certificate_does_not_evict_its_successor() {
+    let mut world = World::new();
+    let old = world.issue("1", "a").unwrap();
+    world.begin("waiting", old).unwrap();
+    let new = world.renew("2", old).unwrap();
+    world.connects(new);
+    let replaced = RegistryError::Replaced { certificate: old, by: new };
+    assert_eq!(world.may_renew(old), Err(replaced.clone()));
+    assert_eq!(world.may_enrol(old), Err(replaced.clone()));
+    assert_eq!(world.renew("3", old), Err(replaced.clone()));
+    assert_eq!(world.begin("4", old), Err(replaced.clone()));
+    assert_eq!(world.register(rotation("waiting", old, "a")), Err(replaced));
+    assert!(world.is_active(&new) && world.is_active(&old));
+
+    world.must(Command::Suspend(Selector::Certificate(new)));
+    assert_eq!(world.may_renew(old), Ok(()), "what took its place is not in force");
+    world.must(Command::Activate(Selector::Certificate(new)));
+    let newest = world.renew("5", new).unwrap();
+    assert!(world.is_active(&new) && world.is_active(&newest) && !world.is_active(&old));
+}
