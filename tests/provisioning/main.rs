@@ -16,4 +16,6 @@ mod hook;
 #[cfg(test)]
 mod just_in_time;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod rotation;

@@ -135,8 +135,19 @@ pub(crate) async fn watch_clock(broker: Arc<Broker>) {
     loop {
         tokio::time::sleep(CLOCK_LOOK).await;
         if let Some(jump) = watch.look(broker.clock.now()) {
-            tell_jump(&broker, jump);
+            broker.clock_was_set(jump);
         }
+    }
+}
+
+impl Broker {
+    /// The wall clock was set: tells it, and does again what was done by the time before.
+    pub fn clock_was_set(&self, jump: Jump) {
+        tell_jump(self, jump);
+        // What was refused by the other time may be good by this one.
+        self.penalties.forget_all();
+        // A list may have lapsed, or may begin in what is the future now.
+        self.lists_wanted.notify_one();
     }
 }
 
