@@ -90,3 +90,32 @@ fn quarantine_outlives_a_new_certificate_and_stands_in_the_audit_trail() {
     held.publish("devices/sensor-1/status", "x", NOT_AUTHORIZED);
     broker.registry().verify_audit(None).expect("the trail is whole");
 }
+
+#[test]
+fn a_will_from_before_quarantine_is_judged_by_the_rights_of_quarantine() {
+    let broker = registered(FLEET, "", "");
+    let (device, admin) = (issue("sensor-1"), issue("admin"));
+    broker.enrol(&device, "sensor-1");
+    broker.enrol(&admin, "admin");
+    let mut watcher = broker.anonymous().presenting(&admin).connect(&connect(V5, "w"), V5);
+    watcher.subscribe("devices/#", 0);
+    let away = connect(V5, "away").persistent().will(will("devices/sensor-1/status", "late").delay(1));
+    broker.anonymous().presenting(&device).connect(&away, V5).drop_connection();
+    while broker.broker().hub().connected_count() > 1 {
+        std::thread::yield_now();
+    }
+    let open = connect(V5, "a").will(will("devices/sensor-1/status", "gone"));
+    let mut live = broker.anonymous().presenting(&device).connect(&open, V5);
+    let open = connect(V5, "b").will(will("devices/sensor-1/certs/here", "gone"));
+    let mut allowed = broker.anonymous().presenting(&device).connect(&open, V5);
+    quarantine(&broker, "sensor-1");
+    live.expect_closed_with(ADMINISTRATIVE_ACTION);
+    allowed.expect_closed_with(ADMINISTRATIVE_ACTION);
+    watcher.expect_publish("devices/sensor-1/certs/here", "gone");
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while broker.broker().hub().counters().snapshot().denied_will < 2 {
+        assert!(std::time::Instant::now() < patience, "a will went out by rights that were taken away");
+        std::thread::yield_now();
+    }
+    watcher.expect_nothing();
+}

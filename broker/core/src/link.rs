@@ -36,8 +36,21 @@ pub(crate) struct Link {
     close: Mutex<Option<CloseReason>>,
     /// Its owner is trusted no more: what it has made is taken back when it closes.
     condemned: OnceLock<Arc<Consequences>>,
+    /// Its owner has other rights than it came with.
+    rights: Mutex<Rights>,
     /// Bounded by `REQUESTS_IN_FLIGHT_MAX`: each is for one request of this connection.
     answers: Mutex<Vec<Answered>>,
+}
+
+/// The rights by which the will of a connection is judged.
+#[derive(Clone, Debug)]
+pub(crate) enum Rights {
+    /// Those that it connected with.
+    AsConnected,
+    /// Those of whom its certificate stands for now.
+    Of(Principal),
+    /// None: whom its certificate stands for now is not known.
+    Nobody,
 }
 
 /// An answer that waits for its connection. Its content is never shown.
@@ -72,6 +85,7 @@ impl Link {
             close: Mutex::new(None),
             answers: Mutex::new(Vec::new()),
             condemned: OnceLock::new(),
+            rights: Mutex::new(Rights::AsConnected),
         }
     }
 
@@ -86,6 +100,17 @@ impl Link {
     pub(crate) fn condemn(&self, consequences: Arc<Consequences>) {
         let _ = self.condemned.set(consequences);
         self.close(CloseReason::CertificateRevoked);
+    }
+
+    /// Asks the owner to close because it has other rights; the last ones said judge its will.
+    pub(crate) fn close_as(&self, rights: Rights) {
+        *self.rights.lock() = rights;
+        self.close(CloseReason::Administrative);
+    }
+
+    /// The rights by which the will is judged.
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights.lock().clone()
     }
 
     /// What has to be taken back when the connection closes.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use signet_config::{Checked, RetainedOfRevoked, SessionOfRevoked, WillOfRevoked};
 use signet_core::{CloseReason, Condemned, Consequences, RetainedTaken};
+use signet_identity::PrincipalKey;
 use signet_registry::{Change, Standing};
 
 use crate::directory::Live;
 use crate::server::Broker;
+use crate::standing::{self, Lost};
 use crate::store::Applied;
 
 /// What the settings say that follows a revocation, in the terms of the core.
@@ -73,10 +75,28 @@ fn enforce(broker: &Broker, applied: &Applied) {
             broker.hub().close_connection(live.number, CloseReason::CertificateRevoked);
         }
     }
-    for principal in &effects.rejudge {
-        // Its next connection has the new rights; the old one must not go on with rights that were taken away.
-        broker.hub().kick(principal, None, CloseReason::Administrative);
+    rejudge(broker, applied);
+}
+
+/// Who has other rights than before: its next connection has them, and the old one must not go on with those it had.
+fn rejudge(broker: &Broker, applied: &Applied) {
+    let effects = &applied.effects;
+    // A suspended certificate speaks for nobody; a revoked one is the purge's.
+    let suspended = effects.lost.iter().filter(|lost| matches!(lost.standing, Standing::Inactive(_)));
+    let silent: HashSet<_> = suspended.map(|lost| &lost.holder).collect();
+    if effects.rejudge.is_empty() && silent.is_empty() {
+        return;
     }
+    if !effects.rejudge.is_empty() {
+        for live in broker.directory.snapshot() {
+            if effects.rejudge.contains(live.principal.key()) {
+                let lost = standing::lost(broker, &live).unwrap_or(Lost::Rights(live.principal.clone()));
+                standing::close_lost(broker, &live, lost);
+            }
+        }
+    }
+    let concerned = |key: &PrincipalKey| effects.rejudge.contains(key) || silent.contains(key);
+    broker.hub().rejudge_wills(concerned, |author| standing::author_now(broker, author));
 }
 
 /// Who may be good again need not wait for what was.
@@ -89,7 +109,9 @@ fn pardon(broker: &Broker, change: &Change) {
         Change::CaAdded { .. } | Change::CaChanged { .. } | Change::ClaimChanged { .. } => {
             broker.penalties.forget_all();
         }
-        Change::ClaimSuspended { suspended: false, .. } => broker.penalties.forget_all(),
+        Change::ClaimSuspended { suspended: false, .. } | Change::CertificateDeleted { .. } => {
+            broker.penalties.forget_all();
+        }
         _ => {}
     }
 }

@@ -527,7 +527,7 @@ impl Failed {
         // Its path has been verified, and it cannot become good again, so nobody is harmed who shows another's. One that has
         // expired may be good by the right time, and is refused before any of its signatures is looked at.
         let for_good = matches!(failure, VerifyFailure::Revoked { which: Which::Leaf, .. });
-        if barred || for_good {
+        if for_good {
             broker.penalties.refused(id, broker.clock.mono());
         }
         barred.then_some(id)

@@ -77,6 +77,7 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
         return Ok(Admitted::new(judged, held(principal, false, expired), None, expired));
     };
     let mut standing = look_up(registry, judged);
+    let tried = matches!(standing, Standing::Admissible { .. });
     if let Standing::Admissible { policy: UnknownPolicy::Auto | UnknownPolicy::Jitr, .. } = &standing
         && let Ok(identified) = &bearer.identified
     {
@@ -100,7 +101,10 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
         return Ok(Admitted::new(judged, principal, active.until(), expired));
     }
     let refusal = refusal_of(&standing);
-    broker.penalties.refused(certificate, broker.clock.mono());
+    // Why somebody is not admitted may pass by itself, and is not said by where it stands.
+    if !tried || !matches!(standing, Standing::Admissible { .. } | Standing::Unknown) {
+        broker.penalties.refused(certificate, broker.clock.mono());
+    }
     broker.metrics.standing.refused.with_label_values(&[standing.metric_label()]).inc();
     let name = bearer.identified.map_or_else(|_| ThingName::fingerprint(&certificate), |known| known.name);
     tracing::warn!(
@@ -185,17 +189,56 @@ fn refusal_of(standing: &Standing) -> Refusal {
     }
 }
 
-/// Why a live connection may not go on: its certificate is no longer in force, or it would come back with another role,
-/// other groups or other bounds than those it has.
-pub(crate) fn lost(broker: &Broker, live: &Live) -> Option<CloseReason> {
+/// Why a live connection may not go on.
+pub(crate) enum Lost {
+    /// Its certificate is no longer in force.
+    Standing,
+    /// It would come back as this one, with another role, other groups or other bounds than those it has.
+    Rights(Principal),
+}
+
+/// Whether a live connection may not go on.
+pub(crate) fn lost(broker: &Broker, live: &Live) -> Option<Lost> {
     let certificate = *live.principal.certificate();
     let expired = is_expired(&live.judged, live.wall(broker.clock.mono()));
     let (principal, quarantined) = match broker.registry().map(|registry| look_up(registry, &live.judged)) {
         None => (by_configuration(broker, live.principal.name(), certificate), false),
         Some(Standing::Active(active)) => (by_registry(&active, certificate), active.quarantined),
-        Some(_) => return Some(CloseReason::CertificateRevoked),
+        Some(_) => return Some(Lost::Standing),
     };
-    (held(principal, quarantined, expired) != live.principal).then_some(CloseReason::Administrative)
+    let principal = held(principal, quarantined, expired);
+    (principal != live.principal).then_some(Lost::Rights(principal))
+}
+
+/// Closes a live connection as what it lost asks for. False: the connection is gone.
+pub(crate) fn close_lost(broker: &Broker, live: &Live, lost: Lost) -> bool {
+    match lost {
+        Lost::Standing => broker.hub().close_connection(live.number, CloseReason::CertificateRevoked),
+        Lost::Rights(principal) => broker.hub().close_rejudged(live.number, Some(principal)),
+    }
+}
+
+/// Who the author of a will is now whose connection is gone; `None`: nobody may speak for it any more.
+pub(crate) fn author_now(broker: &Broker, author: &Principal) -> Option<Principal> {
+    let certificate = *author.certificate();
+    let Some(registry) = broker.registry() else {
+        let principal = by_configuration(broker, author.name(), certificate);
+        return Some(held(principal, author.is_quarantined(), false));
+    };
+    let known = registry.registry();
+    // Its own certificate, or after a rotation another one: the will belongs to the name.
+    let others = known.certificates_of_holder(author.key()).iter().filter(|id| **id != certificate);
+    let mut standings = std::iter::once(&certificate)
+        .chain(others)
+        .filter_map(|id| known.certificate(id).map(|record| known.standing_of(record, registry.now())));
+    standings.find_map(|standing| match standing {
+        // Expiry may have put the author there, which only its next connection can tell.
+        Standing::Active(active) => {
+            let quarantined = active.quarantined || author.is_quarantined();
+            Some(held(by_registry(&active, certificate), quarantined, false))
+        }
+        _ => None,
+    })
 }
 
 /// A connection has been accepted: a certificate that takes the place of another has proven itself.

@@ -8,7 +8,7 @@ use signet_identity::{PrincipalKey, Role};
 
 use crate::close::{CloseReason, Refusal};
 use crate::counters::count;
-use crate::hub::{Hub, Scratch, purge};
+use crate::hub::{Hub, Scratch, purge, rejudge};
 use crate::link::Link;
 use crate::mailbox::Entry;
 use crate::message::Author;
@@ -75,6 +75,9 @@ impl Hub {
                 self.connected_count.fetch_sub(1, Ordering::Relaxed);
                 count(&self.counters.shard(link.number).takeovers);
                 old.close(CloseReason::TakenOver);
+            }
+            if let Some(old) = &ousted {
+                rejudge::on_release(&mut state, old);
             }
             let condemned = ousted.as_deref().and_then(Link::condemned);
             if let Some(consequences) = condemned {
@@ -194,6 +197,7 @@ impl Hub {
         state.owner = None;
         cell.mailbox.lock().detach();
         self.connected_count.fetch_sub(1, Ordering::Relaxed);
+        rejudge::on_release(&mut state, link);
         match link.condemned() {
             Some(consequences) => purge::on_release(&mut state, reason, consequences),
             None if !reason.sends_will() => state.will = None,

@@ -10,6 +10,7 @@ mod attach;
 mod command;
 mod policy;
 mod purge;
+mod rejudge;
 mod route;
 mod sys;
 mod timers;
