@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use signet_identity::{CertificateId, PrincipalKey, Role, ThingName};
 
-use crate::certificate::{Certificate, Facts, Pending, Source, Status, Succession};
+use crate::certificate::{Certificate, Enrolment, Facts, Pending, Source, Status, Succession};
 use crate::event::{Change, Event};
 use crate::provisioning::{Claim, ClaimSpec, Template, Token};
 use crate::registry::{ByKey, BySerial, KeyPlace, Registry, SerialPlace};
@@ -221,6 +221,9 @@ impl Registry {
         if let Some(enrolment) = &pending.enrolment {
             self.ownership.insert(enrolment.token, *id);
             self.count_pending(&enrolment.by, |count| count.saturating_add(1));
+            if let Some(place) = place_of_device(id, pending, enrolment) {
+                self.pending_of_devices.insert(place);
+            }
         }
     }
 
@@ -231,6 +234,9 @@ impl Registry {
         if let Some(enrolment) = &pending.enrolment {
             self.ownership.remove(&enrolment.token);
             self.count_pending(&enrolment.by, |count| count.saturating_sub(1));
+            if let Some(place) = place_of_device(id, pending, enrolment) {
+                self.pending_of_devices.remove(&place);
+            }
         }
     }
 
@@ -365,6 +371,16 @@ impl Registry {
             change(Arc::make_mut(known));
         }
     }
+}
+
+/// The place of the pending certificate `id` among those that devices have asked for.
+fn place_of_device(
+    id: &CertificateId,
+    pending: &Pending,
+    enrolment: &Enrolment,
+) -> Option<(ThingName, Wall, CertificateId)> {
+    let until = pending.until.unwrap_or_default();
+    (enrolment.by.role == Role::Device).then(|| (enrolment.by.name.clone(), until, *id))
 }
 
 fn new_thing(spec: &ThingSpec, at: Wall) -> Thing {

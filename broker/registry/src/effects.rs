@@ -27,7 +27,7 @@ pub struct Lost {
 pub struct Effects {
     /// The certificates that lost their standing, in the order of their ids.
     pub lost: Vec<Lost>,
-    /// Who has other rights than before and keeps its standing: a thing's groups or a claim's bounds changed.
+    /// Who may have other rights than before and keeps its standing: a thing or a claim's bounds changed.
     pub rejudge: BTreeSet<PrincipalKey>,
     /// The keys of this broker whose revocation lists are out of date.
     pub lists: BTreeSet<KeyHash>,

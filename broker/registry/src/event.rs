@@ -92,7 +92,7 @@ pub enum Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeletedBecause {
-    /// It was pending, and its deadline passed.
+    /// It was pending, and its deadline passed, or its device has asked for newer ones.
     NeverActivated,
     /// It had been expired for long.
     LongExpired,

@@ -58,7 +58,7 @@ pub use provisioning::{
     CLAIM_NETWORKS_MAX, CLAIM_TEMPLATES_MAX, Claim, ClaimSpec, DEVICE_SERIAL_BYTES_MAX, SERIALS_AT_ONCE_MAX,
     TEMPLATE_BODY_BYTES_MAX, Template, TemplateKind, TemplateSpec, Token, TokenSpec,
 };
-pub use registry::{ACTIVE_MAX, Counts, Limits, Registry};
+pub use registry::{ACTIVE_MAX, Counts, Limits, PENDING_PER_DEVICE_MAX, Registry};
 pub use seen::{Seen, SeenBook, TlsVersion};
 pub use standing::{Active, Rights, Standing, Suspended};
 pub use thing::{

@@ -18,6 +18,10 @@ use crate::{Ca, CaId, KeyHash, RevocationReason, SerialNumber, TokenHash, Wall};
 /// The most certificates that a holder may have in force at one time: the old and the new one of a rotation.
 pub const ACTIVE_MAX: usize = 2;
 
+/// The most certificates that wait for one device to register itself again: a device asks for one at a time, and begins again
+/// when an answer got lost. Beyond that the oldest is deleted.
+pub const PENDING_PER_DEVICE_MAX: usize = 4;
+
 /// The bounds of the registry's tables. They bound what is decided from now on, not what is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -95,6 +99,8 @@ pub struct Registry {
     /// Deadlines of pending certificates that have one.
     pub(crate) deadlines: OrdSet<(Wall, CertificateId)>,
     pub(crate) ownership: OrdMap<TokenHash, CertificateId>,
+    /// Pending certificates that devices have asked for, of each device in the order of their deadlines.
+    pub(crate) pending_of_devices: OrdSet<(ThingName, Wall, CertificateId)>,
     /// When certificates that a rotation replaced are revoked.
     pub(crate) retiring: OrdSet<(Wall, CertificateId)>,
     pub(crate) claims: OrdMap<ThingName, Arc<Claim>>,
@@ -405,6 +411,18 @@ impl Registry {
     #[must_use]
     pub fn enrolment(&self, token: &TokenHash) -> Option<&Arc<Certificate>> {
         self.certificate(self.ownership.get(token)?)
+    }
+
+    /// The pending certificates that the device `name` has asked for, the oldest first.
+    pub(crate) fn pending_of<'a>(
+        &'a self,
+        name: &ThingName,
+    ) -> impl Iterator<Item = &'a Arc<Certificate>> + use<'a> {
+        let name = name.clone();
+        self.pending_of_devices
+            .range((name.clone(), Wall(0), CertificateId::from_bytes([0; 32]))..)
+            .take_while(move |(device, ..)| *device == name)
+            .filter_map(|(.., id)| self.certificate(id))
     }
 
     /// When [`ExpirePending`](crate::Command::ExpirePending), [`RetireSuperseded`](crate::Command::RetireSuperseded)

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use signet_identity::{CertificateId, PrincipalKey, Role, Validity};
+use signet_identity::{CertificateId, PrincipalKey, Role, ThingName, Validity};
 
 use super::{Decided, Draft};
 use crate::certificate::{Certificate, Enrolment, NewCertificate, Pending, RevocationReason, Source, Status};
 use crate::command::{Enter, IfExists, RegisterThing};
-use crate::event::{Cause, Change};
+use crate::event::{Cause, Change, DeletedBecause};
 use crate::provisioning::{Claim, TemplateKind};
+use crate::registry::PENDING_PER_DEVICE_MAX;
 use crate::standing::{Active, Rights};
 use crate::{KeyHash, RegistryError, TokenHash, Wall};
 
@@ -68,10 +69,21 @@ impl<'a> Draft<'a> {
         if self.registry.ownership.contains_key(&token) {
             return Err(RegistryError::OwnershipToken);
         }
+        if by.role == Role::Device {
+            self.drop_oldest_pending(&by.name);
+        }
         let enrolment = Enrolment { token, asker, by, der: certificate.der().clone() };
         let pending = Pending { until: Some(until), proposed: None, enrolment: Some(enrolment) };
         self.add_certificate(certificate, Source::Own, Status::Pending(pending.into()), None);
         Ok(())
+    }
+
+    /// Leaves room for one more pending certificate that the device `name` has asked for: no device fills the table that all share.
+    fn drop_oldest_pending(&mut self, name: &ThingName) {
+        let over = (self.registry.pending_of(name).count() + 1).saturating_sub(PENDING_PER_DEVICE_MAX);
+        for oldest in self.registry.pending_of(name).take(over) {
+            self.delete(oldest, DeletedBecause::NeverActivated);
+        }
     }
 
     /// The pending certificate that `token` is for, when `asker` is the one who got it and it is not over.

@@ -232,7 +232,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn delete(&mut self, certificate: &Certificate, because: DeletedBecause) {
+    pub(super) fn delete(&mut self, certificate: &Certificate, because: DeletedBecause) {
         let holder = certificate.holder.clone();
         self.push(Change::CertificateDeleted { certificate: *certificate.id(), holder, because });
     }

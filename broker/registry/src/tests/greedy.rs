@@ -49,3 +49,24 @@ fn who_holds_a_replaced_certificate_does_not_evict_its_successor() {
     let newest = world.renew("5", new).unwrap();
     assert!(world.is_active(&new) && world.is_active(&newest) && !world.is_active(&old));
 }
+
+#[test]
+fn a_device_has_four_certificates_pending_and_the_newest_stay() {
+    let mut world = World::new();
+    world.registry.set_limits(Limits { pending_max: 6, ..Limits::default() });
+    let device_id = world.issue("0", "a").unwrap();
+    let mut ids = Vec::new();
+    for label in 1..=40 {
+        ids.push(world.begin(&format!("{label}"), device_id).unwrap());
+        world.pass(1);
+    }
+    assert_eq!(world.registry.counts().pending, 4);
+    assert!(ids[36..].iter().all(|id| world.status(id) == Some(StatusKind::PendingActivation)));
+    let claim = world.add_claim("line-1", |_| {});
+    world.enrol("b", claim, "b").unwrap();
+    world.register(rotation("38", device_id, "a")).unwrap();
+    assert_eq!(world.registry.counts().pending, 3);
+    let records: Vec<Record> = world.registry.records().collect();
+    let again = Registry::from_records(world.registry.limits().clone(), records);
+    assert_eq!(again, world.registry);
+}

@@ -242,6 +242,7 @@ pub(super) fn check(registry: &Registry) {
     let mut counts = Counts::default();
     let mut in_force: BTreeMap<PrincipalKey, usize> = BTreeMap::new();
     let mut pending_of: BTreeMap<ThingName, u32> = BTreeMap::new();
+    let mut of_devices = 0;
     let (mut deadlines, mut retiring, mut tokens) = (0, 0, 0);
     for certificate in registry.certificates() {
         let id = certificate.id();
@@ -267,6 +268,10 @@ pub(super) fn check(registry: &Registry) {
                 if let Some(enrolment) = &pending.enrolment {
                     assert_eq!(registry.ownership.get(&enrolment.token), Some(id));
                     tokens += 1;
+                    if enrolment.by.role == Role::Device {
+                        of_devices += 1;
+                        assert!(registry.pending_of(&enrolment.by.name).any(|found| found.id() == id));
+                    }
                     if enrolment.by.role == Role::Claim {
                         *pending_of.entry(enrolment.by.name.clone()).or_default() += 1;
                     }
@@ -289,6 +294,7 @@ pub(super) fn check(registry: &Registry) {
     assert_eq!(registry.by_key.len(), registry.certificates.len());
     assert_eq!(registry.deadlines.len(), deadlines);
     assert_eq!(registry.retiring.len(), retiring);
+    assert_eq!(registry.pending_of_devices.len(), of_devices);
     assert_eq!(registry.ownership.len(), tokens);
     assert_eq!(registry.token_deadlines.len(), registry.tokens.len());
     assert_eq!(registry.cas.len(), registry.ca_keys.len());
