@@ -1,8 +1,8 @@
 //! Devices that are put into quarantine, and let out again.
 
 use crate::{ADMINISTRATIVE_ACTION, FLEET, NOT_AUTHORIZED};
-use signet_identity::ThingName;
-use signet_registry::{Command, Line};
+use signet_identity::{GroupName, ThingName};
+use signet_registry::{Attributes, Command, Groups, Line, ThingSpec};
 use signet_tests::build::*;
 use signet_tests::registered::registered;
 use signet_tests::test_broker::{TestBroker, issue};
@@ -118,4 +118,23 @@ fn a_will_from_before_quarantine_is_judged_by_the_rights_of_quarantine() {
         std::thread::yield_now();
     }
     watcher.expect_nothing();
+}
+
+#[test]
+fn a_thing_with_the_same_rights_as_before_stays_connected() {
+    let broker = registered(FLEET, "", "");
+    let device = issue("sensor-1");
+    broker.enrol(&device, "sensor-1");
+    let mut live = broker.anonymous().presenting(&device).connect(&connect(V5, "a"), V5);
+    let update = |groups: &[&str]| {
+        let attributes = Attributes::new([("site".into(), "north".into())].into()).expect("few");
+        let groups = groups.iter().map(|name| GroupName::try_from(*name).expect("a name"));
+        let groups = Groups::new(groups.collect()).expect("few");
+        let thing = ThingSpec { attributes, groups, ..ThingSpec::named(thing("sensor-1")) };
+        broker.must(Command::UpdateThing { thing, version: None });
+    };
+    update(&[]);
+    live.publish("devices/sensor-1/status", "x", 0);
+    update(&["others"]);
+    live.expect_closed_with(ADMINISTRATIVE_ACTION);
 }

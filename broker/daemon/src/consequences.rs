@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use signet_config::{Checked, RetainedOfRevoked, SessionOfRevoked, WillOfRevoked};
 use signet_core::{CloseReason, Condemned, Consequences, RetainedTaken};
-use signet_identity::PrincipalKey;
+use signet_identity::{PrincipalKey, Role};
 use signet_registry::{Change, Standing};
 
 use crate::directory::Live;
@@ -90,8 +90,12 @@ fn rejudge(broker: &Broker, applied: &Applied) {
     if !effects.rejudge.is_empty() {
         for live in broker.directory.snapshot() {
             if effects.rejudge.contains(live.principal.key()) {
-                let lost = standing::lost(broker, &live).unwrap_or(Lost::Rights(live.principal.clone()));
-                standing::close_lost(broker, &live, lost);
+                // A claim has bounds besides those in its principal, such as its end.
+                let bounded = live.principal.role() == Role::Claim;
+                let other = || bounded.then(|| Lost::Rights(live.principal.clone()));
+                if let Some(lost) = standing::lost(broker, &live).or_else(other) {
+                    standing::close_lost(broker, &live, lost);
+                }
             }
         }
     }
