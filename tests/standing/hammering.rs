@@ -1,7 +1,9 @@
 //! Devices that are refused, and come again and again.
 
 use crate::{FLEET, NOT_AUTHORIZED, TICKETS};
+use signet::clock::Jump;
 use signet_certs_dev::Leaf;
+use signet_registry::{CaSettings, Command, UnknownPolicy};
 use signet_tests::build::*;
 use signet_tests::received::Received;
 use signet_tests::registered::registered;
@@ -82,6 +84,18 @@ fn a_device_that_is_activated_gets_in_at_once() {
 }
 
 #[test]
+fn nobody_is_barred_after_the_clock_was_set_for_what_was_before() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"1s\"\n");
+    let device = issue("sensor-1");
+    for _ in 0..5 {
+        refused_in_full(&broker, &device);
+    }
+    refused_at_once(&broker, &device);
+    broker.broker().clock_was_set(Jump { by: Duration::from_secs(3600), forward: false });
+    refused_in_full(&broker, &device);
+}
+
+#[test]
 fn a_resumed_session_does_not_come_past_it() {
     let broker = registered(FLEET, TICKETS, "[standing]\nrefused-pause-max = \"1s\"\n");
     let device = issue("sensor-1");
@@ -145,4 +159,41 @@ fn one_good_device_behind_the_address_of_many_bad_ones_gets_in() {
         refused_in_full(&broker, &issue("unknown"));
     }
     assert_eq!(turned_away(&broker), before);
+}
+
+#[test]
+fn an_expired_certificate_is_told_so_each_time_since_the_clock_may_be_wrong_and_nobody_has_proven_it() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"1s\"\n");
+    let ended = issue_as(&signet_certs_dev::LeafProfile::device(
+        "sensor-1",
+        signet_certs_dev::Validity::past(time::OffsetDateTime::now_utc()),
+    ));
+    for _ in 0..8 {
+        let _ = broker.anonymous().presenting(&ended).expect_refused(V5);
+    }
+    let seen = broker.tls_failures(8).by_cause;
+    assert_eq!((seen.get("certificate_expired"), seen.get("refused_before")), (Some(&8), None));
+}
+
+#[test]
+fn who_may_be_admitted_is_not_barred_when_that_fails_for_a_while() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"1s\"\n");
+    let ca = broker.registry().registry().cas().next().expect("the fixture has registered one").id;
+    let admitting = |names: &str| {
+        let settings = CaSettings {
+            registers: true,
+            unknown: UnknownPolicy::Auto,
+            ..CaSettings::registered_only(vec![names.parse().expect("a pattern")])
+        };
+        broker.must(Command::UpdateCa { ca, settings });
+    };
+    // Each look tries to register the certificate, whose name this authority may not give.
+    admitting("lamp*");
+    let device = issue("sensor-1");
+    for _ in 0..8 {
+        refused_in_full(&broker, &device);
+    }
+    admitting("sensor*");
+    let mut client = broker.anonymous().presenting(&device).connect(&connect(V5, "a"), V5);
+    client.publish("devices/sensor-1/status", "x", 0);
 }

@@ -4,7 +4,8 @@
 //! holder's signature is verified, and the answer is held back: a client that tries again when it is refused is slowed
 //! down by that, wherever it connects from, and its neighbours behind the same address are not.
 //!
-//! Only who has proven to hold a certificate is counted against it, so nobody can have another's certificate wait.
+//! Only who has proven to hold a certificate is counted against it, so nobody can have another's certificate wait. What was
+//! not looked at does not make it longer: some time after the last real look there is another one, however often it comes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use signet_identity::CertificateId;
 
 /// Refusals that are answered at once and in full.
 pub const REFUSALS_FREE: u32 = 5;
-/// After so long without a refusal, what was is forgotten.
+/// So long after the last refusal that was answered in full, what was is forgotten.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 /// Certificates remembered; beyond it the oldest are forgotten.
 const CERTIFICATES_MAX: usize = 65_536;
@@ -66,7 +67,7 @@ impl Drop for Waiting {
 }
 
 impl Penalties {
-    /// The certificate was refused, and its holder had proven to hold it, or it cannot be good.
+    /// The certificate was looked at and refused, and its holder had proven to hold it, or it cannot be good.
     pub fn refused(&self, certificate: CertificateId, now: Mono) {
         let mut table = self.table.lock();
         let table = &mut *table;
@@ -95,14 +96,16 @@ impl Penalties {
         })
     }
 
-    /// How long the refusal of a barred certificate is held back; `None`: it is said at once, because another one of the
-    /// same certificate waits already, or too many do.
+    /// A barred certificate has come again: how long its refusal is held back. `None`: it is said at once, because another one
+    /// of the same certificate waits already, or too many do.
     pub fn hold_back(self: &Arc<Self>, certificate: CertificateId, longest: Duration) -> Option<Waiting> {
         let mut table = self.table.lock();
-        if table.waiting >= WAITING_MAX {
+        let full = table.waiting >= WAITING_MAX;
+        let record = table.records.get_mut(&certificate)?;
+        record.refusals = record.refusals.saturating_add(1);
+        if full || record.waiting {
             return None;
         }
-        let record = table.records.get_mut(&certificate).filter(|record| !record.waiting)?;
         let pause = pause(record.refusals.saturating_sub(REFUSALS_FREE), longest);
         record.waiting = true;
         table.waiting += 1;
@@ -146,7 +149,6 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..14 {
             if penalties.is_barred(&id(1), Mono::START) {
-                penalties.refused(id(1), Mono::START);
                 pauses.push(penalties.hold_back(id(1), LONGEST).expect("nobody waits").pause.as_secs());
             } else {
                 assert!(pauses.is_empty());
@@ -187,6 +189,19 @@ mod tests {
         assert_eq!(in_order, [id(1), id(2), id(3)], "it keeps its one place");
         penalties.forget_all();
         assert!(!penalties.is_barred(&id(3), Mono::START));
+    }
+
+    #[test]
+    fn however_often_it_comes_it_is_looked_at_again_after_a_while() {
+        let penalties = Arc::new(Penalties::default());
+        for _ in 0..REFUSALS_FREE {
+            penalties.refused(id(1), Mono::START);
+        }
+        for secs in 0..FORGOTTEN_AFTER.as_secs() {
+            assert!(penalties.is_barred(&id(1), Mono::new(Duration::from_secs(secs))));
+            assert!(penalties.hold_back(id(1), LONGEST).is_some());
+        }
+        assert!(!penalties.is_barred(&id(1), Mono::START.after(FORGOTTEN_AFTER)));
     }
 
     #[test]
