@@ -7,7 +7,8 @@
 //! What counts is a *return*: the certificate connects from an origin that it had left, while its connection from the
 //! origin after that is still open. A device that moves on, from network to network or through a translator that gives it
 //! other addresses, leaves origins and does not come back to them; one that was updated has another TLS client from then
-//! on; one whose old connection is dead and not yet noticed makes the first half of a return only.
+//! on; one whose old connection is dead and not yet noticed makes the first half of a return only. A translator with two to
+//! four addresses in turn is the exception: a device behind it does come back, and is not told from a copy.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
