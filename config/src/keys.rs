@@ -981,7 +981,7 @@ pub const KEYS: &[Key] = &[
         secs_or("only on request", 3600),
         "\"5s\"",
         Reload,
-        "Between two looks at the content of the certificate, key, CA, CRL and policy files; a change is a reload.",
+        "Between two looks at the content of the certificate, key, CA, CRL and policy files; a change is a reload. A changed CRL file is noticed within 50 ms, unless this is 0.",
     ),
     key(
         System,

@@ -1,7 +1,7 @@
 //! The revocation lists in force: remembered over a restart, shown in the metrics, warned of well before they lapse.
 
 use std::collections::HashMap;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use crate::tls::{CrlInfo, Edition, Editions, EditionsError, TlsListener, in_word
 pub const EDITIONS_FILE: &str = "revocation-lists.json";
 /// Between two looks at how much time the lists have left.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Between two looks at whether a file of a list is another: no content is read for it.
+const STAMP_EVERY: Duration = Duration::from_millis(25);
 /// What is still so is said again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(86_400);
 
@@ -193,6 +195,81 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
     }
 }
 
+/// What shows without reading it that a file is another; `None` when it cannot be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Some(Self { inode: metadata.ino(), bytes: metadata.len(), modified })
+    }
+}
+
+type Stamps = Vec<(PathBuf, Option<Stamp>)>;
+
+/// Tells when the files of lists are others.
+#[derive(Debug, Default)]
+struct Stamped {
+    /// What was acted upon; `None` before the first look.
+    known: Option<Stamps>,
+    last: Stamps,
+}
+
+impl Stamped {
+    /// Whether the files are others since it last said so. A file that another was put in the place of is whole. One that is
+    /// written where it is has to be the same at two looks.
+    fn look(&mut self, now: Stamps) -> bool {
+        let known = self.known.get_or_insert_with(|| now.clone());
+        if *known == now {
+            return false;
+        }
+        let inode = |stamp: &Option<Stamp>| stamp.map(|stamp| stamp.inode);
+        let is_in_work = |(path, stamp): &(PathBuf, Option<Stamp>)| {
+            let before = known.iter().find(|(known, _)| known == path).map(|(_, stamp)| stamp);
+            before.is_some_and(|before| before != stamp && inode(before) == inode(stamp))
+        };
+        let is_whole = self.last == now || !now.iter().any(is_in_work);
+        if is_whole {
+            self.known = Some(now.clone());
+        }
+        self.last = now;
+        is_whole
+    }
+}
+
+/// Reloads at once when a file of a revocation list is another: who is in it is not to stay for the next look at everything.
+pub(crate) async fn watch_files(broker: Arc<Broker>) {
+    let mut stamped = Stamped::default();
+    loop {
+        tokio::time::sleep(STAMP_EVERY).await;
+        let config = broker.config.load_full();
+        let files = crate::state::lists_of(&config);
+        if config.system.watch_files_interval.is_none() || files.is_empty() {
+            stamped = Stamped::default();
+            continue;
+        }
+        let looking = Arc::clone(&broker);
+        let looked = tokio::task::spawn_blocking(move || {
+            let now = files.into_iter().map(|file| (file.clone(), Stamp::of(&file))).collect();
+            if stamped.look(now) && crate::reload::files_have_changed(&looking) {
+                // The outcome, good or bad, is logged by the reload itself.
+                drop(looking.reload("a changed revocation list"));
+            }
+            stamped
+        });
+        stamped = looked.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the look at the files of revocation lists failed");
+            Stamped::default()
+        });
+    }
+}
+
 fn tell(broker: &Broker, sight: &ListSight) {
     let now = i64::try_from(clock::unix_time().as_secs()).unwrap_or(i64::MAX);
     let left = sight.next_update.map_or(0, |end| end.saturating_sub(now));
@@ -226,6 +303,28 @@ mod tests {
             entries: 0,
         };
         ListSight::new(info, now).level
+    }
+
+    #[test]
+    fn a_list_put_in_the_place_of_another_is_whole_and_one_in_work_is_waited_for() {
+        let at = |inode, bytes| {
+            let stamp = Some(Stamp { inode, bytes, modified: (0, 0) });
+            vec![(PathBuf::from("other.crl"), None), (PathBuf::from("a.crl"), stamp)]
+        };
+        let mut stamped = Stamped::default();
+        assert!(!stamped.look(at(1, 10)), "it was read at the start");
+        assert!(!stamped.look(at(1, 10)));
+        assert!(stamped.look(at(2, 20)), "another file");
+        assert!(!stamped.look(at(2, 20)));
+        // Written where it is.
+        assert!(!stamped.look(at(2, 0)));
+        assert!(!stamped.look(at(2, 15)));
+        assert!(stamped.look(at(2, 15)));
+        assert!(!stamped.look(at(2, 15)));
+        // Gone, and there again.
+        let gone = vec![(PathBuf::from("other.crl"), None), (PathBuf::from("a.crl"), None)];
+        assert!(stamped.look(gone));
+        assert!(stamped.look(at(2, 15)));
     }
 
     #[test]

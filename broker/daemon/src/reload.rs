@@ -74,6 +74,12 @@ pub(crate) fn files_changed(broker: &Broker) -> bool {
     state::digest_of(&tried.files) != tried.digest
 }
 
+/// As [`files_changed`]; waits for a reload that is under way, which may have read a file before it changed.
+pub(crate) fn files_have_changed(broker: &Broker) -> bool {
+    let tried = broker.reloading.lock();
+    state::digest_of(&tried.files) != tried.digest
+}
+
 /// Builds the next state and puts it in force, or leaves everything as it is.
 pub(crate) fn reload(broker: &Broker, because: &str, actor: &Actor) -> Result<Reloaded, ReloadRefused> {
     let mut tried = broker.reloading.lock();

@@ -336,6 +336,7 @@ impl Runtimes {
         }
         self.admin.spawn(crate::background::revocation_lists(Arc::clone(broker)));
         self.admin.spawn(crate::lists::watch(Arc::clone(broker)));
+        self.admin.spawn(crate::lists::watch_files(Arc::clone(broker)));
         self.admin.spawn(crate::lifecycle::publish(Arc::clone(broker)));
         self.admin.spawn(crate::rotation::follow(Arc::clone(broker)));
         self.admin.spawn(crate::census::count(Arc::clone(broker)));
@@ -507,6 +508,44 @@ mod tests {
             std::thread::yield_now();
         }
         drop(release);
+        broker.request_stop();
+        runtimes.end();
+    }
+
+    #[test]
+    fn a_new_revocation_list_does_not_wait_for_the_next_look_at_all_files() {
+        use signet_certs_dev::{Authority, CrlProfile, KeyKind, Validity};
+        let dir = tempfile::tempdir().unwrap();
+        signet_certs_dev::ensure(dir.path()).unwrap();
+        let now = time::OffsetDateTime::now_utc();
+        let root = Authority::root("Lists", KeyKind::P256, Validity::days_from(now, 30)).unwrap();
+        let list = |number| root.crl(&CrlProfile::new(number, now, 30, &[])).unwrap().pem();
+        let file = dir.path().join("lists.crl");
+        std::fs::write(dir.path().join("lists.crt"), root.certificate_pem()).unwrap();
+        std::fs::write(&file, list(1)).unwrap();
+        std::fs::write(dir.path().join("acl.conf"), "").unwrap();
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"server-chain.crt\"\n\
+                    private-key = \"server.key\"\nclient-ca = [\"lists.crt\"]\ncrl = [\"lists.crl\"]\n\
+                    max-connections = 10\n[acl]\nfile = \"acl.conf\"\n[system]\nwatch-files-interval = \"1h\"\n";
+        let config = signet_config::parse(text, &dir.path().join("signet.toml")).unwrap();
+        let (broker, runtimes) = start(ConfigSource::Fixed(Box::new(config.clone())), config).unwrap();
+        let in_force = || {
+            let lists: Vec<_> = broker.listeners[0].tls.load().trust().editions().collect();
+            lists[0].number.clone().unwrap()
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        // The first look of the watch may come after the first change, so there are several.
+        for number in 2_u8.. {
+            crate::ca::replace(&file, list(u64::from(number)).as_bytes(), 0o644).unwrap();
+            let settled = Instant::now() + Duration::from_secs(2);
+            while in_force() != [number] && Instant::now() < settled {
+                std::thread::yield_now();
+            }
+            if in_force() == [number] {
+                break;
+            }
+            assert!(Instant::now() < end, "the list is read");
+        }
         broker.request_stop();
         runtimes.end();
     }

@@ -284,6 +284,16 @@ pub fn files_of(config: &Checked) -> Vec<PathBuf> {
     files
 }
 
+/// The files of revocation lists, sorted, each once.
+pub fn lists_of(config: &Checked) -> Vec<PathBuf> {
+    let lists = config.listeners.iter().flat_map(|listener| &listener.crl);
+    let lists = lists.chain(config.https.iter().flat_map(|door| &door.crl));
+    let mut lists: Vec<_> = lists.cloned().collect();
+    lists.sort();
+    lists.dedup();
+    lists
+}
+
 /// The digest of the names and contents of `files`. A file that cannot be read counts as such, so that its return is a change.
 pub fn digest_of(files: &[PathBuf]) -> Digest {
     let mut context = digest::Context::new(&digest::SHA256);
