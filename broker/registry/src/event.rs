@@ -98,6 +98,8 @@ pub enum DeletedBecause {
     LongExpired,
     /// An operator said so.
     Asked,
+    /// It was replaced in a rotation, and its holder has too many; its number stays revoked.
+    Replaced,
 }
 
 /// What brought a change of status about.

@@ -231,6 +231,7 @@ impl fmt::Display for DeletedBecause {
             Self::NeverActivated => "it was never activated",
             Self::LongExpired => "it has been expired for long",
             Self::Asked => "it was asked for",
+            Self::Replaced => "it was replaced, and its number stays revoked",
         })
     }
 }

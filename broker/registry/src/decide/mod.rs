@@ -8,7 +8,7 @@ mod rules;
 mod status;
 mod things;
 
-use signet_identity::{CertificateId, PrincipalKey};
+use signet_identity::{CertificateId, PrincipalKey, Role};
 
 use crate::command::Command;
 use crate::event::{Actor, Change, Event};
@@ -73,10 +73,17 @@ impl Registry {
                 draft.key(public_key, Some(holder))?;
                 draft.room(holder, 1, |_| false)
             }
-            IssueFor::Enrolment(asker) => draft.may_enrol(asker, public_key).map(drop),
+            IssueFor::Enrolment(asker) => {
+                let holder = draft.may_enrol(asker, public_key)?.holder;
+                if holder.role == Role::Claim {
+                    return Ok(());
+                }
+                draft.room(&holder, 1, |other| other.id() != asker)
+            }
             IssueFor::Renewal(asker) => {
                 let holder = draft.renewing(asker)?;
-                draft.key(public_key, Some(&holder))
+                draft.key(public_key, Some(&holder))?;
+                draft.room(&holder, 1, |other| other.id() != asker)
             }
             IssueFor::Token(token) => {
                 let holder = draft.token_holder(token)?;

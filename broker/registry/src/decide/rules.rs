@@ -101,7 +101,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Makes room for one more certificate in force of `holder`: those that are expired are suspended, those that
-    /// `drop` picks are revoked as superseded, and where `records` more would be too many the expired ones are forgotten.
+    /// `drop` picks are revoked as superseded. Then for `records` more in any state.
     pub(super) fn room(
         &mut self,
         holder: &PrincipalKey,
@@ -129,18 +129,40 @@ impl<'a> Draft<'a> {
         if in_force >= ACTIVE_MAX {
             return Err(RegistryError::TooManyActive { holder: holder.clone(), max: ACTIVE_MAX });
         }
+        self.room_for_records(holder, records)
+    }
+
+    /// Makes room for `records` more certificates of `holder` in any state. Expired ones are forgotten first, then those of
+    /// this broker that a rotation replaced, the oldest first; of these the number stays revoked.
+    pub(super) fn room_for_records(&mut self, holder: &PrincipalKey, records: usize) -> Decided {
+        let registry = self.registry;
+        let held = registry.certificates_of_holder(holder);
         let max = registry.limits.certificates_per_holder_max;
         let over = (held.len() + records).saturating_sub(max);
-        let past = |c: &&&Arc<Certificate>| {
-            c.status != Status::Active && c.judge_validity(self.now) == Validity::Expired
-        };
-        let forgotten: Vec<CertificateId> = held.iter().filter(past).take(over).map(|c| *c.id()).collect();
-        if forgotten.len() < over {
+        if over == 0 {
+            return Ok(());
+        }
+        let known = || held.iter().filter_map(|id| registry.certificate(id));
+        let past = |c: &Certificate| c.judge_validity(self.now) == Validity::Expired;
+        let expired: Vec<_> = known().filter(|c| c.status != Status::Active && past(c)).take(over).collect();
+        let replaced: Vec<_> = known()
+            .filter(|c| c.source == Source::Own && !past(c))
+            .filter(|c| matches!(c.status, Status::Revoked { reason: RevocationReason::Superseded, .. }))
+            .take(over - expired.len())
+            .collect();
+        // Half of the table is kept for operators.
+        let numbers = registry.revoked_serials.len() + replaced.len();
+        let listed = replaced.is_empty() || numbers <= registry.limits.revoked_serials_max / 2;
+        if expired.len() + replaced.len() < over || !listed {
             return Err(RegistryError::Full { what: "certificates of one holder", max });
         }
-        for certificate in forgotten {
-            let because = DeletedBecause::LongExpired;
-            self.push(Change::CertificateDeleted { certificate, holder: Some(holder.clone()), because });
+        for certificate in expired {
+            self.delete(certificate, DeletedBecause::LongExpired);
+        }
+        for certificate in replaced {
+            self.delete(certificate, DeletedBecause::Replaced);
+            let (issuer, serial) = (certificate.facts.issuer, certificate.facts.serial);
+            self.push(Change::SerialRevoked { issuer, serial, reason: RevocationReason::Superseded });
         }
         Ok(())
     }

@@ -174,10 +174,7 @@ impl<'a> Draft<'a> {
                 to: StatusKind::PendingActivation,
             });
         }
-        let max = self.registry.limits.certificates_per_holder_max;
-        if self.registry.certificates_of_holder(holder).len() >= max {
-            return Err(RegistryError::Full { what: "certificates of one holder", max });
-        }
+        self.room_for_records(holder, 1)?;
         self.bind(certificate, holder)
     }
 

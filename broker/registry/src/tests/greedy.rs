@@ -1,6 +1,6 @@
 //! Members of the fleet that ask for more than is theirs, and what keeps the others safe from it.
 
-use super::enrol::{registration, rotation};
+use super::enrol::rotation;
 use super::*;
 
 impl World {
@@ -48,6 +48,57 @@ fn who_holds_a_replaced_certificate_does_not_evict_its_successor() {
     world.must(Command::Activate(Selector::Certificate(new)));
     let newest = world.renew("5", new).unwrap();
     assert!(world.is_active(&new) && world.is_active(&newest) && !world.is_active(&old));
+}
+
+#[test]
+fn a_device_that_renews_ever_again_stays_in_and_forgets_what_was_replaced() {
+    let mut world = World::new();
+    world.registry.set_limits(Limits { certificates_per_holder_max: 4, ..Limits::default() });
+    let first = world.issue("0", "a").unwrap();
+    let mut last = first;
+    for label in 1..20 {
+        last = world.renew(&format!("{label}"), first).unwrap();
+    }
+    assert!(world.is_active(&first) && world.is_active(&last));
+    assert_eq!(world.registry.thing("a").unwrap().certificates().len(), 4);
+    // What is forgotten stays revoked, for whoever reads the list.
+    let listed = world.registry.revocations(&key("own"), world.now).count();
+    assert_eq!(listed, 18);
+    assert!(matches!(world.standing("own", "1"), Standing::Revoked { .. }));
+    world.must(Command::Revoke {
+        selector: Selector::Certificate(last),
+        reason: RevocationReason::KeyCompromise,
+    });
+    world.issue("operator", "a").unwrap();
+}
+
+#[test]
+fn what_is_no_replaced_certificate_keeps_its_place_and_nothing_is_signed_for_nothing() {
+    let mut world = World::new();
+    world.registry.set_limits(Limits { certificates_per_holder_max: 3, ..Limits::default() });
+    let reason = RevocationReason::KeyCompromise;
+    for label in ["1", "2"] {
+        let id = world.issue(label, "a").unwrap();
+        world.must(Command::Revoke { selector: Selector::Certificate(id), reason });
+    }
+    let id = world.issue("3", "a").unwrap();
+    let full = RegistryError::Full { what: "certificates of one holder", max: 3 };
+    assert_eq!(world.may_renew(id), Err(full.clone()));
+    assert_eq!(world.may_enrol(id), Err(full.clone()));
+    assert_eq!(world.renew("4", id), Err(full));
+}
+
+#[test]
+fn forgotten_certificates_leave_an_operator_half_of_the_revoked_numbers() {
+    let mut world = World::new();
+    let limits = Limits { certificates_per_holder_max: 3, revoked_serials_max: 4, ..Limits::default() };
+    world.registry.set_limits(limits);
+    let first = world.issue("0", "a").unwrap();
+    for label in 1..=4 {
+        world.renew(&format!("{label}"), first).unwrap();
+    }
+    let full = RegistryError::Full { what: "certificates of one holder", max: 3 };
+    assert_eq!(world.renew("5", first), Err(full));
 }
 
 #[test]
