@@ -173,13 +173,37 @@ impl<'a> Draft<'a> {
         };
         let enter = registration.enter;
         self.thing_or_new(registration.thing, if_exists)?;
-        // Whoever may bring an existing thing in again takes the place of what it had.
-        self.room(holder, 1, |_| true)?;
+        let never_connected = registration.never_connected;
+        let replaced = self.gives_way(holder, starts_over, &never_connected)?;
         self.enter(certificate, holder, enter);
+        for old in replaced {
+            self.push(Change::RotationStarted { old, new: *certificate.id() });
+        }
         if !starts_over {
             self.push(Change::ClaimUsed { claim: name.clone(), thing: holder.name.clone() });
         }
         Ok(())
+    }
+
+    /// Makes room for what a claim brings in for `holder`; gives the certificates that go when the new one has connected.
+    ///
+    /// Whoever may bring an existing thing in again takes the place of what it had. A device that `starts_over` may be no
+    /// device at all: a signing request that somebody else sent before shows the same key. So what has connected stays until
+    /// the new one has, but what a rotation was to retire anyway.
+    fn gives_way(
+        &mut self,
+        holder: &PrincipalKey,
+        starts_over: bool,
+        never_connected: &[CertificateId],
+    ) -> Result<Vec<CertificateId>, RegistryError> {
+        let retires = |other: &Certificate| {
+            other.successor.as_deref().is_some_and(|successor| successor.retire_at.is_some())
+        };
+        let drop =
+            |other: &Certificate| !starts_over || never_connected.contains(other.id()) || retires(other);
+        self.room(holder, 1, drop)?;
+        let stays = |other: &&Arc<Certificate>| !drop(other);
+        Ok(self.registry.active_of(holder, self.now).filter(stays).map(|other| *other.id()).collect())
     }
 
     /// Whether the thing exists only because the device's earlier answer got lost; an error when the thing was

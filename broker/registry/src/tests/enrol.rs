@@ -181,7 +181,8 @@ fn a_device_with_the_same_key_starts_over_at_once() {
     let first = world.enrol("1", claim, "a").unwrap();
     let second = world.begin_with_key("2", "1", claim).unwrap();
     assert_eq!(world.register(registration("2", claim, "b")), Err(RegistryError::KeyInUse { other: first }));
-    world.register(registration("2", claim, "a")).unwrap();
+    let never_connected = vec![first];
+    world.register(RegisterThing { never_connected, ..registration("2", claim, "a") }).unwrap();
     assert!(world.is_active(&second) && !world.is_active(&first));
 }
 

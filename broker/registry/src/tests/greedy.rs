@@ -1,6 +1,6 @@
 //! Members of the fleet that ask for more than is theirs, and what keeps the others safe from it.
 
-use super::enrol::rotation;
+use super::enrol::{registration, rotation};
 use super::*;
 
 impl World {
@@ -120,4 +120,26 @@ fn a_device_has_four_certificates_pending_and_the_newest_stay() {
     let records: Vec<Record> = world.registry.records().collect();
     let again = Registry::from_records(world.registry.limits().clone(), records);
     assert_eq!(again, world.registry);
+}
+
+#[test]
+fn a_replayed_request_takes_nothing_from_a_device_that_lives() {
+    let mut world = World::new();
+    let claim = world.add_claim("line-1", |_| {});
+    let live = world.begin_with_key("1", "a's", claim).unwrap();
+    world.register(registration("1", claim, "a")).unwrap();
+    world.pass(60);
+    let mut replayed = Vec::new();
+    for label in ["2", "3", "4"] {
+        let id = world.begin_with_key(label, "a's", claim).unwrap();
+        let never_connected = replayed.clone();
+        world.register(RegisterThing { never_connected, ..registration(label, claim, "a") }).unwrap();
+        assert!(world.is_active(&live) && world.is_active(&id), "{label}");
+        replayed.push(id);
+    }
+    // It was the device after all: the old one goes as in any rotation.
+    world.connects(replayed[2]);
+    world.pass(DAY_SECS);
+    world.must(Command::RetireSuperseded { at_most: 10 });
+    assert!(!world.is_active(&live) && world.is_active(&replayed[2]));
 }
