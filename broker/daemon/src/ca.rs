@@ -76,6 +76,16 @@ pub enum AuthorityError {
     /// The key in a token.
     #[error("[ca]: {0}")]
     Token(#[from] Pkcs11Error),
+    /// An authority of before whose key is in no file.
+    #[error(
+        "[ca] previous: {}: there is no issuing.key in this folder\n  hint: the key of a previous authority must be in a file there: \
+         one in a token cannot write its list beside another authority; let the token's authority stay the current one until \
+         its certificates have ended, or take it out of previous and write its last list with a next-update that lasts as long", path.display()
+    )]
+    PreviousKey {
+        /// Its folder.
+        path: PathBuf,
+    },
     /// The certificate, or that it goes with the key.
     #[error("{}: {error}\n  hint: {}", path.display(), error.hint())]
     Issuer {
@@ -185,6 +195,9 @@ impl Authority {
         directory: &Path,
         now: Wall,
     ) -> Result<Self, AuthorityError> {
+        if !directory.join(KEY_FILE).exists() {
+            return Err(AuthorityError::PreviousKey { path: directory.to_owned() });
+        }
         let key = match &settings.key {
             CaKey::File { passphrase_file } => CaKey::File { passphrase_file: passphrase_file.clone() },
             CaKey::Pkcs11(_) => CaKey::File { passphrase_file: None },

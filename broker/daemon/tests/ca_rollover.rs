@@ -293,9 +293,10 @@ fn a_new_authority_that_cannot_be_read_leaves_the_old_one_in_force() {
     let mut setup = Setup::new();
     configure(&setup, "[\"ca/issuing.crt\"]", "");
     setup.start();
-    for (ca, word) in
-        [("directory = \"missing\"\n", "signet ca init"), ("previous = [\"missing\"]\n", "missing")]
-    {
+    for (ca, word) in [
+        ("directory = \"missing\"\n", "signet ca init"),
+        ("previous = [\"missing\"]\n", "there is no issuing.key in this folder"),
+    ] {
         configure(&setup, "[\"ca/issuing.crt\"]", ca);
         assert!(setup.refused(&["reload"]).contains(word));
         setup.ask(&["device", "add", "sensor-1", "--key", "--out", "out"]);
