@@ -270,6 +270,13 @@ pub(crate) async fn watch_files(broker: Arc<Broker>) {
     }
 }
 
+/// Lists that were seen are not remembered over a restart. That must not keep the fleet from being served.
+pub(crate) fn tell_unwritten(broker: &Broker, error: &EditionsError) {
+    let what = format!("which revocation lists were seen is not remembered over a restart: {error}");
+    tracing::error!("ALARM: {what}");
+    crate::trail::alarm(broker, &what);
+}
+
 fn tell(broker: &Broker, sight: &ListSight) {
     let now = i64::try_from(clock::unix_time().as_secs()).unwrap_or(i64::MAX);
     let left = sight.next_update.map_or(0, |end| end.saturating_sub(now));

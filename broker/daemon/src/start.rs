@@ -150,7 +150,6 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     let registered = Registered::open(&config)?;
     let policy = built.policy_hash;
     let (lists, written) = memory.see(built.listeners.iter().chain(&built.https));
-    written?;
     if memory.forgets() && !lists.is_empty() {
         tracing::warn!(
             "which revocation lists were seen is forgotten at a restart, and an older one accepted then: set [system] \
@@ -180,6 +179,9 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
             .map_err(|error| StartError::Threads(error.to_string()))?,
     );
     crate::trail::started(&broker, &policy, &lists);
+    if let Err(error) = written {
+        crate::lists::tell_unwritten(&broker, &error);
+    }
     crate::consequences::enforce_changes(&broker);
     crate::lifecycle::configure(&broker, broker.config.load().events.lifecycle);
     crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
@@ -546,6 +548,29 @@ mod tests {
             }
             assert!(Instant::now() < end, "the list is read");
         }
+        broker.request_stop();
+        runtimes.end();
+    }
+
+    #[test]
+    fn what_cannot_be_remembered_of_lists_does_not_keep_the_broker_from_starting() {
+        use signet_certs_dev::{Authority, CrlProfile, KeyKind, Validity};
+        let dir = tempfile::tempdir().unwrap();
+        signet_certs_dev::ensure(dir.path()).unwrap();
+        let now = time::OffsetDateTime::now_utc();
+        let root = Authority::root("Lists", KeyKind::P256, Validity::days_from(now, 30)).unwrap();
+        std::fs::write(dir.path().join("lists.crt"), root.certificate_pem()).unwrap();
+        let list = root.crl(&CrlProfile::new(1, now, 30, &[])).unwrap().pem();
+        std::fs::write(dir.path().join("lists.crl"), list).unwrap();
+        std::fs::write(dir.path().join("acl.conf"), "").unwrap();
+        // What is written beside the file first cannot be: a folder with something in it is there.
+        std::fs::create_dir_all(dir.path().join("state/revocation-lists.json.new/x")).unwrap();
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"server-chain.crt\"\n\
+                    private-key = \"server.key\"\nclient-ca = [\"lists.crt\"]\ncrl = [\"lists.crl\"]\n\
+                    max-connections = 10\n[acl]\nfile = \"acl.conf\"\n[system]\nstate-directory = \"state\"\n";
+        let config = signet_config::parse(text, &dir.path().join("signet.toml")).unwrap();
+        let (broker, runtimes) = start(ConfigSource::Fixed(Box::new(config.clone())), config).unwrap();
+        assert_eq!(broker.listeners[0].tls.load().trust().crls().count(), 1);
         broker.request_stop();
         runtimes.end();
     }
