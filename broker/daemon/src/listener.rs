@@ -259,7 +259,7 @@ impl Arriving {
         self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
         self.flight_sent = true;
         let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
-        let (outcome, refusal) = guarded(self.gate(), shaking).await;
+        let (outcome, refusal) = guarded(gate(&self.broker), shaking).await;
         let stream = match outcome {
             Ok(stream) => stream,
             Err((error, io)) => {
@@ -273,7 +273,7 @@ impl Arriving {
         let settings = self.listening.settings.load_full();
         let named = match tls.judge(chain, clock::unix_time()) {
             // A resumed session has not come past the gate.
-            Ok(judged) if self.gate()(&judged.certificate()) => {
+            Ok(judged) if gate(&self.broker)(&judged.certificate()) => {
                 Err(Why::Judged(VerifyFailure::RefusedBefore { certificate: judged.certificate() }))
             }
             Ok(judged) => {
@@ -308,15 +308,6 @@ impl Arriving {
                 Err(Failed { why, refusal: None, leaf, io: Some(stream.into_inner().0) })
             }
         }
-    }
-
-    /// Bars certificates that were refused again and again.
-    fn gate(&self) -> Gate {
-        let broker = Arc::clone(&self.broker);
-        Box::new(move |certificate| {
-            broker.config.load().standing.refused_pause_max.is_some()
-                && broker.penalties.is_barred(certificate, broker.clock.mono())
-        })
     }
 
     /// The named connection moves to the traffic runtime.
@@ -418,8 +409,17 @@ pub(crate) fn keep_failure(broker: &Broker, context: &FailureContext<'_>, ended:
     }
 }
 
+/// Bars certificates that were refused again and again.
+pub(crate) fn gate(broker: &Arc<Broker>) -> Gate {
+    let broker = Arc::clone(broker);
+    Box::new(move |certificate| {
+        broker.config.load().standing.refused_pause_max.is_some()
+            && broker.penalties.is_barred(certificate, broker.clock.mono())
+    })
+}
+
 /// Lets a peer wait whose certificate was refused again and again, unless it leaves by itself.
-async fn hold_back(broker: &Broker, certificate: CertificateId, io: &mut PeerIo) {
+pub(crate) async fn hold_back(broker: &Broker, certificate: CertificateId, io: &mut PeerIo) {
     let Some(longest) = broker.config.load().standing.refused_pause_max else { return };
     let Some(waiting) = broker.penalties.hold_back(certificate, longest) else { return };
     let mut ignored = [0u8; 256];

@@ -248,6 +248,36 @@ fn a_certificate_that_is_not_in_force_renews_nothing() {
 }
 
 #[test]
+fn asking_over_https_again_and_again_bars_nobody() {
+    let site = Site::started("");
+    enrolled(&site, "sensor-1");
+    let (_, csr) = request_for("sensor-1");
+    site.ask(&["device", "suspend", "sensor-1"]);
+    for _ in 0..8 {
+        assert_eq!(refusal(&enrol(&mut site.visit_as("sensor-1"), "/simplereenroll", &csr, None)), 403);
+    }
+    let mut device = Device::dial(site.mqtt(), &site.path("pki/root-ca.crt"), &site.path("sensor-1"));
+    assert_eq!(device.connack(), 0x87, "it is told why over MQTT");
+}
+
+#[test]
+fn who_is_barred_over_mqtt_is_not_looked_at_over_https_either() {
+    let site = Site::started("");
+    enrolled(&site, "sensor-1");
+    site.ask(&["device", "suspend", "sensor-1"]);
+    for _ in 0..5 {
+        let mut device = Device::dial(site.mqtt(), &site.path("pki/root-ca.crt"), &site.path("sensor-1"));
+        assert_eq!(device.connack(), 0x87);
+    }
+    let mut client = site.visit_as("sensor-1");
+    assert!(client.try_request("GET", &format!("{EST}/cacerts"), &[], b"").is_err());
+    let failures = site.ask(&["tls", "failures"]);
+    assert_eq!(failures["by-cause"]["refused_before"], 1, "{failures}");
+    site.ask(&["device", "activate", "sensor-1"]);
+    assert_eq!(site.visit_as("sensor-1").get(&format!("{EST}/cacerts")).status, 200);
+}
+
+#[test]
 fn a_certificate_of_a_foreign_authority_does_not_get_through_the_handshake() {
     let site = Site::started("");
     for (name, file) in [("device.key", "foreign-ca.key"), ("device-chain.crt", "foreign-ca-chain.crt")] {
@@ -283,6 +313,10 @@ fn a_label_is_a_profile_with_its_own_validity_and_lines() {
     let again = enrol(&mut site.visit_as("sensor-1"), "/daily/simplereenroll", &csr, None);
     assert_eq!(hours(&the_one(&again)), 25);
     let plain = enrol(&mut site.visit_as("sensor-1"), "/simplereenroll", &csr, None);
+    assert_eq!(hours(&the_one(&plain)), 25, "another path gives a renewal no longer life");
+    let other = basic("sensor-2", &site.token("sensor-2"));
+    let (_, csr) = request_for("sensor-2");
+    let plain = enrol(&mut client, "/simpleenroll", &csr, Some(&other));
     assert_eq!(hours(&the_one(&plain)), 90 * 24 + 1, "the path without a label is as [ca] says");
     assert!(client.get(&format!("{EST}/daily/cacerts")).text().contains('\n'));
     assert!(client.get("/daily/.well-known/est/cacerts").text().contains('\n'), "as strongSwan writes it");

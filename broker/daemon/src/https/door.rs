@@ -18,8 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use signet_config::Https as Settings;
-use signet_identity::{IdentityError, IdentitySource, NameRule, identify};
-use signet_registry::TlsVersion;
+use signet_identity::CertificateId;
+use signet_registry::{Standing, TlsVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -30,11 +30,10 @@ use super::{Here, body};
 use crate::admission::{AddressSlot, Ticket};
 use crate::clock;
 use crate::io::PeerIo;
-use crate::listener::{farewell, keep_failure, read_hello};
+use crate::listener::{farewell, gate, hold_back, keep_failure, read_hello};
 use crate::server::Broker;
-use crate::standing::{self, Bearer};
 use crate::tls::hello::HelloTap;
-use crate::tls::{Ended, FailureContext, Refusal, TlsListener, VerifyFailure, observed};
+use crate::tls::{Ended, FailureContext, Refusal, TlsListener, VerifyFailure, guarded};
 
 /// The most bytes of a request's line and header fields.
 pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -148,6 +147,7 @@ fn admit(broker: &Arc<Broker>, door: &Arc<Door>, routes: &Router, socket: TcpStr
                 door: Arc::clone(door),
                 address,
                 tap: HelloTap::default(),
+                in_force: false,
                 flight_sent: false,
                 fragment_bytes_max: 0,
             };
@@ -162,6 +162,8 @@ struct Arriving {
     door: Arc<Door>,
     address: SocketAddr,
     tap: HelloTap,
+    /// Whether a certificate in force was shown.
+    in_force: bool,
     flight_sent: bool,
     fragment_bytes_max: u16,
 }
@@ -171,7 +173,6 @@ enum Why {
     Io(io::Error),
     TimedOut(Duration),
     Judged(VerifyFailure),
-    NoName(IdentityError),
 }
 
 struct Failed {
@@ -187,12 +188,31 @@ impl From<io::Error> for Failed {
     }
 }
 
+impl Failed {
+    /// Why the certificate was refused, when that is why.
+    fn refused(&self) -> Option<&VerifyFailure> {
+        match (&self.refusal, &self.why) {
+            (Some(refusal), _) => Some(&refusal.failure),
+            (None, Why::Judged(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// The certificate, when it is barred for what was over MQTT. What is refused here bars nobody.
+    fn barred(&self) -> Option<CertificateId> {
+        match self.refused() {
+            Some(VerifyFailure::RefusedBefore { certificate }) => Some(*certificate),
+            _ => None,
+        }
+    }
+}
+
 impl Arriving {
     async fn run(
         mut self,
         socket: TcpStream,
         ticket: Ticket,
-        places: (OpenSlot, AddressSlot),
+        mut places: (OpenSlot, AddressSlot),
         routes: Router,
     ) {
         let within = self.door.settings.load().handshake_timeout;
@@ -208,8 +228,19 @@ impl Arriving {
         };
         drop(ticket);
         match outcome {
-            Ok((stream, caller)) => serve(self.broker, self.door, stream, caller, routes).await,
-            Err(failed) => self.record(failed).await,
+            Ok((stream, caller)) => {
+                if self.in_force {
+                    places.1.good();
+                }
+                serve(self.broker, self.door, stream, caller, routes).await;
+            }
+            Err(failed) => {
+                // As over MQTT, who is barred does not count against the address.
+                if failed.refused().is_some() && failed.barred().is_none() {
+                    places.1.refused(self.broker.clock.mono());
+                }
+                self.record(failed).await;
+            }
         }
         drop(places);
     }
@@ -225,7 +256,7 @@ impl Arriving {
         self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
         self.flight_sent = true;
         let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
-        let (outcome, refusal) = observed(shaking).await;
+        let (outcome, refusal) = guarded(gate(&self.broker), shaking).await;
         let stream = match outcome {
             Ok(stream) => stream,
             Err((error, io)) => {
@@ -237,7 +268,7 @@ impl Arriving {
             _ => ("1.3", TlsVersion::V13),
         };
         self.broker.metrics.handshakes.with_label_values(&[version.0, "full"]).inc();
-        match self.shown(&tls, &stream, version.1).await {
+        match self.shown(&tls, &stream, version.1) {
             Ok(shown) => Ok((stream, Caller::new(self.address, shown))),
             Err(why) => {
                 let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -247,10 +278,10 @@ impl Arriving {
         }
     }
 
-    /// The certificate that was shown, let in as a connection over MQTT would be: one that its authority admits is known to
-    /// the registry after this.
-    async fn shown(
-        &self,
+    /// The certificate that was shown. It is looked up and never let in: who is to be admitted at the first connection comes
+    /// over MQTT, where the listener says how certificates name devices.
+    fn shown(
+        &mut self,
         tls: &TlsListener,
         stream: &TlsStream<PeerIo>,
         version: TlsVersion,
@@ -258,15 +289,19 @@ impl Arriving {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let Some(leaf) = chain.first() else { return Ok(None) };
         let judged = tls.judge(chain, clock::unix_time()).map_err(Why::Judged)?;
-        let bearer = Bearer {
-            judged: &judged,
-            leaf,
-            identified: identify(leaf, IdentitySource::Cn, &NameRule::default()),
-            address: self.address.ip(),
-            tls: version,
-        };
-        // What comes of it is asked again at each request.
-        standing::admit(&self.broker, bearer).await.map_err(Why::NoName)?;
+        let certificate = judged.certificate();
+        // A resumed session has not come past the gate.
+        if gate(&self.broker)(&certificate) {
+            return Err(Why::Judged(VerifyFailure::RefusedBefore { certificate }));
+        }
+        // What it is worth is asked again at each request.
+        if let Some(registry) = self.broker.registry()
+            && let Standing::Active(_) =
+                registry.standing(&certificate, &judged.issuer_key(), &judged.serial())
+        {
+            registry.seen(&certificate, self.address.ip(), version);
+            self.in_force = true;
+        }
         Ok(Some(Shown { door: Arc::clone(&self.door), leaf: leaf.to_vec(), judged }))
     }
 
@@ -288,12 +323,14 @@ impl Arriving {
             Why::Io(error) => Ended::Io(error),
             Why::TimedOut(after) => Ended::TimedOut { after: *after },
             Why::Judged(failure) => Ended::Judged { failure, leaf: &failed.leaf },
-            Why::NoName(error) => Ended::NoName { error, leaf: &failed.leaf },
         };
         keep_failure(&self.broker, &context, ended);
-        if let Some(io) = failed.io {
-            farewell(io).await;
+        let barred = failed.barred();
+        let Some(mut io) = failed.io else { return };
+        if let Some(certificate) = barred {
+            hold_back(&self.broker, certificate, &mut io).await;
         }
+        farewell(io).await;
     }
 }
 
