@@ -167,7 +167,8 @@ impl Broker {
 
     /// Whether new connections are accepted.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        // Without the registry's writer nobody can be revoked.
+        self.ready.load(Ordering::Acquire) && self.registry().is_none_or(|registry| registry.is_running())
     }
 
     pub(crate) fn set_ready(&self, ready: bool) {

@@ -73,6 +73,8 @@ pub struct Stats {
     pub seen: u64,
     /// Refusals that were not recorded because too many commands waited.
     pub unrecorded: u64,
+    /// Times that what follows from a change failed; the change itself is in force.
+    pub deaf: u64,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,8 @@ pub(super) struct Counters {
     pub(super) events: AtomicU64,
     pub(super) transactions: AtomicU64,
     pub(super) seen: AtomicU64,
+    /// Subscribers that panicked.
+    pub(super) deaf: AtomicU64,
     unrecorded: AtomicU64,
 }
 
@@ -248,6 +252,12 @@ impl RegistryService {
         })
     }
 
+    /// Whether the writer's thread works. When it does not, nothing can be changed, revoked or registered until a restart.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Calls `subscriber` with every command that is applied from now on, in their order, after it is durable and visible in
     /// [`Self::registry`] and before it is answered. The registry is the one after all commands of the same transaction.
     ///
@@ -282,6 +292,7 @@ impl RegistryService {
             transactions: read(&counters.transactions),
             seen: read(&counters.seen),
             unrecorded: read(&counters.unrecorded),
+            deaf: read(&counters.deaf),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The one thread that changes the registry.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -212,7 +213,15 @@ impl Writer {
             return;
         }
         for subscriber in self.shared.subscribers.read().iter() {
-            subscriber(applied, &self.working);
+            // The change is stored and visible: whoever fails to hear of it must not end the one thread that writes.
+            let heard = catch_unwind(AssertUnwindSafe(|| subscriber(applied, &self.working)));
+            if heard.is_err() {
+                self.shared.counters.deaf.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    "what follows from a change of the registry failed; the change itself is in force\n  hint: signet \
+                     reload judges all live connections anew; report the panic above"
+                );
+            }
         }
     }
 

@@ -195,6 +195,23 @@ fn subscribers_hear_of_every_command_once_it_is_durable_and_visible_and_before_i
 }
 
 #[test]
+fn a_subscriber_that_panics_ends_neither_the_registry_nor_the_other_subscribers() {
+    let home = Home::new();
+    let service = home.open();
+    let calls = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&calls);
+    service.subscribe(|_, _| panic!("on purpose"));
+    service.subscribe(move |_, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    service.execute(add("a"), operator()).unwrap();
+    service.execute(add("b"), operator()).unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    assert_eq!(service.stats().deaf, 2);
+    assert!(service.is_running());
+}
+
+#[test]
 fn a_subscriber_is_not_called_for_a_refused_command() {
     let home = Home::new();
     let service = home.open();
