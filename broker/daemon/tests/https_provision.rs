@@ -8,6 +8,8 @@ mod site;
 use std::fs;
 use std::sync::Barrier;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use peer::Device;
 use serde_json::{Value, json};
 use signet_registry::ca::CSR_BYTES_MAX;
@@ -402,4 +404,40 @@ fn connections_beyond_the_bound_are_turned_away_and_a_place_is_free_again_after_
     while site.visit().try_request("GET", "/openapi.json", &[], b"").is_err() {
         assert!(std::time::Instant::now() < end, "the place stays taken");
     }
+}
+
+#[test]
+fn a_certificate_that_nobody_registered_is_looked_at_and_not_let_in() {
+    let mut site = Site::new("client-ca = [\"outside.crt\"]\n");
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name.push(rcgen::DnType::CommonName, "outside");
+    fs::write(site.path("outside.crt"), params.self_signed(&authority_key).unwrap().pem()).unwrap();
+    let authority = rcgen::Issuer::from_params(&params, &authority_key);
+    let (key, csr) = request_for("guest-1");
+    let mut leaf = rcgen::CertificateParams::default();
+    leaf.distinguished_name = rcgen::DistinguishedName::new();
+    leaf.distinguished_name.push(rcgen::DnType::CommonName, "guest-1");
+    leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    site.store("guest-1", &key, leaf.signed_by(&key, &authority).unwrap().der());
+    site.start();
+    site.ask(&[
+        "ca",
+        "import",
+        "outside.crt",
+        "--names",
+        "guest*",
+        "--unknown",
+        "auto",
+        "--share-names-with",
+        "own",
+    ]);
+    let body = STANDARD.encode(der(&csr));
+    let fields = [("Content-Type", "application/pkcs10")];
+    let renewal = "/.well-known/est/simplereenroll";
+    let answer = site.visit_as("guest-1").request("POST", renewal, &fields, body.as_bytes());
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(site.refused(&["device", "show", "guest-1"]).contains("guest-1"), "nobody came in by that");
 }

@@ -87,7 +87,7 @@ impl Site {
         said
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let ready = self.path("ready");
         let _ = fs::remove_file(&ready);
         let child = self
