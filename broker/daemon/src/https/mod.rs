@@ -50,7 +50,7 @@ const REFUSALS_RECORDED_PER_MINUTE: u32 = 20;
 pub(crate) struct Https {
     /// Enrolments that wait for an operator.
     pub(crate) approvals: Approvals,
-    signings: Semaphore,
+    signings: Arc<Semaphore>,
     pace: Pace,
     recorded: RateLimit<IpAddr>,
 }
@@ -59,7 +59,7 @@ impl Default for Https {
     fn default() -> Self {
         Self {
             approvals: Approvals::default(),
-            signings: Semaphore::new(SIGNINGS_MAX),
+            signings: Arc::new(Semaphore::new(SIGNINGS_MAX)),
             pace: Pace::default(),
             recorded: RateLimit::new(REFUSALS_RECORDED_PER_MINUTE, Duration::from_secs(60)),
         }
@@ -95,12 +95,54 @@ async fn signing<T: Send + 'static>(
     here: &Here,
     work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
 ) -> Result<T, Refused> {
-    let https = &here.broker.https;
-    let Ok(Ok(_turn)) = tokio::time::timeout(SIGNING_WITHIN, https.signings.acquire()).await else {
+    in_turn(&here.broker.https.signings, work).await
+}
+
+/// The turn lasts until the work ends, also when nobody waits for it any more.
+async fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Refused> {
+    let Ok(Ok(turn)) = tokio::time::timeout(SIGNING_WITHIN, Arc::clone(turns).acquire_owned()).await else {
         return Err(Refused::busy("too many certificates are being signed"));
     };
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+    let worked = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    worked.await.unwrap_or_else(|error| {
         tracing::error!(%error, "the work for a request over HTTPS ended early");
         Err(Refused::internal())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_lasts_as_long_as_the_work_though_the_request_is_gone() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let turns = Arc::new(Semaphore::new(1));
+            let (started, begins) = tokio::sync::oneshot::channel();
+            let (finish, finished) = std::sync::mpsc::channel::<()>();
+            let held = Arc::clone(&turns);
+            let request = tokio::spawn(async move {
+                in_turn(&held, move || {
+                    let _ = started.send(());
+                    let _ = finished.recv();
+                    Ok(())
+                })
+                .await
+            });
+            begins.await.unwrap();
+            request.abort();
+            assert!(request.await.is_err());
+            assert_eq!(turns.available_permits(), 0, "the work goes on");
+            drop(finish);
+            drop(turns.acquire().await.unwrap());
+        });
+    }
 }
