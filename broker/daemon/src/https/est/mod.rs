@@ -17,12 +17,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use signet_config::EstLabel;
 use signet_identity::{Role, ThingName};
-use signet_registry::ca::{KeyKind, Names, SubjectRule};
+use signet_registry::ca::{CheckedCsr, CsrPolicy, KeyKind, Names, SubjectRule};
 use signet_registry::{Actor, Attempt, Line, TokenHash};
 
 use super::caller::{Bearing, InForce};
 use super::refusal::{Refused, Shape};
-use super::{At, Here, body};
+use super::{At, Here, body, signing};
 use crate::signing::Right;
 
 pub(crate) use approvals::{Approvals, Decided, Waiting};
@@ -134,7 +134,7 @@ impl Here {
         let proof = self.proof(headers)?;
         let csr = signing_request(headers, body)?;
         if label.approval
-            && let Some(wait) = self.approval(&label, &proof, &csr)?
+            && let Some(wait) = self.approval(&label, &proof, &csr).await?
         {
             return Ok(wait);
         }
@@ -242,16 +242,22 @@ impl Here {
     }
 
     /// Whether an operator has approved; the answer to give until then.
-    fn approval(&self, label: &EstLabel, proof: &Proof, csr: &[u8]) -> Result<Option<Response>, Refused> {
+    async fn approval(
+        &self,
+        label: &EstLabel,
+        proof: &Proof,
+        csr: &[u8],
+    ) -> Result<Option<Response>, Refused> {
         let authority = self.broker.authority().ok_or_else(Refused::internal)?;
         let name = proof.name();
         let rule = SubjectRule::MustEqual(name.clone());
-        let policy = signet_registry::ca::CsrPolicy { keys: authority.key_kinds().clone(), subject: rule };
+        let policy = CsrPolicy { keys: authority.key_kinds().clone(), subject: rule };
         // An operator is not asked about what would be refused after that.
-        let checked = signet_registry::ca::CheckedCsr::parse(csr, &policy)?;
+        let request = csr.to_vec();
+        let key = signing(self, move || Ok(CheckedCsr::parse(&request, &policy)?.key_hash())).await?;
         let asked = Asked {
             device: name.clone(),
-            key: checked.key_hash(),
+            key,
             label: label.name.clone(),
             address: self.caller.address().ip(),
         };
