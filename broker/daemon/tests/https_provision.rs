@@ -441,3 +441,26 @@ fn a_certificate_that_nobody_registered_is_looked_at_and_not_let_in() {
     assert_eq!(answer.status, 403, "{}", answer.text());
     assert!(site.refused(&["device", "show", "guest-1"]).contains("guest-1"), "nobody came in by that");
 }
+
+#[test]
+fn a_user_name_is_recorded_only_when_it_names_somebody() {
+    let site = Site::started("");
+    site.token("sensor-1");
+    let (_, csr) = request_for("sensor-1");
+    let body = STANDARD.encode(der(&csr));
+    for user in ["my-secret", "sensor-1"] {
+        let basic = format!("Basic {}", STANDARD.encode(format!("{user}:wrong")));
+        let fields = [("Content-Type", "application/pkcs10"), ("Authorization", &*basic)];
+        let path = "/.well-known/est/simpleenroll";
+        assert_eq!(site.visit().request("POST", path, &fields, body.as_bytes()).status, 401);
+    }
+    let rows = site.refusals();
+    assert_eq!(rows.len(), 2);
+    assert!(
+        rows.iter().any(|row| row.contains("sensor-1")) && rows.iter().any(|row| row.contains("somebody"))
+    );
+    assert!(
+        !rows.iter().any(|row| row.contains("my-secret")) && !site.log().contains("my-secret"),
+        "{rows:?}"
+    );
+}

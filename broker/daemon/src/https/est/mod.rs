@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use signet_config::EstLabel;
 use signet_identity::{Role, ThingName};
 use signet_registry::ca::{CheckedCsr, CsrPolicy, KeyKind, Names, SubjectRule};
-use signet_registry::{Actor, Attempt, Line, TokenHash};
+use signet_registry::{Actor, Attempt, TokenHash};
 
 use super::caller::{Bearing, InForce};
 use super::refusal::{Refused, Shape};
@@ -200,12 +200,12 @@ impl Here {
                 self.record(Attempt::Token, "simpleenroll", &refused, None);
                 return Err(refused);
             };
-            let (token, name) = self.token(&secret, &Line::new(&device)).map_err(|_| denied())?;
+            let (token, name) = self.token(&secret, self.whose(&device)).map_err(|_| denied())?;
             if name.as_str() == device {
                 return Ok(Proof::Token(token, name));
             }
             let refused = denied();
-            self.record(Attempt::Token, &Line::new(&device), &refused, Some(Actor::Token(token)));
+            self.record(Attempt::Token, self.whose(&device), &refused, Some(Actor::Token(token)));
             return Err(refused);
         }
         match self.caller.bearing(&self.broker) {
@@ -214,6 +214,17 @@ impl Here {
             }
             other => Err(self.not_proven(other, "simpleenroll")),
         }
+    }
+
+    /// What is logged and recorded of a user name that nothing vouches for: itself, if it is the name of a thing or of a token's
+    /// device. Else it may be anything, a secret in the wrong field too.
+    fn whose<'a>(&self, device: &'a str) -> &'a str {
+        let known = self.broker.registry().is_some_and(|registry| {
+            let registry = registry.registry();
+            registry.thing(device).is_some()
+                || registry.tokens().any(|token| token.spec.thing.name.as_str() == device)
+        });
+        if known { device } else { "somebody" }
     }
 
     /// The refusal of one who has shown nothing, or nothing that is of use here.
