@@ -7,6 +7,8 @@
 mod approvals;
 mod encode;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Extension, Path};
@@ -17,8 +19,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use signet_config::EstLabel;
 use signet_identity::{Role, ThingName};
-use signet_registry::ca::{CheckedCsr, CsrPolicy, KeyKind, Names, SubjectRule};
-use signet_registry::{Actor, Attempt, TokenHash};
+use signet_registry::ca::{CheckedCsr, CsrPolicy, KeyKind, Names, SubjectRule, VALIDITY_MIN};
+use signet_registry::{Actor, Attempt, Source, TokenHash};
 
 use super::caller::{Bearing, InForce};
 use super::refusal::{Refused, Shape};
@@ -180,7 +182,8 @@ impl Here {
     ) -> Result<Vec<u8>, Refused> {
         let name = &shown.active.holder.name;
         let right = Right::Renewal(shown.certificate);
-        let given = self.certify(right.clone(), name.clone(), csr, rule, label.validity, actor.clone()).await;
+        let validity = self.validity_of_renewal(shown, label);
+        let given = self.certify(right.clone(), name.clone(), csr, rule, validity, actor.clone()).await;
         match &given {
             Ok(_) => {
                 tracing::info!(%name, address = %self.caller.address(), "a certificate was renewed over EST");
@@ -188,6 +191,24 @@ impl Here {
             Err(refused) => self.record(right.attempt(), name.as_str(), refused, Some(actor)),
         }
         given
+    }
+
+    /// How long a renewed certificate is good: as the label says, and no longer than the one that it takes the place of if this
+    /// broker gave that, for the client chooses the label. One that was cut short by its authority's end is no measure.
+    fn validity_of_renewal(&self, shown: &InForce, label: &EstLabel) -> Option<Duration> {
+        let service = self.broker.registry()?;
+        let authority = self.broker.authority()?;
+        let registry = service.registry();
+        let profile = authority.profile();
+        let of_label = label.validity.unwrap_or_else(|| profile.validity());
+        let old = registry.certificate(&shown.certificate)?;
+        let issuer_ends = registry.ca_by_key(&old.facts.issuer).map(|ca| ca.not_after);
+        if old.source != Source::Own || issuer_ends == Some(old.facts.not_after) {
+            return label.validity;
+        }
+        let secs = u64::try_from(old.facts.not_after - old.facts.not_before).unwrap_or(0);
+        let lived = Duration::from_secs(secs).saturating_sub(profile.backdate()).max(VALIDITY_MIN);
+        Some(of_label.min(lived))
     }
 
     /// What the client proves; Basic before the certificate, for it was given for this request.
