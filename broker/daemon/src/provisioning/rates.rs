@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
@@ -56,21 +57,44 @@ impl<K: Eq + std::hash::Hash> Buckets<K> {
     }
 }
 
+/// Requests per second.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    principal: Option<NonZeroU32>,
+    address: Option<NonZeroU32>,
+}
+
 impl Rates {
     /// Whether a request of `asker` may be served now.
     pub(super) fn admit(&self, broker: &Broker, asker: &Asker) -> Result<(), Refused> {
-        let now = broker.clock.mono().elapsed();
         let config = broker.config.load();
         let rules = &config.provisioning;
-        if let Some(per_second) = rules.requests_per_address_per_second
-            && !self.addresses.lock().take(source_of(asker.address), per_second.get(), now)
+        let per_second = Limits {
+            principal: rules.requests_per_principal_per_second,
+            address: rules.requests_per_address_per_second,
+        };
+        let now = broker.clock.mono().elapsed();
+        self.draw(asker.principal.key(), asker.address, per_second, now).map_err(Refused::too_fast)
+    }
+
+    /// Draws from both buckets; which bound is passed, if one is. The principal's comes first: what is refused for it is not
+    /// drawn from the bucket of the address, which its neighbours share.
+    fn draw(
+        &self,
+        principal: &PrincipalKey,
+        address: IpAddr,
+        per_second: Limits,
+        now: Duration,
+    ) -> Result<(), &'static str> {
+        if let Some(per_second) = per_second.principal
+            && !self.principals.lock().take(principal.clone(), per_second.get(), now)
         {
-            return Err(Refused::too_fast("requests-per-address-per-second"));
+            return Err("requests-per-principal-per-second");
         }
-        if let Some(per_second) = rules.requests_per_principal_per_second
-            && !self.principals.lock().take(asker.principal.key().clone(), per_second.get(), now)
+        if let Some(per_second) = per_second.address
+            && !self.addresses.lock().take(source_of(address), per_second.get(), now)
         {
-            return Err(Refused::too_fast("requests-per-principal-per-second"));
+            return Err("requests-per-address-per-second");
         }
         Ok(())
     }
@@ -86,9 +110,23 @@ fn source_of(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use signet_identity::{Role, ThingName};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn who_passes_its_own_bound_leaves_its_neighbours_what_the_address_may_have() {
+        let rates = Rates::default();
+        let [loud, quiet] = ["loud", "quiet"]
+            .map(|name| PrincipalKey { role: Role::Device, name: ThingName::try_from(name).unwrap() });
+        let per_second = Limits { principal: NonZeroU32::new(5), address: NonZeroU32::new(10) };
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let passed = |who| (0..100).filter(|_| rates.draw(who, address, per_second, SECOND).is_ok()).count();
+        assert_eq!((passed(&loud), passed(&quiet)), (10, 10));
+        assert_eq!(rates.draw(&loud, address, per_second, SECOND), Err("requests-per-principal-per-second"));
+    }
 
     #[test]
     fn a_burst_of_two_seconds_passes_and_then_one_request_at_a_time() {
