@@ -893,7 +893,7 @@ pub const KEYS: &[Key] = &[
         count(1, 1024),
         "16",
         Restart,
-        "Hooks under way at once. Others wait, within their deadline.",
+        "Hooks under way at once, a quarter of them for one claim or device. Others wait, within their deadline.",
     ),
     key(
         Provisioning,
@@ -901,7 +901,7 @@ pub const KEYS: &[Key] = &[
         count(1, 65_536),
         "256",
         Reload,
-        "Requests that wait or are under way at once, over all connections. More are answered with 429 (Throttling) at once.",
+        "Requests that wait or are under way at once, over all connections, a quarter of them of one claim or device. More are answered with 429 (Throttling) at once.",
     ),
     key(
         Provisioning,

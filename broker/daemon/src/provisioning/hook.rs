@@ -10,10 +10,12 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use signet_config::{Hook, Provisioning};
+use signet_identity::PrincipalKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
+
+use super::shares::HookPlaces;
 
 /// The most bytes of a hook's answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -69,10 +71,11 @@ impl HookError {
     }
 }
 
-/// Asks the hook: `None` when there is none, else the parameters that it sets.
+/// Asks the hook for `asker`: `None` when there is none, else the parameters that it sets.
 pub(super) async fn ask(
     rules: &Provisioning,
-    places: &Semaphore,
+    places: &HookPlaces,
+    asker: &PrincipalKey,
     question: &Question<'_>,
 ) -> Result<Option<BTreeMap<String, String>>, HookError> {
     if rules.hook == Hook::None {
@@ -80,7 +83,7 @@ pub(super) async fn ask(
     }
     let text = serde_json::to_vec(question).map_err(|error| HookError::Failed(error.to_string()))?;
     let asking = async {
-        let _place = places.acquire().await.map_err(|error| HookError::Failed(error.to_string()))?;
+        let _place = places.take(asker).await.map_err(|error| HookError::Failed(error.to_string()))?;
         match &rules.hook {
             Hook::None => Ok(Vec::new()),
             Hook::Command(program) => run(program, &text).await,

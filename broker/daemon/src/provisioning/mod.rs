@@ -13,6 +13,7 @@ mod metrics;
 mod rates;
 mod refusals;
 mod refused;
+mod shares;
 mod templates;
 mod thing;
 
@@ -21,8 +22,8 @@ use std::sync::{Arc, OnceLock};
 
 use signet_core::Mono;
 use signet_core::provisioning::{Answer, ErrorCode, Payload, ReplyTo, Request};
+use signet_identity::PrincipalKey;
 use signet_registry::Attempt;
-use tokio::sync::Semaphore;
 
 use crate::directory::Live;
 use crate::server::Broker;
@@ -31,6 +32,7 @@ pub(crate) use metrics::ProvisioningMetrics;
 use rates::Rates;
 use refusals::Refusals;
 use refused::Refused;
+use shares::{HookPlaces, UnderWay};
 use templates::Templates;
 
 /// What provisioning keeps between requests.
@@ -39,10 +41,11 @@ pub(crate) struct Provisioning {
     /// Where requests are served; absent when the broker is no authority, or keeps no registry.
     threads: OnceLock<tokio::runtime::Handle>,
     in_flight: AtomicUsize,
+    under_way: UnderWay,
     rates: Rates,
     refusals: Refusals,
     templates: Templates,
-    hooks: Semaphore,
+    hooks: HookPlaces,
     announced: jit::Announced,
 }
 
@@ -52,10 +55,11 @@ impl Provisioning {
         Self {
             threads: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
+            under_way: UnderWay::default(),
             rates: Rates::default(),
             refusals: Refusals::default(),
             templates: Templates::default(),
-            hooks: Semaphore::new(hooks_max),
+            hooks: HookPlaces::new(hooks_max),
             announced: jit::Announced::default(),
         }
     }
@@ -87,22 +91,30 @@ pub(crate) fn start(broker: &Arc<Broker>, threads: Option<tokio::runtime::Handle
     }
 }
 
-/// A place among the requests under way.
-struct Place(Arc<Broker>);
+/// A place among the requests under way, and among those of its principal.
+struct Place(Arc<Broker>, PrincipalKey);
 
 impl Place {
-    fn take(broker: &Arc<Broker>) -> Option<Self> {
+    fn take(broker: &Arc<Broker>, asker: &Asker) -> Option<Self> {
         let max = broker.config.load().provisioning.requests_in_flight_max.get() as usize;
-        let counter = &broker.provisioning.in_flight;
+        let (counter, key) = (&broker.provisioning.in_flight, asker.principal.key());
+        if !broker.provisioning.under_way.begin(key, max) {
+            return None;
+        }
         let taken =
             counter.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| (now < max).then_some(now + 1));
-        taken.is_ok().then(|| Self(Arc::clone(broker)))
+        if taken.is_err() {
+            broker.provisioning.under_way.end(key);
+            return None;
+        }
+        Some(Self(Arc::clone(broker), key.clone()))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.provisioning.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.provisioning.under_way.end(&self.1);
     }
 }
 
@@ -118,7 +130,7 @@ pub(crate) fn submit(broker: &Arc<Broker>, live: &Live, request: Request) {
     };
     let admitted = broker.provisioning.rates.admit(broker, &asker).and_then(|()| {
         let threads = broker.provisioning.threads.get().ok_or_else(Refused::not_served)?;
-        let place = Place::take(broker).ok_or_else(Refused::too_many_under_way)?;
+        let place = Place::take(broker, &asker).ok_or_else(Refused::too_many_under_way)?;
         Ok((threads, place))
     });
     let (threads, place) = match admitted {

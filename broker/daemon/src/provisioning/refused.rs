@@ -72,7 +72,13 @@ impl Refused {
     }
 
     pub(super) fn too_many_under_way() -> Self {
-        Self::new(throttled(), "in_flight", "[provisioning] requests-in-flight-max is reached")
+        let why = "[provisioning] requests-in-flight-max is reached, or a quarter of it by this one alone";
+        Self::new(throttled(), "in_flight", why)
+    }
+
+    pub(super) fn too_many_tries() -> Self {
+        let why = "the hook was asked about this ownership token often enough: the device has to begin anew";
+        Self::new(throttled(), "hook_tries", why)
     }
 
     pub(super) fn too_fast(what: &'static str) -> Self {

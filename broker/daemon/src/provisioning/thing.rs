@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use signet_config::Hook;
 use signet_core::provisioning::{Answer, OwnershipToken};
 use signet_identity::{CertificateId, Role, TemplateName, ThingName};
 use signet_registry::template::{CertificateParameters, Provisioned, TemplateBody};
@@ -37,7 +38,7 @@ pub(super) async fn register(
         let body = usable(at, &registry, template)?;
         (body, owned(&registry, &token, &at.asker.certificate())?)
     };
-    let parameters = hooked(at, template, &owned, parameters).await?;
+    let parameters = hooked(at, template, &token, &owned, parameters).await?;
     let provisioned = evaluated(at, &body, &owned, &parameters)?;
     let Provisioned { thing, if_exists, enter, device_configuration, serial, .. } = provisioned;
     let name = thing.name.clone();
@@ -88,6 +89,7 @@ fn owned(registry: &Registry, token: &TokenHash, asker: &CertificateId) -> Resul
 async fn hooked(
     at: &At<'_>,
     template: &TemplateName,
+    token: &TokenHash,
     owned: &Owned,
     mut parameters: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, Refused> {
@@ -101,7 +103,12 @@ async fn hooked(
         client_id: &at.asker.client_id,
         parameters: &parameters,
     };
-    let asked = hook::ask(&config.provisioning, &at.broker.provisioning.hooks, &question).await;
+    let (rules, places) = (&config.provisioning, &at.broker.provisioning.hooks);
+    let now = at.broker.clock.mono();
+    if rules.hook != Hook::None && !places.may_ask_about(token, rules.ownership_token_validity, now) {
+        return Err(Refused::too_many_tries());
+    }
+    let asked = hook::ask(rules, places, at.asker.principal.key(), &question).await;
     let hooks = &at.broker.metrics.provisioning.hooks;
     match asked {
         Ok(None) => Ok(parameters),
