@@ -941,7 +941,7 @@ pub const KEYS: &[Key] = &[
         count(1, 1_000_000),
         "20",
         Reload,
-        "So many refused requests of one claim within a minute are an alarm: a warning in the log, a metric, a note in the audit trail.",
+        "So many refused requests of one claim within a minute, by its own doing, are an alarm: a warning in the log, a metric, a note in the audit trail.",
     ),
     key(
         Provisioning,
@@ -949,7 +949,7 @@ pub const KEYS: &[Key] = &[
         count_or("only an operator suspends", 1_000_000),
         "0",
         Reload,
-        "So many refused requests of one claim within ten minutes suspend it.",
+        "So many refused requests of one claim within ten minutes, by its own doing, suspend it.",
     ),
     key(
         Provisioning,

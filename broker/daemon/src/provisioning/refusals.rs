@@ -62,7 +62,7 @@ impl Counts {
 }
 
 impl Refusals {
-    /// One more refusal of a claim: how many there were in this minute, and in these ten.
+    /// One more refusal of a claim that was its own doing: how many there were in this minute, and in these ten.
     fn count(&self, claim: &ThingName, now: Mono) -> (u32, u32) {
         let mut counts = self.counts.lock();
         if counts.len() >= CLAIMS_MAX && !counts.contains_key(claim) {
@@ -105,7 +105,7 @@ pub(super) fn note(
     if let Some(alarm) = refused.alarm {
         raise(broker, asker, alarm, &refused.why);
     }
-    if asker.principal.role() == Role::Claim {
+    if refused.own_doing && asker.principal.role() == Role::Claim {
         let (in_minute, in_long) = book.count(name, now);
         let config = broker.config.load();
         if in_minute == config.provisioning.alarm_refusals.get() {

@@ -22,6 +22,8 @@ pub(super) struct Refused {
     pub(super) why: String,
     /// What an operator should look at: honest devices do not come into this.
     pub(super) alarm: Option<Alarm>,
+    /// Whether it was the asker's own doing: not what the broker, the hook or the asker's neighbours could not do.
+    pub(super) own_doing: bool,
 }
 
 /// Odd use of a claim.
@@ -54,7 +56,8 @@ impl Alarm {
 
 impl Refused {
     fn new(rejection: Rejection, label: &'static str, why: impl fmt::Display) -> Self {
-        Self { rejection, label, why: why.to_string(), alarm: None }
+        let own_doing = matches!(rejection.code.status(), 400 | 403 | 409);
+        Self { rejection, label, why: why.to_string(), alarm: None, own_doing }
     }
 
     fn alarming(mut self, alarm: Alarm) -> Self {
@@ -216,6 +219,36 @@ impl From<EvaluateError> for Refused {
 impl From<HookError> for Refused {
     fn from(error: HookError) -> Self {
         let rejection = ErrorCode::AccessDenied.because("Provisioning was denied.");
-        Self::new(rejection, error.metric_label(), &error)
+        let own_doing = matches!(error, HookError::Denied);
+        Self { own_doing, ..Self::new(rejection, error.metric_label(), &error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_asker_did_is_its_own_doing() {
+        let own = [
+            Refused::foreign_token(),
+            Refused::network(IpAddr::from([192, 0, 2, 1])),
+            Refused::keys_not_allowed(false),
+            HookError::Denied.into(),
+            RegistryError::OwnershipToken.into(),
+        ];
+        assert!(own.iter().all(|refused| refused.own_doing), "{own:?}");
+        let others = [
+            Refused::too_many_under_way(),
+            Refused::too_many_tries(),
+            Refused::too_fast("requests-per-address-per-second"),
+            Refused::not_served(),
+            Refused::template_broken(&"t"),
+            Refused::failed("key", "it is gone"),
+            HookError::Late.into(),
+            HookError::Failed(String::new()).into(),
+            HookError::Unreadable(String::new()).into(),
+        ];
+        assert!(others.iter().all(|refused| !refused.own_doing), "{others:?}");
     }
 }
