@@ -115,6 +115,25 @@ fn a_hook_that_is_late_is_a_no_and_is_ended_with_all_that_it_started() {
     }
 }
 
+#[test]
+fn a_hook_that_has_answered_leaves_no_process_behind_and_sees_nothing_of_the_brokers_environment() {
+    let factory = with_script(
+        "env > HERE/env\nsleep 60 >/dev/null 2>&1 &\necho $! > HERE/child\necho '{\"allowProvisioning\": true}'",
+        "5s",
+    );
+    outcome(&factory, "tidy").unwrap();
+    let id = std::fs::read_to_string(factory.path("child")).unwrap();
+    let stat = format!("/proc/{}/stat", id.trim());
+    factory.until("the process is gone", |_| {
+        std::fs::read_to_string(Path::new(&stat)).map_or(true, |stat| stat.contains(") Z "))
+    });
+    let seen = std::fs::read_to_string(factory.path("env")).unwrap();
+    assert!(std::env::vars().count() > 1 && seen.contains("PATH="), "{seen}");
+    // The shell sets these itself.
+    let own = ["PATH=", "PWD=", "OLDPWD=", "SHLVL=", "_="];
+    assert!(seen.lines().all(|line| own.iter().any(|name| line.starts_with(name))), "{seen}");
+}
+
 /// Serves one HTTP request with this answer; gives the address, and in the end what was asked.
 fn serve_once(answer: String) -> (String, std::thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

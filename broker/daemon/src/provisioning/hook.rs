@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::{Deserialize, Serialize};
 use signet_config::{Hook, Provisioning};
 use signet_identity::PrincipalKey;
@@ -100,18 +101,38 @@ pub(super) async fn ask(
     }
 }
 
-/// Ends a program with all that it started, when it is still running.
+/// A program. It ends with all that it started.
 struct Running(Child);
+
+impl Running {
+    /// How it ends; what it started and left behind is ended then.
+    async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        if let Some(leader) = self.leader() {
+            let left = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let ending = move || rustix::io::retry_on_intr(|| waitid(WaitId::Pid(leader), left));
+            tokio::task::spawn_blocking(ending).await.map_err(std::io::Error::other)??;
+            // It was not waited for yet, so the number of its group is nobody else's.
+            self.end();
+        }
+        self.0.wait().await
+    }
+
+    /// It is the leader of a group of its own; `None` once it was waited for.
+    fn leader(&self) -> Option<Pid> {
+        self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    }
+
+    fn end(&self) {
+        if let Some(leader) = self.leader() {
+            // It may have ended this moment.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It is the leader of a group of its own; `None` once it was waited for.
-        let leader =
-            self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        if let Some(leader) = leader {
-            // It may have ended this moment.
-            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
-        }
+        self.end();
     }
 }
 
@@ -121,6 +142,8 @@ async fn run(program: &Path, question: &[u8]) -> Result<Vec<u8>, HookError> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
@@ -145,7 +168,7 @@ async fn run(program: &Path, question: &[u8]) -> Result<Vec<u8>, HookError> {
     if answer.len() > ANSWER_BYTES_MAX {
         return Err(HookError::Unreadable("it is too long".to_owned()));
     }
-    let status = running.0.wait().await.map_err(failed)?;
+    let status = running.ended().await.map_err(failed)?;
     if status.success() {
         Ok(answer)
     } else {
