@@ -115,7 +115,7 @@ fn see_lists(broker: &Broker, tried: &mut Tried) -> Vec<Edition> {
     let listeners: Vec<_> = in_force(broker).collect();
     let (news, written) = tried.lists.see(listeners.iter());
     if let Err(error) = written {
-        tracing::error!(%error, "which revocation lists were seen is not remembered over a restart");
+        crate::lists::tell_unwritten(broker, &error);
     }
     news
 }
@@ -142,6 +142,7 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     let authorities = new_authorities(broker, &old, &merged)?;
     tried.files = state::files_of(&merged);
     tried.digest = built.digest;
+    let same_rules = is_same_policy((&old, tried.policy), (&merged, built.policy_hash));
     tried.policy = built.policy_hash;
     let mut warnings: Vec<String> = merged.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(built.warnings);
@@ -168,7 +169,10 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     broker.penalties.forget_all();
     // Before the policy: who may not go on under the new settings must not gain rights by the new rules meanwhile.
     let closed = crate::listener::judge_live(broker);
-    broker.hub().set_policy(Arc::new(built.policy));
+    // A new policy has everybody judged by it, and nobody is to be disturbed for nothing.
+    if !same_rules {
+        broker.hub().set_policy(Arc::new(built.policy));
+    }
     if closed > 0 {
         changed.push(format!(
             "{closed} connections were closed: their certificates or rights are no longer as they were"
@@ -176,6 +180,11 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
     }
     let generation = broker.generation.fetch_add(1, Ordering::Relaxed) + 1;
     Ok(Reloaded { generation, changed, needs_restart, warnings })
+}
+
+/// Whether the policy says what it said: its text, how it is read, and what is left in quarantine.
+fn is_same_policy((old, old_hash): (&Checked, Digest), (new, new_hash): (&Checked, Digest)) -> bool {
+    old_hash == new_hash && old.acl == new.acl && old.standing.recovery_topics == new.standing.recovery_topics
 }
 
 /// The authorities of the new settings, when they are others than those in force.
@@ -241,4 +250,29 @@ fn merge(old: &Checked, mut new: Checked) -> (Checked, Vec<String>) {
 /// The new settings of the listener that has the address of `old`, or the old ones.
 fn counterpart(old: &Listener, new: &[Listener]) -> Listener {
     new.iter().find(|listener| listener.address == old.address).unwrap_or(old).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(more: &str) -> Checked {
+        let text = format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"a.crt\"\nprivate-key = \"a.key\"\n\
+             client-ca = [\"ca.crt\"]\nmax-connections = 10\n{more}"
+        );
+        signet_config::parse(&text, std::path::Path::new("/nowhere/signet.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_policy_is_another_with_another_text_another_reading_or_other_topics_of_quarantine() {
+        let (old, one, two) = (settings("[acl]\nfile = \"acl\"\n"), [1; 32], [2; 32]);
+        let lists = settings("crl = [\"ca.crl\"]\n[acl]\nfile = \"acl\"\n");
+        assert!(is_same_policy((&old, one), (&lists, one)), "a list is no policy");
+        assert!(!is_same_policy((&old, one), (&old, two)));
+        let recovery = "[acl]\nfile = \"acl\"\n[standing]\nrecovery-topics = [\"x/%u/#\"]\n";
+        for other in [recovery, "[acl]\nfile = \"acl\"\nsubscribe-check = false\n"] {
+            assert!(!is_same_policy((&old, one), (&settings(other), one)), "{other}");
+        }
+    }
 }
