@@ -102,7 +102,7 @@ fn judge(case: &Case) -> Option<String> {
     let lists = sources(&case.crls);
     let beside = Source::new("chain", case.untrusted_intermediates.concat());
     let beside = (!case.untrusted_intermediates.is_empty()).then_some(&beside);
-    let trust = match Trust::load(&anchors, &lists, beside, options, None, now) {
+    let trust = match Trust::load(&anchors, (&lists, &[]), beside, options, None, now) {
         Ok((trust, _)) => Arc::new(trust),
         Err(errors) => return Some(format!("not loaded: {}", errors[0])),
     };

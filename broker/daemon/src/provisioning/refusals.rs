@@ -147,7 +147,7 @@ fn suspend(broker: &Broker, claim: &ThingName, refusals: u32) {
     let Some(registry) = broker.registry() else { return };
     tracing::error!(
         %claim, refusals,
-        "the claim is suspended: too many of its requests were refused; `signet claim activate {claim}` lets it work again"
+        "the claim is suspended: too many of its requests were refused; `signet claim resume {claim}` lets it work again"
     );
     let command = Command::SuspendClaim { claim: claim.clone(), suspended: true };
     drop(registry.submit(command, Actor::Broker));
