@@ -91,6 +91,24 @@ def checked(pattern, text, what):
     return text
 
 
+def checked_broker(text):
+    port = checked(BROKER, text, "broker").partition(":")[2]
+    if port and not 1 <= int(port) <= 65535:
+        raise Refused(f"broker {text!r}: a port is 1 to 65535")
+    return text
+
+
+def write_private(path, content):
+    """Writes a file that only its owner can read, whole or not at all."""
+    path = pathlib.Path(path)
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.replace(part, path)
+
+
 def nvs_rows(work, serial, args, credential, root):
     """The rows of the NVS generator; binary values go through files, as it wants them."""
     certificate, key = credential
@@ -99,7 +117,7 @@ def nvs_rows(work, serial, args, credential, root):
         "template": checked(TEMPLATE, args.template, "template"),
         "rotate_tmpl": checked(TEMPLATE, args.rotation_template, "template"),
         "format": args.format,
-        "broker": checked(BROKER, args.broker, "broker"),
+        "broker": checked_broker(args.broker),
     }
     yield ["key", "type", "encoding", "value"]
     yield ["factory", "namespace", "", ""]
@@ -124,9 +142,7 @@ def make_nvs(serial, args, credential, root, out):
             "the NVS generator",
             [sys.executable, "-m", "esp_idf_nvs_partition_gen", "generate", table, image, hex(FACTORY_BYTES)],
         )
-        out = pathlib.Path(out)
-        out.touch(mode=0o600)
-        out.write_bytes(image.read_bytes())
+        write_private(out, image.read_bytes())
 
 
 def run(what, command):
@@ -181,11 +197,14 @@ def merge(args):
         parts.append((offset, file))
     if args.partition_table:
         parts.append((0x8000, pathlib.Path(args.partition_table)))
-    command = [sys.executable, "-m", "esptool", "--chip", args.chip, "merge-bin", "-o", args.out, "--flash-size", "4MB"]
-    for offset, file in sorted(parts):
-        command += [hex(offset), file]
-    run("esptool", command)
-    os.chmod(args.out, 0o600)
+    with tempfile.TemporaryDirectory() as work:
+        merged = pathlib.Path(work) / "merged.bin"
+        command = [sys.executable, "-m", "esptool", "--chip", args.chip, "merge-bin", "-o", merged]
+        command += ["--flash-size", "4MB"]
+        for offset, file in sorted(parts):
+            command += [hex(offset), file]
+        run("esptool", command)
+        write_private(args.out, merged.read_bytes())
     print(f"{args.out}: flash it at offset 0")
 
 

@@ -83,6 +83,25 @@ def test_a_serial_number_that_cannot_be_a_name_is_refused(line, serial, capsys):
     assert "serial number" in capsys.readouterr().err
 
 
+def test_a_port_that_is_none_is_refused(line, capsys):
+    out = line / "factory.bin"
+    code = signet_factory.main([
+        "nvs", "--serial=sn-1", "--credential", str(line / "claim"), "--broker", "localhost:99999",
+        "--server-ca", str(line / "root.pem"), "--template", "fleet", "--rotation-template", "rotate",
+        "--out", str(out),
+    ])  # fmt: skip
+    assert (code, out.exists()) == (1, False)
+    assert "1 to 65535" in capsys.readouterr().err
+
+
+def test_an_image_takes_the_place_of_one_that_others_could_read(line):
+    (line / "factory.bin").write_bytes(b"old")
+    (line / "factory.bin").chmod(0o644)
+    code, out = nvs(line)
+    assert code == 0
+    assert out.stat().st_mode & 0o077 == 0
+
+
 def test_a_key_that_others_can_read_is_refused(line, capsys):
     (line / "claim" / "claim.key").chmod(0o644)
     code, out = nvs(line)

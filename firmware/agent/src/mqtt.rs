@@ -180,16 +180,15 @@ fn text(text: &str) -> Result<MqttString<'_>, Failure> {
     MqttString::from_str(text).map_err(|_| Failure::Unreachable)
 }
 
-/// What a CONNACK with a reason code of failure means.
+/// What a CONNACK with a reason code of failure means. Only what is said of the credential counts against it: a broker in trouble
+/// must not drive a fleet back to its claims.
 fn refused(reason: ReasonCode) -> Failure {
     match reason {
-        ReasonCode::ServerUnavailable
-        | ReasonCode::ServerBusy
-        | ReasonCode::QuotaExceeded
-        | ReasonCode::ConnectionRateExceeded
-        | ReasonCode::ServerMoved
-        | ReasonCode::UseAnotherServer => Failure::Busy,
-        other => Failure::Refused(Refusal::ConnAck(other.value())),
+        ReasonCode::NotAuthorized
+        | ReasonCode::Banned
+        | ReasonCode::BadUserNameOrPassword
+        | ReasonCode::ClientIdentifierNotValid => Failure::Refused(Refusal::ConnAck(reason.value())),
+        _ => Failure::Busy,
     }
 }
 

@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::future::Future;
 use core::pin::pin;
 
 use embassy_futures::select::{Either, Either3, select, select3};
@@ -136,19 +137,20 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
                 }
                 match self.perform(action).await {
                     None => {}
-                    Some(Action::Subscribe { id, filters }) => session.subscribe(id, &filters).await?,
-                    Some(Action::Publish(publish)) => session.publish(&publish).await?,
-                    Some(Action::Connect(with)) => {
-                        session.close().await;
-                        return Ok(Next::Connect(with));
+                    Some(Action::Subscribe { id, filters }) => {
+                        in_time(self.runtime, session.subscribe(id, &filters)).await?;
                     }
-                    Some(Action::Reboot(reason)) => {
-                        session.close().await;
-                        return Ok(Next::Reboot(reason));
+                    Some(Action::Publish(publish)) => {
+                        in_time(self.runtime, session.publish(&publish)).await?;
                     }
-                    Some(_) => {
-                        session.close().await;
-                        return Ok(Next::Nothing);
+                    Some(last) => {
+                        // The connection is given up either way.
+                        let _ = in_time(self.runtime, async { Ok(session.close().await) }).await;
+                        return Ok(match last {
+                            Action::Connect(with) => Next::Connect(with),
+                            Action::Reboot(reason) => Next::Reboot(reason),
+                            _ => Next::Nothing,
+                        });
                     }
                 }
             }
@@ -173,13 +175,29 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
                 Either3::Second(()) | Either3::Third(()) => {
                     match keep_alive.check(self.runtime.now().mono) {
                         Pulse::Fine => {}
-                        Pulse::Ping => session.ping().await?,
+                        Pulse::Ping => in_time(self.runtime, session.ping()).await?,
                         Pulse::Lost => return Err(Failure::Lost),
                     }
                     self.handle(Input::Tick);
                 }
             }
         }
+    }
+}
+
+/// How long a packet may take to leave, in milliseconds. A peer that is gone without a word takes nothing, and neither TLS nor
+/// TCP would ever say so.
+const SENT_WITHIN_MS: u64 = 30_000;
+
+/// Sends something, or finds the connection lost.
+async fn in_time<R: Runtime, T>(
+    runtime: &R,
+    sending: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let give_up = runtime.now().mono.saturating_add(SENT_WITHIN_MS);
+    match select(sending, runtime.until(give_up)).await {
+        Either::First(sent) => sent,
+        Either::Second(()) => Err(Failure::Lost),
     }
 }
 

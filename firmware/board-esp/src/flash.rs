@@ -5,7 +5,7 @@ use core::cell::RefCell;
 use embedded_storage::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, NorFlashErrorKind, ReadNorFlash};
 use esp_bootloader_esp_idf::ota::OtaImageState;
 use esp_bootloader_esp_idf::ota_updater::OtaUpdater;
-use esp_bootloader_esp_idf::partitions::{PARTITION_TABLE_MAX_LEN, read_partition_table};
+use esp_bootloader_esp_idf::partitions::{AppPartitionSubType, PARTITION_TABLE_MAX_LEN, read_partition_table};
 use esp_storage::FlashStorage;
 use signet_device_core::platform::{ImageError, Images};
 
@@ -95,6 +95,14 @@ impl Partitions {
 
 impl Images for Partitions {
     fn begin(&mut self, bytes: u32) -> Result<(), ImageError> {
+        // Nothing was ever noted: the bootloader runs the first partition, and the next one must not be taken to be that.
+        self.with(|updater| {
+            if updater.selected_partition()? == AppPartitionSubType::Factory {
+                updater.ota_data()?.set_current_app_partition(AppPartitionSubType::Ota0)?;
+                updater.set_current_ota_state(OtaImageState::Valid)?;
+            }
+            Ok(())
+        })?;
         let room = self.with(|updater| Ok(updater.next_partition()?.0.partition_size()))?;
         if bytes as usize > room {
             return Err(ImageError::TooLarge);

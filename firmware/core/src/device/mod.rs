@@ -350,7 +350,11 @@ impl<P: Platform> Device<P> {
             }
         };
         let sample = if self.credential().is_some() { self.next_sample } else { u64::MAX };
-        let asking = self.update.as_ref().map_or(u64::MAX, |updating| updating.ask_again);
+        // Parts of an image are asked for while there is somebody to ask.
+        let asking = match (&self.update, &self.phase) {
+            (Some(updating), Phase::Online(_)) => updating.ask_again,
+            _ => u64::MAX,
+        };
         let trial = self.trial_deadline.unwrap_or(u64::MAX);
         let reboot = self.reboot.as_ref().map_or(u64::MAX, |reboot| reboot.deadline);
         phase.min(sample).min(asking).min(trial).min(reboot)
@@ -359,6 +363,9 @@ impl<P: Platform> Device<P> {
     fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
         self.tick_image(now, out);
         self.tick_credentials(now, out);
+        if let Some(reboot) = self.reboot.take_if(|reboot| now.mono >= reboot.deadline) {
+            out.push(Action::Reboot(reboot.reason));
+        }
         if self.credential().is_some() && now.mono >= self.next_sample {
             self.next_sample = now.mono.saturating_add(u64::from(self.interval_secs) * SECOND);
             out.push(Action::Sample);

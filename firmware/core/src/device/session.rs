@@ -52,9 +52,6 @@ impl<P: Platform> Device<P> {
         }
         self.ask_for_image(now, out);
         self.maybe_rotate(now, out);
-        if let Some(reboot) = self.reboot.take_if(|reboot| now.mono >= reboot.deadline) {
-            out.push(Action::Reboot(reboot.reason));
-        }
     }
 
     pub(super) fn subscribed(&mut self, id: u32, granted: &[bool], now: Now, out: &mut Vec<Action>) {
