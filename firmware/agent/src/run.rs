@@ -145,7 +145,11 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
                     }
                     Some(last) => {
                         // The connection is given up either way.
-                        let _ = in_time(self.runtime, async { Ok(session.close().await) }).await;
+                        let goodbye = async {
+                            session.close().await;
+                            Ok(())
+                        };
+                        let _ = in_time(self.runtime, goodbye).await;
                         return Ok(match last {
                             Action::Connect(with) => Next::Connect(with),
                             Action::Reboot(reason) => Next::Reboot(reason),
