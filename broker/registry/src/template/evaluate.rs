@@ -46,8 +46,18 @@ impl TemplateBody {
         let (thing, policies) = self.thing_named(name, &scope, names)?;
         let if_exists = self.if_exists(&policies)?;
         let device_configuration = self.device_configuration(&scope)?;
-        let serial = parameters.get(SERIAL).cloned();
+        let serial = parameters.get(SERIAL).filter(|_| self.is_named_by_serial()).cloned();
         Ok(Provisioned { thing, if_exists, enter, device_configuration, policies, serial })
+    }
+
+    /// Whether the serial number is all that a thing's name is made of: then one of a claim's list makes one thing. With a
+    /// part that the device chooses beside it, one number would make any number of them.
+    fn is_named_by_serial(&self) -> bool {
+        let mut names = BTreeSet::new();
+        if let Some(name) = &self.thing.name {
+            name.part.each_parameter(&mut |parameter| drop(names.insert(parameter.to_owned())));
+        }
+        names.len() == 1 && names.contains(SERIAL)
     }
 
     fn scope<'v>(

@@ -56,7 +56,8 @@ pub struct Provisioned {
     pub device_configuration: BTreeMap<String, String>,
     /// The groups among `thing.groups` that come of policies.
     pub policies: BTreeSet<GroupName>,
-    /// The value of the parameter `SerialNumber`, when the device sent one: what a claim's list of serial numbers is about.
+    /// The value of the parameter `SerialNumber`, when the device sent one and the thing's name is made of nothing else that it can
+    /// choose: what a claim's list of serial numbers is about.
     pub serial: Option<String>,
 }
 

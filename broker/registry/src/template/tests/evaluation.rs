@@ -305,3 +305,33 @@ fn the_shipped_templates_are_good() {
     let text = include_str!("../../../../../config/templates/jitp.json");
     assert_eq!(TemplateBody::parse(TemplateKind::Jitp, text).unwrap().warnings(), []);
 }
+
+#[test]
+fn a_serial_number_counts_for_a_claims_list_only_where_it_alone_makes_the_name() {
+    let serial_of = |name: &str| {
+        let text = format!(
+            r#"{{"Parameters": {{"SerialNumber": {{"Type": "String"}}, "Line": {{"Type": "String"}}}},
+                "Mappings": {{"Lines": {{"a": {{"Code": "1"}}, "b": {{"Code": "2"}}}}}},
+                "Resources": {{"thing": {{"Type": "AWS::IoT::Thing", "Properties": {{"ThingName": {name}}}}},
+                  "certificate": {{"Type": "AWS::IoT::Certificate",
+                    "Properties": {{"CertificateId": {{"Ref": "AWS::IoT::Certificate::Id"}}, "Status": "ACTIVE"}}}}}}}}"#
+        );
+        let text = text.replace(
+            r#""Line": {"Type": "String"}}"#,
+            r#""Line": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}}"#,
+        );
+        let body = TemplateBody::parse(TemplateKind::Fleet, &text).unwrap();
+        let sent = [("SerialNumber", "0001"), ("Line", "a")];
+        let sent = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        body.evaluate(&sent, &CertificateParameters::issued(CertificateId::of(b"x"))).unwrap().serial
+    };
+    assert_eq!(serial_of(r#"{"Ref": "SerialNumber"}"#).as_deref(), Some("0001"));
+    assert_eq!(serial_of(r#"{"Fn::Sub": "sensor-${SerialNumber}"}"#).as_deref(), Some("0001"));
+    for free in [
+        r#"{"Ref": "Line"}"#,
+        r#"{"Fn::Sub": "${Line}_${SerialNumber}"}"#,
+        r#"{"Fn::Join": ["-", [{"Fn::FindInMap": ["Lines", {"Ref": "Line"}, "Code"]}, {"Ref": "SerialNumber"}]]}"#,
+    ] {
+        assert_eq!(serial_of(free), None, "{free}");
+    }
+}
