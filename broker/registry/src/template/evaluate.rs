@@ -55,7 +55,9 @@ impl TemplateBody {
     fn is_named_by_serial(&self) -> bool {
         let mut names = BTreeSet::new();
         if let Some(name) = &self.thing.name {
-            name.part.each_parameter(&mut |parameter| drop(names.insert(parameter.to_owned())));
+            name.part.each_parameter(&mut |parameter| {
+                names.insert(parameter.to_owned());
+            });
         }
         names.len() == 1 && names.contains(SERIAL)
     }
