@@ -39,6 +39,7 @@ mod connection;
 mod counters;
 mod event;
 mod hub;
+pub mod journal;
 mod limits;
 mod link;
 mod mailbox;

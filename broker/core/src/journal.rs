@@ -1,0 +1,220 @@
+//! What must outlive the process, in the order in which it became true.
+//!
+//! The core writes nothing to a disk. It appends [`Record`]s, each with a [`Ticket`], under the lock that orders them: a
+//! session's own records under that session's locks, a topic's retained message under the topic's. Somebody outside, one
+//! thread, takes them with [`Journal::take`], makes them durable, and says so with [`Journal::settle`]. A connection that
+//! owes somebody an acknowledgement says [`crate::Action::Hold`] with the ticket first: what follows leaves when that
+//! ticket is settled.
+//!
+//! A portion that is taken is whole: it never has one half of what [`Journal::together`] joined.
+//!
+//! What is recorded is what later records do not undo. The taker may leave out a message that was queued and done with
+//! in the same portion: a receiver that acknowledges in time costs no write.
+
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+pub use record::{QueuedEntry, Record, SessionNumber, StoredSession};
+
+/// A place in the journal. Everything up to a settled ticket outlives the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// Before the first record: always settled.
+    pub const NONE: Self = Self(0);
+}
+
+/// Records that were taken at once, in order.
+#[derive(Debug)]
+pub struct Portion {
+    /// In the order of their tickets.
+    pub records: Vec<Record>,
+    /// The ticket of the last one.
+    pub upto: Ticket,
+}
+
+/// So many groups of writers that [`Journal::together`] does not make wait for each other.
+const GATES: usize = 16;
+/// Bookkeeping of one record, in bytes.
+const RECORD_OVERHEAD_BYTES: usize = 96;
+
+/// The records that nobody has made durable yet, and who waits for them.
+pub struct Journal {
+    pending: Mutex<Pending>,
+    /// Held for reading by who appends what belongs together, for writing by who takes.
+    gates: [RwLock<()>; GATES],
+    settled: AtomicU64,
+    /// Bytes of records that are not settled, those that were taken included.
+    bytes: AtomicUsize,
+    bytes_max: AtomicUsize,
+    waiting: Mutex<Waiting>,
+    /// The taker has been called since it last took.
+    rung: AtomicBool,
+}
+
+#[derive(Default)]
+struct Pending {
+    records: Vec<Record>,
+    last: u64,
+    bytes: usize,
+    bell: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    wakers: BTreeMap<(Ticket, u64), Waker>,
+    /// Waits for room, not for a ticket.
+    room: Vec<Waker>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("settled", &self.settled.load(Ordering::Relaxed))
+            .field("bytes", &self.bytes.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+/// While it lives, nothing is taken.
+#[must_use]
+pub(crate) struct Together<'a>(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, ()>);
+
+impl Journal {
+    /// An empty journal. `bytes_max`: from so many bytes of unsettled records on, [`Self::is_full`].
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            pending: Mutex::default(),
+            gates: std::array::from_fn(|_| RwLock::new(())),
+            settled: AtomicU64::new(0),
+            bytes: AtomicUsize::new(0),
+            bytes_max: AtomicUsize::new(bytes_max),
+            waiting: Mutex::default(),
+            rung: AtomicBool::new(false),
+        }
+    }
+
+    /// Appends a record. The caller holds the lock that orders it among those that concern the same thing.
+    pub(crate) fn append(&self, record: Record) -> Ticket {
+        let bytes = RECORD_OVERHEAD_BYTES + record.bytes();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut pending = self.pending.lock();
+        pending.last += 1;
+        pending.bytes += bytes;
+        pending.records.push(record);
+        let ticket = Ticket(pending.last);
+        let bell = if self.rung.swap(true, Ordering::AcqRel) { None } else { pending.bell.clone() };
+        drop(pending);
+        if let Some(bell) = bell {
+            bell.wake();
+        }
+        ticket
+    }
+
+    /// Joins what is appended until the guard goes: a portion has all of it or nothing. `number` is any number of the
+    /// caller's own, such as its session's. Not taken twice by one thread.
+    pub(crate) fn together(&self, number: u64) -> Together<'_> {
+        let place = usize::try_from(number % GATES as u64).unwrap_or_default();
+        // The array has GATES places.
+        let gate = self.gates.get(place).unwrap_or(&self.gates[0]);
+        Together(gate.read())
+    }
+
+    /// Who is called when there is something to take; once for each [`Self::take`].
+    pub fn set_bell(&self, bell: Waker) {
+        self.pending.lock().bell = Some(bell);
+    }
+
+    /// Takes everything that was appended. `None`: nothing was.
+    pub fn take(&self) -> Option<Portion> {
+        let _closed: Vec<_> = self.gates.iter().map(RwLock::write).collect();
+        let mut pending = self.pending.lock();
+        self.rung.store(false, Ordering::Release);
+        if pending.records.is_empty() {
+            return None;
+        }
+        pending.bytes = 0;
+        Some(Portion { records: std::mem::take(&mut pending.records), upto: Ticket(pending.last) })
+    }
+
+    /// Says that everything up to `upto` outlives the process, and that `bytes` of [`Portion::bytes`] are off the books.
+    /// Calls who waited for it.
+    pub fn settle(&self, upto: Ticket, bytes: usize) {
+        self.settled.fetch_max(upto.0, Ordering::AcqRel);
+        let before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        let has_room = before.saturating_sub(bytes) < self.bytes_max.load(Ordering::Relaxed);
+        let (due, room) = {
+            let mut waiting = self.waiting.lock();
+            let later = waiting.wakers.split_off(&(Ticket(upto.0.saturating_add(1)), 0));
+            let due = std::mem::replace(&mut waiting.wakers, later);
+            (due, if has_room { std::mem::take(&mut waiting.room) } else { Vec::new() })
+        };
+        for waker in due.into_values().chain(room) {
+            waker.wake();
+        }
+    }
+
+    /// Whether everything up to `ticket` outlives the process.
+    #[must_use]
+    pub fn is_settled(&self, ticket: Ticket) -> bool {
+        ticket.0 <= self.settled.load(Ordering::Acquire)
+    }
+
+    /// Calls `waker` once `ticket` is settled. False: it is already, and nobody will call.
+    pub fn wake_when_settled(&self, ticket: Ticket, waker: &Waker) -> bool {
+        let mut waiting = self.waiting.lock();
+        if self.is_settled(ticket) {
+            return false;
+        }
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.wakers.insert((ticket, number), waker.clone());
+        true
+    }
+
+    /// Whether so much is not durable yet that nothing more should be read from publishers.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Calls `waker` once there is room. False: there is, and nobody will call.
+    pub fn wake_when_room(&self, waker: &Waker) -> bool {
+        let mut waiting = self.waiting.lock();
+        if !self.is_full() {
+            return false;
+        }
+        waiting.room.push(waker.clone());
+        true
+    }
+
+    /// Another bound of unsettled bytes.
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// Bytes of records that are not durable yet.
+    #[must_use]
+    pub fn unsettled_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Portion {
+    /// What it counts for in the journal's bound, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.records.iter().map(|record| RECORD_OVERHEAD_BYTES + record.bytes()).sum()
+    }
+}
