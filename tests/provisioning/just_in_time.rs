@@ -68,6 +68,8 @@ fn factory(maker: &Maker, unknown: UnknownPolicy) -> Factory {
         role: Role::Device,
         names: vec!["sn*".parse().unwrap()],
         shares_names_with: vec![factory.broker().authority().unwrap().issuer().id()],
+        devices_max: None,
+        joins_others: false,
     };
     factory.execute(Command::AddCa(NewCa { certificate, source: Source::Outside, settings })).unwrap();
     factory

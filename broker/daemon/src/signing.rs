@@ -35,6 +35,13 @@ impl Right {
     }
 }
 
+/// The certificates of a thing with which nobody has ever connected.
+pub(crate) fn never_connected(registry: &RegistryService, thing: &ThingName) -> Vec<CertificateId> {
+    let snapshot = registry.registry();
+    let held = snapshot.thing(thing.as_str()).map(|thing| thing.certificates().to_vec()).unwrap_or_default();
+    held.into_iter().filter(|id| registry.last_seen(id).is_none()).collect()
+}
+
 impl Authority {
     /// Certifies `key` for `name` by `right`, and answers when the certificate is in force and that is on the disk: the
     /// certificate in DER. `validity` is that of the authority's profile when `None`.
@@ -52,8 +59,9 @@ impl Authority {
     ) -> Result<Vec<u8>, IssueRefused> {
         let now = registry.now();
         let operator = PrincipalKey { role: Role::Operator, name: name.clone() };
+        let unseen = never_connected(registry, name);
         let to = match right {
-            Right::Token(token) => IssueFor::Token(token),
+            Right::Token(token) => IssueFor::Token { token, never_connected: &unseen },
             Right::Renewal(asker) => IssueFor::Renewal(asker),
             Right::Operator => IssueFor::Holder(&operator),
         };
@@ -71,7 +79,9 @@ impl Authority {
         let certificate = NewCertificate::read(&issued.der, self.issuer().key_hash())
             .map_err(|error| IssueError::Encode(error.to_string()))?;
         let command = match right {
-            Right::Token(token) => Command::UseToken { token: *token, certificate },
+            Right::Token(token) => {
+                Command::UseToken { token: *token, certificate, never_connected: unseen }
+            }
             Right::Renewal(asker) => Command::Renew { certificate, asker: *asker },
             Right::Operator => Command::Issue { certificate, holder: operator },
         };

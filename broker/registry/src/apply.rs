@@ -9,7 +9,7 @@ use crate::event::{Change, Event};
 use crate::provisioning::{Claim, ClaimSpec, Template, Token};
 use crate::registry::{ByKey, BySerial, KeyPlace, Registry, SerialPlace};
 use crate::thing::{Held, Quarantine, Thing, ThingSpec};
-use crate::{Ca, CaId, RevocationReason, Wall};
+use crate::{Approval, ApprovalRequest, Ca, CaId, RevocationReason, Wall};
 
 impl Registry {
     /// Takes what happened into the registry. It cannot fail, and does nothing else.
@@ -41,6 +41,7 @@ impl Registry {
             Change::CaAdded { .. }
             | Change::CaChanged { .. }
             | Change::CaRevoked { .. }
+            | Change::CaUsed { .. }
             | Change::CaDeleted { .. } => {
                 self.apply_to_ca(&event.change, event.at);
             }
@@ -53,7 +54,10 @@ impl Registry {
             | Change::TokenUsed { .. }
             | Change::TokenDeleted { .. }
             | Change::TemplateSet { .. }
-            | Change::TemplateDeleted { .. } => self.apply_to_rest(&event.change, event.at),
+            | Change::TemplateDeleted { .. }
+            | Change::ApprovalAsked { .. }
+            | Change::ApprovalDecided { .. }
+            | Change::ApprovalEnded { .. } => self.apply_to_rest(&event.change, event.at),
             Change::ClockAccepted { .. } | Change::Refused { .. } | Change::Noted { .. } => {}
         }
     }
@@ -123,6 +127,9 @@ impl Registry {
             Change::CaRevoked { ca, reason } => {
                 self.change_ca(ca, |known| known.revoked = Some((at, *reason)));
             }
+            Change::CaUsed { ca, .. } => {
+                self.change_ca(ca, |known| known.devices = known.devices.saturating_add(1));
+            }
             Change::CaDeleted { ca } => {
                 if let Some(key) = self.ca_keys.remove(ca) {
                     self.cas.remove(&key);
@@ -156,10 +163,8 @@ impl Registry {
     fn apply_to_rest(&mut self, change: &Change, at: Wall) {
         match change {
             Change::TokenAdded { token } => {
-                let hash = token.hash;
-                self.token_deadlines.insert((token.until, hash));
                 let token = Token { spec: (**token).clone(), added: at, used: None };
-                self.tokens.insert(hash, Arc::new(token));
+                self.take_token(Arc::new(token));
             }
             Change::TokenUsed { token, certificate } => {
                 if let Some(known) = self.tokens.get_mut(token) {
@@ -169,6 +174,7 @@ impl Registry {
             Change::TokenDeleted { token } => {
                 if let Some(known) = self.tokens.remove(token) {
                     self.token_deadlines.remove(&(known.spec.until, *token));
+                    self.tokens_of.remove(&(known.spec.thing.name.clone(), *token));
                 }
             }
             Change::TemplateSet { template, version } => {
@@ -179,8 +185,33 @@ impl Registry {
             Change::TemplateDeleted { template } => {
                 self.templates.remove(template);
             }
+            Change::ApprovalAsked { request, until } => self.ask_approval(request, *until, at),
+            Change::ApprovalDecided { request, approved, until, .. } => {
+                if let Some(known) = self.approvals.get_mut(request) {
+                    let known = Arc::make_mut(known);
+                    (known.approved, known.until) = (Some(*approved), *until);
+                }
+            }
+            Change::ApprovalEnded { request, .. } => {
+                self.approvals.remove(request);
+            }
             _ => {}
         }
+    }
+
+    pub(crate) fn take_token(&mut self, token: Arc<Token>) {
+        let (hash, name) = (token.spec.hash, token.spec.thing.name.clone());
+        self.token_deadlines.insert((token.spec.until, hash));
+        self.tokens_of.insert((name, hash));
+        self.tokens.insert(hash, token);
+    }
+
+    /// A request that is there is asked for again: what was said of it stays.
+    fn ask_approval(&mut self, request: &ApprovalRequest, until: Wall, at: Wall) {
+        let known = self.approvals.get(&request.id);
+        let (first, approved) = known.map_or((at, None), |known| (known.first, known.approved));
+        let approval = Approval { request: request.clone(), first, last: at, approved, until };
+        self.approvals.insert(request.id, Arc::new(approval));
     }
 
     fn add_certificate(
@@ -207,16 +238,23 @@ impl Registry {
         self.by_key.insert(ByKey(Arc::clone(facts)));
         self.certificates.insert(id, Arc::new(certificate));
         if let Status::Pending(pending) = status {
-            self.await_activation(&id, pending);
+            self.await_activation(facts, pending);
         }
         if let Some(holder) = holder {
             self.hold(holder, &id);
         }
     }
 
-    pub(crate) fn await_activation(&mut self, id: &CertificateId, pending: &Pending) {
-        if let Some(until) = pending.until {
-            self.deadlines.insert((until, *id));
+    pub(crate) fn await_activation(&mut self, facts: &Facts, pending: &Pending) {
+        let id = &facts.id;
+        match pending.until {
+            Some(until) => {
+                self.deadlines.insert((until, *id));
+            }
+            None => {
+                let waiting = self.waiting_of(&facts.issuer).saturating_add(1);
+                self.waiting.insert(facts.issuer, waiting);
+            }
         }
         if let Some(enrolment) = &pending.enrolment {
             self.ownership.insert(enrolment.token, *id);
@@ -227,9 +265,18 @@ impl Registry {
         }
     }
 
-    fn stop_awaiting(&mut self, id: &CertificateId, pending: &Pending) {
-        if let Some(until) = pending.until {
-            self.deadlines.remove(&(until, *id));
+    fn stop_awaiting(&mut self, facts: &Facts, pending: &Pending) {
+        let id = &facts.id;
+        match (pending.until, self.waiting_of(&facts.issuer)) {
+            (Some(until), _) => {
+                self.deadlines.remove(&(until, *id));
+            }
+            (None, 0 | 1) => {
+                self.waiting.remove(&facts.issuer);
+            }
+            (None, waiting) => {
+                self.waiting.insert(facts.issuer, waiting - 1);
+            }
         }
         if let Some(enrolment) = &pending.enrolment {
             self.ownership.remove(&enrolment.token);
@@ -249,6 +296,7 @@ impl Registry {
     fn set_status(&mut self, id: &CertificateId, status: Status, at: Wall) {
         let mut before = None;
         let kind = status.kind();
+        let facts = self.certificate(id).map(|known| Arc::clone(&known.facts));
         self.change_certificate(id, |known| {
             if let Status::Pending(pending) = &known.status {
                 known.entered = at;
@@ -260,8 +308,8 @@ impl Registry {
         let count = self.counts.of(before.kind());
         *count = count.saturating_sub(1);
         *self.counts.of(kind) += 1;
-        if let Status::Pending(pending) = before {
-            self.stop_awaiting(id, &pending);
+        if let (Status::Pending(pending), Some(facts)) = (before, facts) {
+            self.stop_awaiting(&facts, &pending);
         }
     }
 
@@ -285,7 +333,7 @@ impl Registry {
         let count = self.counts.of(known.status.kind());
         *count = count.saturating_sub(1);
         if let Status::Pending(pending) = &known.status {
-            self.stop_awaiting(id, pending);
+            self.stop_awaiting(facts, pending);
         }
         if let Some(holder) = &known.holder {
             self.change_held(holder, |held| held.retain(|other| other != id));

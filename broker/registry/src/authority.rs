@@ -53,6 +53,12 @@ pub struct CaSettings {
     /// The authorities with which it may have names of the same role in common.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shares_names_with: Vec<CaId>,
+    /// How many devices it may bring in whose certificates the registry did not know; `None` for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices_max: Option<u32>,
+    /// Whether an unknown certificate of it may become that of a thing whose certificates are another authority's. Of `auto` only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joins_others: bool,
 }
 
 impl CaSettings {
@@ -66,6 +72,8 @@ impl CaSettings {
             role: Role::Device,
             names,
             shares_names_with: Vec::new(),
+            devices_max: None,
+            joins_others: false,
         }
     }
 }
@@ -90,6 +98,9 @@ pub struct Ca {
     pub settings: CaSettings,
     /// When it was registered.
     pub added: Wall,
+    /// How many devices it has brought in whose certificates the registry did not know.
+    #[serde(default)]
+    pub devices: u32,
     /// Since when and why it is revoked as a whole: every certificate of it is refused for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<(Wall, RevocationReason)>,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use signet_identity::{CertificateId, ThingName};
 
+use crate::approval::Approval;
 use crate::authority::Ca;
 use crate::certificate::{Certificate, Status, Succession};
 use crate::event::{DecodeError, EVENT_VERSION};
@@ -42,6 +43,8 @@ pub enum Record {
     Token { token: Arc<Token> },
     /// A template.
     Template { template: Arc<Template> },
+    /// A request that waits for approval, or for its device after it.
+    Approval { approval: Arc<Approval> },
 }
 
 #[derive(Serialize)]
@@ -115,6 +118,8 @@ impl Registry {
             Record::RevokedSerial { issuer: *issuer, serial: *serial, since: *since, reason: *reason }
         });
         let tokens = self.tokens.values().map(|token| Record::Token { token: Arc::clone(token) });
+        let approvals =
+            self.approvals.values().map(|approval| Record::Approval { approval: Arc::clone(approval) });
         std::iter::once(basis)
             .chain(templates)
             .chain(cas)
@@ -124,6 +129,7 @@ impl Registry {
             .chain(certificates)
             .chain(revoked)
             .chain(tokens)
+            .chain(approvals)
     }
 
     /// The registry that gave `records`.
@@ -166,9 +172,9 @@ impl Registry {
             Record::RevokedSerial { issuer, serial, since, reason } => {
                 self.revoked_serials.insert((issuer, serial), (since, reason));
             }
-            Record::Token { token } => {
-                self.token_deadlines.insert((token.spec.until, token.spec.hash));
-                self.tokens.insert(token.spec.hash, token);
+            Record::Token { token } => self.take_token(token),
+            Record::Approval { approval } => {
+                self.approvals.insert(approval.request.id, approval);
             }
             Record::Template { template } => {
                 self.templates.insert(template.spec.name.clone(), template);
@@ -185,7 +191,7 @@ impl Registry {
             self.retiring.insert((*at, id));
         }
         if let Status::Pending(pending) = &certificate.status {
-            self.await_activation(&id, pending);
+            self.await_activation(&certificate.facts, pending);
         }
         self.certificates.insert(id, certificate);
     }

@@ -6,8 +6,8 @@ use signet_identity::{CertificateId, PrincipalKey, Role, TemplateName, ThingName
 
 use crate::event::Topic;
 use crate::{
-    CaId, CaSettings, ClaimSpec, Groups, KeyHash, Line, NewCa, NewCertificate, RevocationReason,
-    SerialNumber, TemplateSpec, ThingSpec, TokenHash, TokenSpec, Wall,
+    ApprovalRequest, CaId, CaSettings, ClaimSpec, Groups, KeyHash, Line, NewCa, NewCertificate, RequestId,
+    RevocationReason, SerialNumber, TemplateSpec, ThingSpec, TokenHash, TokenSpec, Wall,
 };
 
 /// Which certificates a command is about.
@@ -262,6 +262,8 @@ pub enum Command {
         token: TokenHash,
         /// What was signed.
         certificate: NewCertificate,
+        /// Those certificates of the thing that have never connected: what got lost on its way to the device is no obstacle.
+        never_connected: Vec<CertificateId>,
     },
     /// Withdraws a one-time token.
     DeleteToken(TokenHash),
@@ -276,6 +278,18 @@ pub enum Command {
     SetTemplate(TemplateSpec),
     /// Deletes a template that no claim and no authority names.
     DeleteTemplate(TemplateName),
+
+    /// Somebody who has shown a right to a certificate asks for it where an operator has to approve.
+    AskApproval(ApprovalRequest),
+    /// An operator approves or rejects such a request.
+    DecideApproval {
+        /// Which.
+        request: RequestId,
+        /// Whether it may have its certificate.
+        approved: bool,
+    },
+    /// It has its certificate: what was approved was approved for once.
+    EndApproval(RequestId),
 
     /// Says that the clock is right although it was later before.
     AcceptClock,

@@ -2,7 +2,7 @@
 
 use signet_identity::{CertificateId, PrincipalKey, TemplateName, ThingName};
 
-use crate::{CaId, NamePattern, SerialNumber, StatusKind, Wall};
+use crate::{CaId, NamePattern, RequestId, SerialNumber, StatusKind, Wall};
 
 /// Why [`Registry::decide`](crate::Registry::decide) refused a command; nothing has changed then.
 ///
@@ -162,6 +162,16 @@ pub enum RegistryError {
         "unknown certificates of the authority {0} cannot be admitted: only devices of outside authorities can"
     )]
     OnlyRegistered(CaId),
+    /// The authority has brought in as many devices as it may, or has too many certificates waiting.
+    #[error("the authority {ca} has reached its bound of {max} {what}")]
+    CaSpent {
+        /// The authority.
+        ca: CaId,
+        /// What is bounded.
+        what: &'static str,
+        /// The bound.
+        max: u32,
+    },
     /// Certificates, or claims, are left that need it.
     #[error("the authority {0} still has certificates in the registry: revoke it instead")]
     CaInUse(CaId),
@@ -217,6 +227,9 @@ pub enum RegistryError {
     /// The one-time token exists.
     #[error("the one-time token exists")]
     TokenExists,
+    /// There is no such request for approval, or nobody has asked for it for too long.
+    #[error("there is no enrolment {0} that waits for approval")]
+    NoApproval(RequestId),
     /// The device asked for another thing's certificate.
     #[error("a device renews its own certificate, not that of {0}")]
     NotOwnThing(ThingName),
@@ -304,6 +317,7 @@ impl RegistryError {
             | Self::NoCertificate(_)
             | Self::NoCa(_)
             | Self::NoClaim(_)
+            | Self::NoApproval(_)
             | Self::NoTemplate(_) => Fault::NotFound,
             Self::ThingExists(_)
             | Self::AlreadyProvisioned(_)
@@ -322,7 +336,7 @@ impl RegistryError {
             | Self::ClaimExists(_)
             | Self::TokenExists
             | Self::TemplateInUse(_) => Fault::Conflict,
-            Self::ClaimSpent { .. } | Self::Full { .. } => Fault::Exhausted,
+            Self::ClaimSpent { .. } | Self::CaSpent { .. } | Self::Full { .. } => Fault::Exhausted,
             Self::ClockBehind { .. } => Fault::Unavailable,
         }
     }
@@ -364,6 +378,7 @@ impl RegistryError {
             Self::NotAdmitted(_) => "not_admitted",
             Self::OnlyRegistered(_) => "only_registered",
             Self::DeviceSerial { .. } => "device_serial",
+            Self::CaSpent { .. } => "ca_spent",
             Self::CaInUse(_) => "ca_in_use",
             Self::NoClaim(_) => "no_claim",
             Self::ClaimExists(_) => "claim_exists",
@@ -376,6 +391,7 @@ impl RegistryError {
             Self::OwnershipToken => "ownership_token",
             Self::OneTimeToken => "one_time_token",
             Self::TokenExists => "token_exists",
+            Self::NoApproval(_) => "no_approval",
             Self::NotOwnThing(_) => "not_own_thing",
             Self::NoTemplate(_) => "no_template",
             Self::TemplateInUse(_) => "template_in_use",

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use signet_identity::{CertificateId, PrincipalKey, Role, TemplateName, ThingName};
 
 use crate::{
-    Ca, CaId, CaSettings, ClaimSpec, Der, Facts, KeyHash, Line, RevocationReason, SerialNumber, Source,
-    Status, TemplateSpec, ThingSpec, TokenHash, TokenSpec, Wall,
+    ApprovalRequest, Ca, CaId, CaSettings, ClaimSpec, Der, Facts, KeyHash, Line, RequestId, RevocationReason,
+    SerialNumber, Source, Status, TemplateSpec, ThingSpec, TokenHash, TokenSpec, Wall,
 };
 
 /// The version of the encoding that [`Event::encode`] writes.
@@ -168,6 +168,8 @@ pub enum Change {
     CaChanged { ca: CaId, settings: Box<CaSettings> },
     /// An authority was revoked as a whole.
     CaRevoked { ca: CaId, reason: RevocationReason },
+    /// An authority brought a device in whose certificate was unknown.
+    CaUsed { ca: CaId, thing: ThingName },
     /// An authority was removed.
     CaDeleted { ca: CaId },
     /// A claim was made. Its certificate is added by an event of its own.
@@ -190,6 +192,12 @@ pub enum Change {
     TemplateSet { template: Box<TemplateSpec>, version: u64 },
     /// A template was deleted.
     TemplateDeleted { template: TemplateName },
+    /// A device asks for a certificate that an operator has to approve, for the first time or again; forgotten then.
+    ApprovalAsked { request: Box<ApprovalRequest>, until: Wall },
+    /// An operator approved or rejected it; forgotten then.
+    ApprovalDecided { request: RequestId, device: ThingName, approved: bool, until: Wall },
+    /// It has its certificate, or nobody asks for it any more, or it made room for newer ones of its device.
+    ApprovalEnded { request: RequestId, device: ThingName },
     /// An operator says that the clock is right although it was later before.
     ClockAccepted { was: Wall },
     /// Somebody was refused something.
@@ -299,6 +307,7 @@ impl Change {
             Self::CaAdded { .. } => "ca_added",
             Self::CaChanged { .. } => "ca_changed",
             Self::CaRevoked { .. } => "ca_revoked",
+            Self::CaUsed { .. } => "ca_used",
             Self::CaDeleted { .. } => "ca_deleted",
             Self::ClaimAdded { .. } => "claim_added",
             Self::ClaimChanged { .. } => "claim_changed",
@@ -310,6 +319,9 @@ impl Change {
             Self::TokenDeleted { .. } => "token_deleted",
             Self::TemplateSet { .. } => "template_set",
             Self::TemplateDeleted { .. } => "template_deleted",
+            Self::ApprovalAsked { .. } => "approval_asked",
+            Self::ApprovalDecided { .. } => "approval_decided",
+            Self::ApprovalEnded { .. } => "approval_ended",
             Self::ClockAccepted { .. } => "clock_accepted",
             Self::Refused { .. } => "refused",
             Self::Noted { .. } => "noted",

@@ -69,7 +69,11 @@ impl fmt::Display for Change {
             Self::CaAdded { .. }
             | Self::CaChanged { .. }
             | Self::CaRevoked { .. }
+            | Self::CaUsed { .. }
             | Self::CaDeleted { .. } => authority(self, f),
+            Self::ApprovalAsked { .. } | Self::ApprovalDecided { .. } | Self::ApprovalEnded { .. } => {
+                approval(self, f)
+            }
             _ => rest(self, f),
         }
     }
@@ -165,7 +169,29 @@ fn authority(change: &Change, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Change::CaRevoked { ca, reason } => {
             write!(f, "authority {} revoked ({reason}) with every certificate of it", Short(ca))
         }
+        Change::CaUsed { ca, thing } => write!(f, "authority {} brought in {thing}", Short(ca)),
         Change::CaDeleted { ca } => write!(f, "authority {} removed", Short(ca)),
+        _ => Ok(()),
+    }
+}
+
+fn approval(change: &Change, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match change {
+        Change::ApprovalAsked { request, until } => write!(
+            f,
+            "enrolment {} of {} from {} waits for approval until {until}, public key {}",
+            Short(&request.id),
+            request.device,
+            request.address,
+            request.key
+        ),
+        Change::ApprovalDecided { request, device, approved, until } => {
+            let word = if *approved { "approved" } else { "rejected" };
+            write!(f, "enrolment {} of {device} {word} until {until}", Short(request))
+        }
+        Change::ApprovalEnded { request, device } => {
+            write!(f, "enrolment {} of {device} waits no more", Short(request))
+        }
         _ => Ok(()),
     }
 }
@@ -208,7 +234,11 @@ impl fmt::Display for CaSettings {
         if !self.registers {
             f.write_str(" (registers none)")?;
         }
-        self.names.iter().try_for_each(|pattern| write!(f, " {pattern}"))
+        self.names.iter().try_for_each(|pattern| write!(f, " {pattern}"))?;
+        if let Some(max) = self.devices_max {
+            write!(f, ", brings in {max} at most")?;
+        }
+        f.write_str(if self.joins_others { ", joins things of others" } else { "" })
     }
 }
 

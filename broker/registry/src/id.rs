@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
-use signet_identity::{CertificateId, Serial};
+use signet_identity::{CertificateId, Serial, ThingName};
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
@@ -124,6 +124,22 @@ impl TokenHash {
 impl PartialEq for TokenHash {
     fn eq(&self, other: &Self) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+/// A request for a certificate that an operator has to approve: the SHA-256 of the device's name and of the signing request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId([u8; 32]);
+
+thirty_two_bytes!(RequestId);
+
+impl RequestId {
+    /// The id of the signing request `csr` for the device `name`.
+    #[must_use]
+    pub fn of(name: &ThingName, csr: &[u8]) -> Self {
+        let name = name.as_str().as_bytes();
+        let length = (name.len() as u64).to_be_bytes();
+        Self(sha256(&[&length, name, csr].concat()))
     }
 }
 

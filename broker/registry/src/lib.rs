@@ -1,4 +1,4 @@
-//! Who exists: things, certificates, authorities, claims, one-time tokens and templates, and how it came so.
+//! Who exists: things, certificates, authorities, claims, one-time tokens, templates and requests for approval, and how it came so.
 //!
 //! Nothing here touches a disk, a clock or a socket. A [`Command`] is decided against the [`Registry`], which gives
 //! [`Event`]s and changes nothing; the caller stores them; then they are applied, which cannot fail. The events are the
@@ -13,6 +13,7 @@
 //! - [`ca`] signs.
 
 mod apply;
+mod approval;
 pub mod audit;
 mod authority;
 pub mod ca;
@@ -39,6 +40,7 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use approval::{APPROVALS_PER_DEVICE_MAX, Approval, ApprovalRequest};
 pub use authority::{Ca, CaSettings, NewCa, PATTERNS_MAX, UnknownPolicy};
 pub use certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, Der, Enrolment, Facts, NewCertificate, Pending,
@@ -50,7 +52,7 @@ pub use decide::IssueFor;
 pub use effects::{Effects, Lost};
 pub use error::{Fault, RegistryError};
 pub use event::{Actor, Attempt, Cause, Change, DecodeError, DeletedBecause, EVENT_VERSION, Event, Topic};
-pub use id::{CaId, IdError, KeyHash, SERIAL_BYTES_MAX, SerialNumber, TokenHash};
+pub use id::{CaId, IdError, KeyHash, RequestId, SERIAL_BYTES_MAX, SerialNumber, TokenHash};
 pub use line::{LINE_BYTES_MAX, Line};
 pub use network::Network;
 pub use pattern::{NamePattern, PatternError};

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::provisioning::{Claim, Template, Token};
 use crate::standing::{Active, Rights, Standing, Suspended};
 use crate::thing::{Groups, Held, Thing};
-use crate::{Ca, CaId, KeyHash, RevocationReason, SerialNumber, TokenHash, Wall};
+use crate::{Approval, Ca, CaId, KeyHash, RequestId, RevocationReason, SerialNumber, TokenHash, Wall};
 
 /// The most certificates that a holder may have in force at one time: the old and the new one of a rotation.
 pub const ACTIVE_MAX: usize = 2;
@@ -31,10 +31,13 @@ pub struct Limits {
     pub certificates_max: usize,
     /// The most certificates of one holder, in any state.
     pub certificates_per_holder_max: usize,
-    /// The most pending certificates.
+    /// The most pending certificates of enrolments.
     pub pending_max: usize,
     /// The most pending certificates that one claim has asked for.
     pub pending_per_claim_max: u32,
+    /// The most certificates of one outside authority that wait for somebody to activate them. They are not among
+    /// `pending_max`, so no authority holds up those who enrol.
+    pub waiting_per_ca_max: u32,
     /// The most serial numbers that are revoked without their certificate being known.
     pub revoked_serials_max: usize,
     /// The most authorities.
@@ -47,6 +50,8 @@ pub struct Limits {
     pub templates_max: usize,
     /// The most one-time tokens, used or not.
     pub tokens_max: usize,
+    /// The most requests that wait for an operator's approval, or for their device after it.
+    pub approvals_max: usize,
     /// How far the clock may be behind the last event before nothing is issued any more.
     pub clock_behind_max: Duration,
     /// How long after its end a certificate keeps its place and can still ask for its successor. Whether it may connect for that
@@ -65,12 +70,14 @@ impl Default for Limits {
             certificates_per_holder_max: 64,
             pending_max: 100_000,
             pending_per_claim_max: 10_000,
+            waiting_per_ca_max: 10_000,
             revoked_serials_max: 1_000_000,
             cas_max: 256,
             claims_max: 10_000,
             serials_per_claim_max: 1_000_000,
             templates_max: 1_000,
             tokens_max: 1_000_000,
+            approvals_max: 1_024,
             clock_behind_max: Duration::from_secs(60),
             expired_grace: Duration::ZERO,
             start_over_after: Duration::from_secs(3),
@@ -101,11 +108,16 @@ pub struct Registry {
     pub(crate) ownership: OrdMap<TokenHash, CertificateId>,
     /// Pending certificates that devices have asked for, of each device in the order of their deadlines.
     pub(crate) pending_of_devices: OrdSet<(ThingName, Wall, CertificateId)>,
+    /// How many certificates of an issuer's key wait for somebody to activate them; none is no entry.
+    pub(crate) waiting: OrdMap<KeyHash, u32>,
     /// When certificates that a rotation replaced are revoked.
     pub(crate) retiring: OrdSet<(Wall, CertificateId)>,
     pub(crate) claims: OrdMap<ThingName, Arc<Claim>>,
     pub(crate) tokens: OrdMap<TokenHash, Arc<Token>>,
     pub(crate) token_deadlines: OrdSet<(Wall, TokenHash)>,
+    /// The things that tokens are for.
+    pub(crate) tokens_of: OrdSet<(ThingName, TokenHash)>,
+    pub(crate) approvals: OrdMap<RequestId, Arc<Approval>>,
     pub(crate) templates: OrdMap<TemplateName, Arc<Template>>,
     pub(crate) counts: Counts,
     pub(crate) last: Wall,
@@ -394,6 +406,19 @@ impl Registry {
     /// Every one-time token, in the order in which they expire.
     pub fn tokens(&self) -> impl Iterator<Item = &Arc<Token>> {
         self.token_deadlines.iter().filter_map(|(_, token)| self.tokens.get(token))
+    }
+
+    /// Whether there is a one-time token, used or not, for the thing `name`.
+    #[must_use]
+    pub fn has_token(&self, name: &ThingName) -> bool {
+        let from = (name.clone(), TokenHash::from_bytes([0; 32]));
+        self.tokens_of.range(from..).next().is_some_and(|(of, _)| of == name)
+    }
+
+    /// How many certificates of the key `issuer` wait for somebody to activate them.
+    #[must_use]
+    pub fn waiting_of(&self, issuer: &KeyHash) -> u32 {
+        self.waiting.get(issuer).copied().unwrap_or(0)
     }
 
     /// The template `name`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use signet_config::Hook;
 use signet_core::provisioning::{Answer, OwnershipToken};
-use signet_identity::{CertificateId, Role, TemplateName, ThingName};
+use signet_identity::{CertificateId, Role, TemplateName};
 use signet_registry::template::{CertificateParameters, Provisioned, TemplateBody};
 use signet_registry::{
     Command, Der, Enter, RegisterThing, Registry, RegistryError, Status, TemplateKind, TokenHash,
@@ -15,7 +15,7 @@ use super::asker::At;
 use super::hook::{self, Question};
 use super::refused::Refused;
 use crate::ca::certificate_pem;
-use crate::store::RegistryService;
+use crate::signing::never_connected;
 
 /// The certificate that an ownership token is for.
 struct Owned {
@@ -135,11 +135,4 @@ fn evaluated(
         Role::Claim | Role::Operator => CertificateParameters::issued(owned.id),
     };
     Ok(body.evaluate_with(parameters, &certificate, &at.asker.names)?)
-}
-
-/// The certificates of a thing with which nobody has ever connected.
-fn never_connected(registry: &RegistryService, thing: &ThingName) -> Vec<CertificateId> {
-    let snapshot = registry.registry();
-    let held = snapshot.thing(thing.as_str()).map(|thing| thing.certificates().to_vec()).unwrap_or_default();
-    held.into_iter().filter(|id| registry.last_seen(id).is_none()).collect()
 }

@@ -58,7 +58,9 @@ fn found_by(change: &Change) -> (Option<&ThingName>, Option<CertificateId>) {
         Change::RotationStarted { new, .. } | Change::RotationCompleted { new, .. } => (None, Some(*new)),
         Change::ClaimAdded { claim } | Change::ClaimChanged { claim } => (Some(&claim.name), None),
         Change::ClaimSuspended { claim, .. } | Change::ClaimSerialsAdded { claim, .. } => (Some(claim), None),
-        Change::ClaimUsed { thing, .. } => (Some(thing), None),
+        Change::ClaimUsed { thing, .. } | Change::CaUsed { thing, .. } => (Some(thing), None),
+        Change::ApprovalAsked { request, .. } => (Some(&request.device), None),
+        Change::ApprovalDecided { device, .. } | Change::ApprovalEnded { device, .. } => (Some(device), None),
         Change::TokenAdded { token } => (Some(&token.thing.name), None),
         _ => (None, None),
     }

@@ -20,6 +20,7 @@ impl Draft<'_> {
             source: new.source,
             settings: new.settings,
             added: self.now,
+            devices: 0,
             revoked: None,
         };
         if let Some(known) = self.registry.ca(&ca.id).or_else(|| self.registry.ca_by_key(&ca.key)) {

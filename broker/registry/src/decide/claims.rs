@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use signet_identity::{PrincipalKey, Role, TemplateName, ThingName};
+use signet_identity::{CertificateId, PrincipalKey, Role, TemplateName, ThingName};
 
 use super::{Decided, Draft};
 use crate::certificate::{NewCertificate, RevocationReason, Source, Status};
@@ -13,6 +13,7 @@ use crate::provisioning::{
     CLAIM_NETWORKS_MAX, CLAIM_TEMPLATES_MAX, Claim, ClaimSpec, DEVICE_SERIAL_BYTES_MAX, SERIALS_AT_ONCE_MAX,
     TEMPLATE_BODY_BYTES_MAX, TemplateKind, TemplateSpec, Token, TokenSpec,
 };
+use crate::registry::ACTIVE_MAX;
 use crate::{RegistryError, TokenHash, UnknownPolicy, Wall};
 
 impl<'a> Draft<'a> {
@@ -150,7 +151,29 @@ impl<'a> Draft<'a> {
         Ok(PrincipalKey { role: Role::Device, name: name.clone() })
     }
 
-    pub(super) fn use_token(&mut self, token: TokenHash, certificate: NewCertificate) -> Decided {
+    /// Makes room for what a token gets `holder`. Of its certificates of this broker with which nobody has ever connected, the
+    /// oldest give way, no more than are in the way: the answers that they were in got lost.
+    pub(super) fn room_by_token(
+        &mut self,
+        holder: &PrincipalKey,
+        never_connected: &[CertificateId],
+    ) -> Decided {
+        let in_force = || self.registry.active_of(holder, self.now);
+        let over = (in_force().count() + 1).saturating_sub(ACTIVE_MAX);
+        let lost: Vec<CertificateId> = in_force()
+            .filter(|held| held.source == Source::Own && never_connected.contains(held.id()))
+            .map(|held| *held.id())
+            .take(over)
+            .collect();
+        self.room(holder, 1, |other| lost.contains(other.id()))
+    }
+
+    pub(super) fn use_token(
+        &mut self,
+        token: TokenHash,
+        certificate: NewCertificate,
+        never_connected: &[CertificateId],
+    ) -> Decided {
         self.clock()?;
         let holder = self.token_holder(&token)?;
         let thing = self.usable_token(&token)?.spec.thing.clone();
@@ -159,7 +182,7 @@ impl<'a> Draft<'a> {
         self.newcomer(facts)?;
         self.key(&facts.public_key, Some(&holder))?;
         self.thing_or_new(thing, IfExists::Keep)?;
-        self.room(&holder, 1, |_| false)?;
+        self.room_by_token(&holder, never_connected)?;
         self.push(Change::TokenUsed { token, certificate: facts.id });
         self.add_certificate(certificate, Source::Own, Status::Active, Some(holder));
         Ok(())

@@ -5,9 +5,10 @@ use signet_identity::{PrincipalKey, Role, TemplateName, ThingName};
 use super::{Decided, Draft};
 use crate::certificate::{NewCertificate, Pending, Source, Status};
 use crate::command::{Enter, IfExists};
+use crate::event::Change;
 use crate::provisioning::TemplateKind;
 use crate::thing::ThingSpec;
-use crate::{KeyHash, RegistryError, UnknownPolicy};
+use crate::{Ca, KeyHash, RegistryError, UnknownPolicy};
 
 impl Draft<'_> {
     fn status(&self, enter: Enter) -> Status {
@@ -54,13 +55,19 @@ impl Draft<'_> {
         match ca.settings.unknown {
             UnknownPolicy::Auto => {
                 self.not_barred(&holder.name)?;
+                self.not_of_others(ca, &holder.name, &facts.public_key)?;
+                self.brings_in(ca, &holder.name)?;
                 self.thing_or_new(ThingSpec::named(holder.name.clone()), IfExists::Keep)?;
                 self.room(&holder, 1, |_| false)?;
                 self.add_certificate(certificate, Source::Outside, Status::Active, Some(holder));
                 Ok(())
             }
             UnknownPolicy::Jitr => {
-                self.room_for_pending()?;
+                let max = self.registry.limits.waiting_per_ca_max;
+                if self.registry.waiting_of(&ca.key) >= max {
+                    let what = "certificates that wait to be activated";
+                    return Err(RegistryError::CaSpent { ca: ca.id, what, max });
+                }
                 let pending = Pending { until: None, proposed: Some(holder), enrolment: None };
                 self.add_certificate(certificate, Source::Outside, Status::Pending(pending.into()), None);
                 Ok(())
@@ -93,6 +100,7 @@ impl Draft<'_> {
         self.key(&facts.public_key, Some(&holder))?;
         self.not_barred(&holder.name)?;
         self.not_anothers(&holder.name, &facts.public_key)?;
+        self.brings_in(ca, &holder.name)?;
         self.thing_or_new(thing, if_exists)?;
         self.room(&holder, 1, |_| false)?;
         self.add_certificate(certificate, Source::Outside, self.status(enter), Some(holder));
@@ -110,9 +118,36 @@ impl Draft<'_> {
         Err(RegistryError::AlreadyProvisioned(name.clone()))
     }
 
+    /// An authority that names its devices by itself gives its own another certificate, and takes none from another authority,
+    /// this broker's or an outside one: unless that was said, or an operator lets it.
+    fn not_of_others(&self, ca: &Ca, name: &ThingName, key: &KeyHash) -> Decided {
+        let held = self.registry.thing(name).map_or(&[][..], |thing| thing.certificates());
+        let own = |id| self.registry.certificate(id).is_some_and(|other| other.facts.issuer == ca.key);
+        if ca.settings.joins_others || (!held.is_empty() && held.iter().all(own)) {
+            return Ok(());
+        }
+        self.not_anothers(name, key)
+    }
+
+    /// Counts a device that the authority brings in, if it may bring in one more.
+    fn brings_in(&mut self, ca: &Ca, name: &ThingName) -> Decided {
+        if self.registry.thing(name).is_some_and(|thing| thing.certified) {
+            return Ok(());
+        }
+        if let Some(max) = ca.settings.devices_max
+            && ca.devices >= max
+        {
+            return Err(RegistryError::CaSpent { ca: ca.id, what: "devices", max });
+        }
+        self.push(Change::CaUsed { ca: ca.id, thing: name.clone() });
+        Ok(())
+    }
+
+    /// Certificates that wait for somebody to activate them have bounds of their own.
     pub(super) fn room_for_pending(&self) -> Decided {
         let max = self.registry.limits.pending_max;
-        if self.registry.counts.pending >= max {
+        let waiting: u32 = self.registry.waiting.values().sum();
+        if self.registry.counts.pending.saturating_sub(waiting as usize) >= max {
             return Err(RegistryError::Full { what: "pending certificates", max });
         }
         Ok(())

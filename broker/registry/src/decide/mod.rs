@@ -1,5 +1,6 @@
 //! Deciding commands. Everything here reads the registry and gives events or a refusal.
 
+mod approvals;
 mod cas;
 mod claims;
 mod enrol;
@@ -23,8 +24,13 @@ pub enum IssueFor<'a> {
     Enrolment(&'a CertificateId),
     /// The renewal of this certificate in one step.
     Renewal(&'a CertificateId),
-    /// The holder of this one-time token.
-    Token(&'a TokenHash),
+    /// The holder of a one-time token.
+    Token {
+        /// The hash of the secret that was shown.
+        token: &'a TokenHash,
+        /// As in [`Command::UseToken`].
+        never_connected: &'a [CertificateId],
+    },
 }
 
 /// The result of most decisions.
@@ -85,10 +91,10 @@ impl Registry {
                 draft.key(public_key, Some(&holder))?;
                 draft.room(&holder, 1, |other| other.id() != asker)
             }
-            IssueFor::Token(token) => {
+            IssueFor::Token { token, never_connected } => {
                 let holder = draft.token_holder(token)?;
                 draft.key(public_key, Some(&holder))?;
-                draft.room(&holder, 1, |_| false)
+                draft.room_by_token(&holder, never_connected)
             }
         }
     }
@@ -140,11 +146,17 @@ impl Draft<'_> {
             Command::SuspendClaim { claim, suspended } => self.suspend_claim(claim, suspended),
             Command::AddClaimSerials { claim, serials } => self.add_claim_serials(claim, serials),
             Command::CreateToken(token) => self.create_token(token),
-            Command::UseToken { token, certificate } => self.use_token(token, certificate),
+            Command::UseToken { token, certificate, never_connected } => {
+                self.use_token(token, certificate, &never_connected)
+            }
             Command::DeleteToken(token) => self.delete_token(token),
             Command::ExpireTokens { before, at_most } => self.expire_tokens(before, at_most),
             Command::SetTemplate(template) => self.set_template(template),
             Command::DeleteTemplate(template) => self.delete_template(template),
+
+            Command::AskApproval(request) => self.ask_approval(request),
+            Command::DecideApproval { request, approved } => self.decide_approval(request, approved),
+            Command::EndApproval(request) => self.end_approval(&request),
 
             Command::AcceptClock => self.accept_clock(),
             Command::Note { topic, text } => {

@@ -161,6 +161,120 @@ fn an_unknown_certificate_waits_for_its_activation_under_jitr() {
 }
 
 #[test]
+fn an_authority_that_names_its_devices_takes_none_from_another() {
+    let mut world = World::new();
+    world.set_policy(UnknownPolicy::Auto);
+    world.issue("broker's", "sn1").unwrap();
+    let taken = RegistryError::AlreadyProvisioned(name("sn1"));
+    assert_eq!(world.refused(admit("1", "sn1")), taken);
+    // Its own device comes with another certificate, and one that was only announced is its own from then on.
+    world.must(admit("2", "sn2"));
+    world.must(admit("3", "sn2"));
+    world.must(Command::AddThing(thing("sn3")));
+    world.must(admit("4", "sn3"));
+    // With the operator's word, while it holds.
+    let until = Some(world.now.after(std::time::Duration::from_secs(60)));
+    world.must(Command::ApproveThing { thing: name("sn1"), until });
+    world.must(admit("1", "sn1"));
+    world.pass(61);
+    assert_eq!(world.refused(admit("5", "sn1")), taken);
+    // Or because it was said.
+    let reason = RevocationReason::Superseded;
+    world.must(Command::Revoke {
+        selector: Selector::Certificate(certificate("maker", "1").facts().id),
+        reason,
+    });
+    let ca = world.ca("maker");
+    world.must(Command::UpdateCa { ca: ca.id, settings: CaSettings { joins_others: true, ..ca.settings } });
+    world.must(admit("5", "sn1"));
+}
+
+#[test]
+fn a_device_of_two_outside_authorities_stays_the_firsts() {
+    let mut world = World::new();
+    world.set_policy(UnknownPolicy::Auto);
+    let shares_names_with = vec![world.ca("maker").id, world.ca("own").id];
+    let other = CaSettings {
+        registers: true,
+        unknown: UnknownPolicy::Auto,
+        shares_names_with,
+        ..CaSettings::registered_only(patterns(&["sn*"]))
+    };
+    world.add_ca("other", Source::Outside, other).unwrap();
+    world.must(admit("1", "sn1"));
+    let theirs = certificate("other", "2");
+    let taken = RegistryError::AlreadyProvisioned(name("sn1"));
+    let command = Command::AdmitUnknown { certificate: theirs, name: name("sn1") };
+    assert_eq!(world.refused(command), taken);
+    // Also when nothing of the first is left but that it was there.
+    world.pass(31 * DAY_SECS);
+    world.must(Command::PurgeExpired { before: world.now, at_most: 10 });
+    assert!(world.registry.thing("sn1").unwrap().certificates().is_empty());
+    let late = testing::certificate(key("other"), "3", key("3"), world.now.unix_secs(), DAY_SECS);
+    let command = Command::AdmitUnknown { certificate: late, name: name("sn1") };
+    assert_eq!(world.refused(command), taken);
+}
+
+#[test]
+fn an_authority_brings_in_as_many_devices_as_it_may_and_their_next_certificates() {
+    for jitp in [false, true] {
+        let mut world = World::new();
+        world.set_policy(if jitp { UnknownPolicy::Jitp(template_name("jitp")) } else { UnknownPolicy::Auto });
+        let ca = world.ca("maker");
+        let settings = CaSettings { devices_max: Some(2), ..ca.settings.clone() };
+        world.must(Command::UpdateCa { ca: ca.id, settings: settings.clone() });
+        let bring = |label: &str, holder: &str| match jitp {
+            true => provision(label, "jitp", holder, IfExists::Keep),
+            false => admit(label, holder),
+        };
+        world.must(bring("1", "sn1"));
+        world.must(bring("2", "sn2"));
+        let spent = RegistryError::CaSpent { ca: ca.id, what: "devices", max: 2 };
+        assert_eq!(world.refused(bring("3", "sn3")), spent);
+        assert_eq!((spent.fault(), world.ca("maker").devices), (Fault::Exhausted, 2));
+        assert!(world.registry.thing("sn3").is_none());
+        // A device that is in gets its next certificate, for the key that it has.
+        let certificate = certificate_with_key("maker", "1 again", "1");
+        let (thing, name) = (thing("sn1"), name("sn1"));
+        let (template, if_exists, enter) = (template_name("jitp"), IfExists::Keep, Enter::Active);
+        world.must(match jitp {
+            true => Command::ProvisionJustInTime { certificate, template, thing, if_exists, enter },
+            false => Command::AdmitUnknown { certificate, name },
+        });
+        assert_eq!(world.ca("maker").devices, 2);
+        let settings = CaSettings { devices_max: Some(3), ..settings };
+        world.must(Command::UpdateCa { ca: ca.id, settings });
+        world.must(bring("3", "sn3"));
+    }
+}
+
+#[test]
+fn certificates_that_wait_for_an_operator_hold_up_nobody_who_enrols() {
+    let mut world = World::new();
+    world.registry.set_limits(Limits { pending_max: 1, waiting_per_ca_max: 3, ..Limits::default() });
+    world.set_policy(UnknownPolicy::Jitr);
+    for n in 1..=3 {
+        world.must(admit(&format!("{n}"), &format!("sn{n}")));
+    }
+    let maker = world.ca("maker");
+    let what = "certificates that wait to be activated";
+    let spent = RegistryError::CaSpent { ca: maker.id, what, max: 3 };
+    assert_eq!(world.refused(admit("4", "sn4")), spent);
+    let claim = world.add_claim("line-1", |_| {});
+    world.begin("5", claim).unwrap();
+    let full = RegistryError::Full { what: "pending certificates", max: 1 };
+    assert_eq!(world.begin("6", claim), Err(full));
+    // What waits by invitation leaves the authority its own places.
+    let first = certificate("maker", "1").facts().id;
+    world.must(Command::Activate(Selector::Certificate(first)));
+    world.must(admit("4", "sn4"));
+    world.must(Command::DeleteCertificate(certificate("maker", "2").facts().id));
+    assert_eq!(world.registry.waiting_of(&maker.key), 2);
+    let again = Registry::from_records(world.registry.limits().clone(), world.registry.records());
+    assert_eq!(again, world.registry);
+}
+
+#[test]
 fn a_waiting_certificate_is_bound_elsewhere_or_deleted_by_an_operator() {
     let mut world = World::new();
     world.set_policy(UnknownPolicy::Jitr);

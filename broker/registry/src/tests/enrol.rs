@@ -468,8 +468,13 @@ pub(super) fn token_spec(text: &str, holder: &str) -> TokenSpec {
     TokenSpec { hash: token(text), thing: thing(holder), until, note: Line::default() }
 }
 
+fn by_token(token: &TokenHash) -> IssueFor<'_> {
+    IssueFor::Token { token, never_connected: &[] }
+}
+
 pub(super) fn use_token(text: &str, label: &str) -> Command {
-    Command::UseToken { token: token(text), certificate: certificate("own", label) }
+    let certificate = certificate("own", label);
+    Command::UseToken { token: token(text), certificate, never_connected: Vec::new() }
 }
 
 #[test]
@@ -477,14 +482,14 @@ fn a_one_time_token_gives_one_certificate() {
     let mut world = World::new();
     world.must(Command::CreateToken(token_spec("t", "a")));
     assert_eq!(world.refused(Command::CreateToken(token_spec("t", "b"))), RegistryError::TokenExists);
-    assert_eq!(world.registry.may_issue(IssueFor::Token(&token("t")), &key("1"), world.now), Ok(()));
+    assert_eq!(world.registry.may_issue(by_token(&token("t")), &key("1"), world.now), Ok(()));
     assert_eq!(world.refused(use_token("unknown", "1")), RegistryError::OneTimeToken);
     world.must(use_token("t", "1"));
     let id = certificate("own", "1").facts().id;
     assert!(world.is_active(&id));
     assert_eq!(world.registry.certificate(&id).unwrap().holder, Some(device("a")));
     assert_eq!(world.refused(use_token("t", "2")), RegistryError::OneTimeToken);
-    let may = world.registry.may_issue(IssueFor::Token(&token("t")), &key("2"), world.now);
+    let may = world.registry.may_issue(by_token(&token("t")), &key("2"), world.now);
     assert_eq!(may, Err(RegistryError::OneTimeToken));
     assert_eq!(world.registry.token(&token("t")).unwrap().used, Some((world.now, id)));
 }

@@ -1,5 +1,6 @@
 //! What the tests of the registry share: a world in which every step is checked.
 
+mod approvals;
 mod audit;
 mod cas;
 mod claims;
@@ -11,6 +12,7 @@ mod model;
 mod size;
 mod status;
 mod things;
+mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -244,6 +246,7 @@ pub(super) fn check(registry: &Registry) {
     let mut pending_of: BTreeMap<ThingName, u32> = BTreeMap::new();
     let mut of_devices = 0;
     let (mut deadlines, mut retiring, mut tokens) = (0, 0, 0);
+    let mut waiting: BTreeMap<KeyHash, u32> = BTreeMap::new();
     for certificate in registry.certificates() {
         let id = certificate.id();
         let facts = &certificate.facts;
@@ -261,6 +264,9 @@ pub(super) fn check(registry: &Registry) {
                 *in_force.entry(holder).or_default() += 1;
             }
             Status::Pending(pending) => {
+                if pending.until.is_none() {
+                    *waiting.entry(facts.issuer).or_default() += 1;
+                }
                 deadlines += pending.until.map_or(0, |until| {
                     assert!(registry.deadlines.contains(&(until, *id)));
                     1
@@ -296,7 +302,12 @@ pub(super) fn check(registry: &Registry) {
     assert_eq!(registry.retiring.len(), retiring);
     assert_eq!(registry.pending_of_devices.len(), of_devices);
     assert_eq!(registry.ownership.len(), tokens);
+    assert!(registry.waiting.iter().map(|(issuer, count)| (*issuer, *count)).eq(waiting));
     assert_eq!(registry.token_deadlines.len(), registry.tokens.len());
+    assert_eq!(registry.tokens_of.len(), registry.tokens.len());
+    assert!(registry.tokens().all(|token| registry.has_token(&token.spec.thing.name)));
+    assert!(registry.approvals.len() <= registry.limits.approvals_max);
+    assert!(registry.approvals.iter().all(|(id, approval)| *id == approval.request.id));
     assert_eq!(registry.cas.len(), registry.ca_keys.len());
     for claim in registry.claims() {
         assert_eq!(claim.pending(), pending_of.get(&claim.spec.name).copied().unwrap_or(0));

@@ -34,7 +34,10 @@ enum Step {
     Expire,
     Purge,
     Token { label: u8, thing: u8 },
-    UseToken { token: u8, label: u8 },
+    UseToken { token: u8, label: u8, connected: bool },
+    AskApproval { label: u8, thing: u8 },
+    DecideApproval { label: u8, approved: bool },
+    EndApproval(u8),
     SuspendClaim(bool),
     Pass(u16),
 }
@@ -89,7 +92,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Expire),
         1 => Just(Step::Purge),
         2 => (0u8..8, THINGS).prop_map(|(label, thing)| Step::Token { label, thing }),
-        2 => (0u8..8, LABELS).prop_map(|(token, label)| Step::UseToken { token, label }),
+        2 => (0u8..8, LABELS, any::<bool>())
+            .prop_map(|(token, label, connected)| Step::UseToken { token, label, connected }),
+        2 => (LABELS, THINGS).prop_map(|(label, thing)| Step::AskApproval { label, thing }),
+        1 => (0u8..8, any::<bool>())
+            .prop_map(|(label, approved)| Step::DecideApproval { label, approved }),
+        1 => (0u8..8).prop_map(Step::EndApproval),
         1 => prop::bool::weighted(0.3).prop_map(Step::SuspendClaim),
         4 => (0u16..120).prop_map(Step::Pass),
         1 => (0u16..6000).prop_map(Step::Pass),
@@ -127,6 +135,12 @@ impl Model {
     fn id(&self, index: u8) -> CertificateId {
         let all = &self.world.registry.by_serial;
         all.iter().nth(usize::from(index) % all.len()).unwrap().0.id
+    }
+
+    /// One of the requests for approval, or one that there is not.
+    fn request(&self, index: u8) -> RequestId {
+        let known: Vec<_> = self.world.registry.approvals.keys().collect();
+        known.get(usize::from(index)).map_or(RequestId::from_bytes([index; 32]), |id| **id)
     }
 
     /// The claim, or some certificate.
@@ -255,10 +269,26 @@ impl Model {
                 let note = Line::default();
                 Command::CreateToken(TokenSpec { hash: token(label), thing: spec(thing), until: soon, note })
             }
-            Step::UseToken { token: of, label } => Command::UseToken {
+            Step::UseToken { token: of, label, connected } => Command::UseToken {
                 token: token(of),
                 certificate: self.new_certificate("own", label, label % 24),
+                never_connected: if connected {
+                    Vec::new()
+                } else {
+                    LABELS.map(|index| self.id(index)).collect()
+                },
             },
+            Step::AskApproval { label, thing } => Command::AskApproval(ApprovalRequest {
+                id: RequestId::of(&thing_name(thing), &[label]),
+                device: thing_name(thing),
+                key: key("k"),
+                label: None,
+                address: Line::default(),
+            }),
+            Step::DecideApproval { label, approved } => {
+                Command::DecideApproval { request: self.request(label), approved }
+            }
+            Step::EndApproval(label) => Command::EndApproval(self.request(label)),
             Step::SuspendClaim(suspended) => Command::SuspendClaim { claim: name("line-1"), suspended },
             Step::Pass(_) => return None,
         })
@@ -317,6 +347,10 @@ fn the_random_commands_reach_every_change_of_a_certificate() {
         "claim_used",
         "token_added",
         "token_used",
+        "ca_used",
+        "approval_asked",
+        "approval_decided",
+        "approval_ended",
     ] {
         assert!(seen.contains_key(label), "{label} never happened: {seen:?}");
     }
