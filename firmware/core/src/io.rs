@@ -7,6 +7,7 @@ use core::fmt;
 use zeroize::Zeroizing;
 
 use crate::enrol::Rejection;
+use crate::https::{Answer, Ask};
 use crate::identity::CertificateFault;
 use crate::slots::Slot;
 use crate::store::{StoreFault, StoreState};
@@ -47,6 +48,8 @@ pub enum Input<'a> {
     },
     /// A message came.
     Message(Message<'a>),
+    /// The server that [`Action::Ask`] named answers.
+    Answered(Answer<'a>),
     /// The sensor was read, or could not be.
     Sampled(Option<Reading>),
     /// A person asks for a rotation, by a button or the console.
@@ -106,6 +109,9 @@ pub enum Action {
     },
     /// Publish at QoS 1.
     Publish(Publish),
+    /// Ask a server over HTTPS; an older connection is to be dropped. [`Input::Answered`] follows, up to [`Answer::End`], or
+    /// [`Input::Ended`].
+    Ask(Ask),
     /// Send DISCONNECT and close. No [`Input::Ended`] follows.
     Disconnect,
     /// Ask for the time of day (SNTP).
@@ -252,6 +258,7 @@ impl Event {
             | Self::ProvisioningError(_)
             | Self::FellBack(_)
             | Self::ServerUntrusted
+            | Self::Update(crate::ota::Outcome::Stuck)
             | Self::KeyFault(_) => true,
             // That a thing of the name exists may be an answer that got lost, and more often is somebody's mistake.
             Self::Rejected(rejection) => !rejection.is_transient() || rejection.status_code == 409,

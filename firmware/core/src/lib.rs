@@ -9,7 +9,8 @@
 //! - [`store`] and [`slots`]: two credentials in NVS and the marker that says which one counts.
 //! - [`enrol`]: the claim flow and rotation over `$aws`, in JSON and CBOR.
 //! - [`schedule`] and [`backoff`]: when to rotate, when to come back.
-//! - [`telemetry`], [`command`], [`ota`]: what the sensor is there for.
+//! - [`telemetry`], [`command`]: what the sensor is there for.
+//! - [`ota`], [`images`], [`trial`]: updates, where they go, and the way back.
 //!
 //! The crate has no `unsafe` and needs `alloc`.
 #![no_std]
@@ -23,7 +24,9 @@ pub mod command;
 pub mod device;
 pub mod enrol;
 pub mod factory;
+pub mod https;
 pub mod identity;
+pub mod images;
 pub mod io;
 pub mod ota;
 pub mod platform;
@@ -33,6 +36,7 @@ pub mod slots;
 pub mod store;
 pub mod telemetry;
 pub mod topic;
+pub mod trial;
 
 pub use device::{Device, Parts, Settings};
 pub use io::{

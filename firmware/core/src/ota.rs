@@ -17,7 +17,9 @@ use crate::platform::{ImageError, Images};
 /// The longest part of an image, in bytes: it fits a record of 4 KiB with its topic.
 pub const PART_BYTES_MAX: u32 = 2048;
 /// After how many boots without a connection a new image is given up.
-pub const TRIAL_BOOTS_MAX: u64 = 3;
+pub const TRIAL_BOOTS_MAX: u8 = 3;
+/// How often a start of the old image is tried before the new one is kept after all.
+pub const REVERTS_MAX: u8 = 3;
 /// After how long without a connection a new image is given up, in milliseconds.
 pub const TRIAL_MS: u64 = 10 * 60 * 1000;
 
@@ -168,8 +170,10 @@ pub enum Outcome {
     Installed,
     /// The new image has reached the broker and stays.
     Confirmed,
-    /// The new image did not reach the broker; the old one is back.
+    /// The new image did not start, or did not reach the broker; the old one is back.
     Reverted,
+    /// The new image did not reach the broker, and the old one does not start: the new one stays.
+    Stuck,
     /// The image is refused.
     Refused(Refused),
 }
@@ -178,7 +182,6 @@ pub enum Outcome {
 #[derive(Debug, Clone)]
 pub struct Update {
     manifest: Manifest,
-    digest: Sha256,
     offset: u32,
 }
 
@@ -187,7 +190,7 @@ pub struct Update {
 pub enum Progress {
     /// Ask for the part at this offset.
     Want(u32),
-    /// The image is whole and boots next.
+    /// The image is whole, and the one that was signed. Nothing is bootable yet.
     Complete,
     /// The part is not the one that was asked for; nothing changed.
     Ignored,
@@ -201,7 +204,7 @@ impl Update {
     /// The image does not fit, or the flash cannot be erased.
     pub fn begin(manifest: Manifest, images: &mut impl Images) -> Result<Self, Refused> {
         images.begin(manifest.size)?;
-        Ok(Self { manifest, digest: Sha256::new(), offset: 0 })
+        Ok(Self { manifest, offset: 0 })
     }
 
     /// What is installed.
@@ -223,24 +226,37 @@ impl Update {
     /// The flash failed, or the image is complete and not the one that was signed. The update is over then.
     pub fn part(&mut self, offset: u32, part: &[u8], images: &mut impl Images) -> Result<Progress, Refused> {
         let left = self.manifest.size - self.offset;
-        let fits = u32::try_from(part.len()).is_ok_and(|len| len <= left.min(PART_BYTES_MAX));
-        if offset != self.offset || part.is_empty() || !fits {
+        let len = u32::try_from(part.len()).ok().filter(|len| *len > 0 && *len <= left.min(PART_BYTES_MAX));
+        // Flashes write whole words, so only the last part may end within one.
+        let Some(len) = len.filter(|len| offset == self.offset && (len.is_multiple_of(4) || *len == left))
+        else {
             return Ok(Progress::Ignored);
-        }
+        };
         images.write(offset, part)?;
-        self.digest.update(part);
-        // Just compared with what is left.
-        self.offset += part.len() as u32;
+        self.offset += len;
         if self.offset < self.manifest.size {
             return Ok(Progress::Want(self.offset));
         }
-        let digest = self.digest.clone().finalize();
+        // What counts is what the flash keeps, not what came.
+        let digest = digest(self.manifest.size, images)?;
         if unhex(&self.manifest.sha256).as_deref() != Some(&digest[..]) {
             return Err(Refused::Digest);
         }
-        images.boot_next()?;
         Ok(Progress::Complete)
     }
+}
+
+/// The SHA-256 of the first `size` bytes of what was written.
+fn digest(size: u32, images: &mut impl Images) -> Result<[u8; 32], Refused> {
+    let mut digest = Sha256::new();
+    let mut block = [0; 256];
+    for offset in (0..size).step_by(block.len()) {
+        let len = block.len().min((size - offset) as usize);
+        let words = block.get_mut(..len.next_multiple_of(4)).ok_or(Refused::Flash)?;
+        images.read(offset, words)?;
+        digest.update(&words[..len]);
+    }
+    Ok(digest.finalize().into())
 }
 
 /// What the device asks for.

@@ -95,40 +95,73 @@ pub trait Sealing {
     fn open(&mut self, nonce: [u8; 12], context: &[u8], sealed: &[u8]) -> Option<Secret>;
 }
 
-/// Where firmware images go: two partitions and the note which one boots.
+/// One of the two partitions that a firmware image can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// `ota_0`.
+    First,
+    /// `ota_1`.
+    Second,
+}
+
+impl Place {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+/// Where firmware images go: two partitions and the note which one boots. [`Partitions`](crate::images::Partitions) is that on
+/// any flash.
 pub trait Images {
-    /// Prepares the partition that does not run for an image of `bytes` bytes.
+    /// Where the image that runs is.
+    fn running(&self) -> Place;
+
+    /// Prepares the partition that does not run for an image of `bytes` bytes. After it the image that runs is the one that
+    /// boots, whatever was noted before.
     ///
     /// # Errors
     ///
-    /// It is too small, or cannot be erased.
+    /// It is too small, or the flash cannot be written.
     fn begin(&mut self, bytes: u32) -> Result<(), ImageError>;
 
-    /// Writes the next part.
+    /// Writes the next part. `offset` is a multiple of 4 and follows the part before.
     ///
     /// # Errors
     ///
     /// The flash cannot be written.
     fn write(&mut self, offset: u32, part: &[u8]) -> Result<(), ImageError>;
 
-    /// Lets the image that was written boot next, on trial.
+    /// Reads back what was written. `offset` and the length are multiples of 4.
+    ///
+    /// # Errors
+    ///
+    /// The flash cannot be read.
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), ImageError>;
+
+    /// Lets the image that was written boot next, unproven. After a power cut the old note counts, or the new one.
     ///
     /// # Errors
     ///
     /// The flash cannot be written.
     fn boot_next(&mut self) -> Result<(), ImageError>;
 
-    /// Whether the image that runs now is on trial.
+    /// Whether the image that runs is noted as unproven. What the device has noted itself counts more; this is for a device
+    /// that lost it.
     fn on_trial(&mut self) -> bool;
 
-    /// Ends the trial: the image stays.
+    /// Lets the image that runs boot from now on, as proven.
     ///
     /// # Errors
     ///
     /// The flash cannot be written.
-    fn confirm(&mut self) -> Result<(), ImageError>;
+    fn keep(&mut self) -> Result<(), ImageError>;
 
-    /// Lets the image from before boot next.
+    /// Lets the image that does not run boot next, as proven.
     ///
     /// # Errors
     ///
@@ -150,11 +183,19 @@ pub enum ImageError {
 pub struct FixedImage;
 
 impl Images for FixedImage {
+    fn running(&self) -> Place {
+        Place::First
+    }
+
     fn begin(&mut self, _: u32) -> Result<(), ImageError> {
         Err(ImageError::TooLarge)
     }
 
     fn write(&mut self, _: u32, _: &[u8]) -> Result<(), ImageError> {
+        Err(ImageError::TooLarge)
+    }
+
+    fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), ImageError> {
         Err(ImageError::TooLarge)
     }
 
@@ -166,12 +207,12 @@ impl Images for FixedImage {
         false
     }
 
-    fn confirm(&mut self) -> Result<(), ImageError> {
+    fn keep(&mut self) -> Result<(), ImageError> {
         Ok(())
     }
 
     fn revert(&mut self) -> Result<(), ImageError> {
-        Ok(())
+        Err(ImageError::TooLarge)
     }
 }
 

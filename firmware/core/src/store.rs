@@ -67,7 +67,7 @@ impl<F> Crc for WithCrc<'_, F> {
 }
 
 /// CRC-32 of IEEE 802.3 as zlib and the ROM of the chips count it. A mount computes one for each entry, so by table.
-fn crc32(init: u32, data: &[u8]) -> u32 {
+pub(crate) fn crc32(init: u32, data: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut at = 0;

@@ -21,6 +21,7 @@ use crate::slots::{Credential, Marker, Slot, Slots};
 use crate::store::{Store, StoreFault, StoreState};
 use crate::telemetry::Queue;
 use crate::topic;
+use crate::trial::Trial;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -166,7 +167,11 @@ pub struct Device<P: Platform> {
     queue: Queue,
     last_id: u32,
     update: Option<Updating>,
+    /// The image that has not proven itself, as noted in the store.
+    trial: Option<Trial>,
     trial_deadline: Option<u64>,
+    /// The result of the last update, on its way to the broker.
+    trial_report: Option<u32>,
     /// Results that are sent at the next connection.
     notes: VecDeque<ota::Outcome>,
     reboot: Option<PendingReboot>,
@@ -229,7 +234,9 @@ impl<P: Platform> Device<P> {
             next_sample: now.mono,
             last_id: 0,
             update: None,
+            trial: None,
             trial_deadline: None,
+            trial_report: None,
             notes: VecDeque::new(),
             reboot: None,
             settings,
@@ -333,6 +340,8 @@ impl<P: Platform> Device<P> {
             Input::Subscribed { id, granted } => self.subscribed(id, &granted, now, out),
             Input::Acknowledged { id, accepted } => self.acknowledged(id, accepted, now, out),
             Input::Message(message) => self.message(message, now, out),
+            // Nothing was asked.
+            Input::Answered(_) => {}
             Input::Sampled(reading) => self.sampled(reading, now, out),
             Input::RotateNow => self.rotation.commanded = true,
         }

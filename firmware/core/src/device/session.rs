@@ -32,6 +32,10 @@ impl<P: Platform> Device<P> {
         while let Some(outcome) = self.notes.pop_front() {
             self.report_outcome(outcome, None, out);
         }
+        if let Some(outcome) = self.trial_outcome() {
+            self.report_outcome(outcome, None, out);
+            self.trial_report = Some(self.last_id);
+        }
         self.flush(out);
     }
 
@@ -72,6 +76,9 @@ impl<P: Platform> Device<P> {
         let _ = now;
         if !accepted {
             out.push(Action::Event(Event::PublishRefused));
+        }
+        if self.trial_report.take_if(|report| *report == id).is_some() && accepted {
+            self.trial_reported(out);
         }
         if self.queue.settled(id) {
             self.flush(out);
@@ -225,6 +232,9 @@ impl<P: Platform> Device<P> {
             Outcome::Confirmed => (true, format!("confirmed {}", self.settings.running.version)),
             Outcome::Reverted => {
                 (false, "the new image did not reach the broker; the old one is back".into())
+            }
+            Outcome::Stuck => {
+                (false, "the new image did not reach the broker, and the old one does not start".into())
             }
             Outcome::Refused(refused) => (false, refused.as_str().to_string()),
         };

@@ -15,5 +15,6 @@ mod provisioning;
 mod rotation;
 mod store;
 mod update;
+mod update_cuts;
 mod vectors;
 mod world;

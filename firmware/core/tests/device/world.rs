@@ -410,6 +410,7 @@ impl World {
                     self.boot_as_it_is();
                 }
                 Action::Event(event) => self.events.push(event),
+                Action::Ask(_) => inputs.push(Own::Ended(Failure::Unreachable)),
             }
         }
         inputs
