@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod https;
 mod mqtt;
 mod run;
 mod runtime;

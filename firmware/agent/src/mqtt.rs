@@ -54,7 +54,7 @@ impl<'c, S: Read + Write> Session<'c, S> {
         stream: Watched<'c, S>,
         with: &Connect,
     ) -> Result<Self, Failure> {
-        let judged = stream.judged;
+        let judged = stream.judged();
         let mut client = Mqtt::new(buffer);
         let keep_alive = core::num::NonZeroU16::new(with.keep_alive_secs);
         let mut options = ConnectOptions::new()

@@ -8,6 +8,7 @@ use core::pin::pin;
 
 use embassy_futures::select::{Either, Either3, select, select3};
 use rust_mqtt::buffer::AllocBuffer;
+use signet_device_core::https::Ask;
 use signet_device_core::platform::Platform;
 use signet_device_core::{Action, Connect, Device, Failure, Input, RebootReason};
 
@@ -34,35 +35,49 @@ where
         next = match next {
             Next::Reboot(reason) => return reason,
             Next::Connect(with) => agent.with_connection(connector, &with).await,
+            Next::Ask(ask) => agent.with_question(connector, &ask).await,
             Next::Nothing => agent.without_connection().await,
         };
     }
 }
 
 /// What follows on a connection or its absence.
-enum Next {
+pub(crate) enum Next {
     Connect(Connect),
+    Ask(Ask),
     Nothing,
     Reboot(RebootReason),
 }
 
-struct Agent<'a, P: Platform, R> {
-    device: &'a mut Device<P>,
-    runtime: &'a mut R,
-    todo: VecDeque<Action>,
+impl Next {
+    /// What an action that ends a connection leads to; `None` for one that needs a connection.
+    pub(crate) fn after(action: Action) -> Option<Self> {
+        match action {
+            Action::Connect(with) => Some(Self::Connect(with)),
+            Action::Ask(ask) => Some(Self::Ask(ask)),
+            Action::Reboot(reason) => Some(Self::Reboot(reason)),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) struct Agent<'a, P: Platform, R> {
+    pub(crate) device: &'a mut Device<P>,
+    pub(crate) runtime: &'a mut R,
+    pub(crate) todo: VecDeque<Action>,
     /// Kept for its memory.
-    out: Vec<Action>,
+    pub(crate) out: Vec<Action>,
 }
 
 impl<P: Platform, R: Runtime> Agent<'_, P, R> {
-    fn handle(&mut self, input: Input<'_>) {
+    pub(crate) fn handle(&mut self, input: Input<'_>) {
         let now = self.runtime.now();
         self.device.handle(now, input, &mut self.out);
         self.todo.extend(self.out.drain(..));
     }
 
     /// Does what needs no connection; gives the action back when it does.
-    async fn perform(&mut self, action: Action) -> Option<Action> {
+    pub(crate) async fn perform(&mut self, action: Action) -> Option<Action> {
         match action {
             Action::SetClock => self.runtime.set_clock(),
             Action::Sample => {
@@ -80,16 +95,24 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
     async fn without_connection(&mut self) -> Next {
         loop {
             while let Some(action) = self.todo.pop_front() {
-                match self.perform(action).await {
-                    Some(Action::Connect(with)) => return Next::Connect(with),
-                    Some(Action::Reboot(reason)) => return Next::Reboot(reason),
-                    // The rest is for a connection that is gone.
-                    _ => {}
+                // What is for a connection that is gone is forgotten.
+                if let Some(Some(next)) = self.perform(action).await.map(Next::after) {
+                    return next;
                 }
             }
             self.wait().await;
+            self.look_for_orders();
             self.handle(Input::Tick);
         }
+    }
+
+    /// A person may have asked for a rotation.
+    fn look_for_orders(&mut self) -> bool {
+        let wanted = self.runtime.rotation_wanted();
+        if wanted {
+            self.handle(Input::RotateNow);
+        }
+        wanted
     }
 
     /// Until the device's next deadline, or somebody wants it.
@@ -105,7 +128,7 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
         let opened = {
             let open = pin!(async {
                 let stream = connector.connect(with).await?;
-                let stream = Watched { stream, judge: C::judge, judged: &judged };
+                let stream = Watched::new(stream, C::judge, &judged);
                 Session::open(&mut buffer, stream, with).await
             });
             select(open, self.runtime.until(give_up)).await
@@ -150,13 +173,12 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
                             Ok(())
                         };
                         let _ = in_time(self.runtime, goodbye).await;
-                        return Ok(match last {
-                            Action::Connect(with) => Next::Connect(with),
-                            Action::Reboot(reason) => Next::Reboot(reason),
-                            _ => Next::Nothing,
-                        });
+                        return Ok(Next::after(last).unwrap_or(Next::Nothing));
                     }
                 }
+            }
+            if self.look_for_orders() {
+                continue;
             }
             let until = self.device.next_deadline().min(keep_alive.due());
             match select3(session.header(), self.runtime.until(until), self.runtime.roused()).await {
@@ -165,7 +187,9 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
                     keep_alive.heard();
                     let Self { device, runtime, todo, out } = self;
                     let runtime: &R = runtime;
+                    let mut taken = false;
                     let heard = session.body(header, |input| {
+                        taken = matches!(input, Input::Acknowledged { accepted: true, .. });
                         device.handle(runtime.now(), input, out);
                         todo.extend(out.drain(..));
                     });
@@ -174,6 +198,9 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
                     match select(heard, late).await {
                         Either::First(heard) => heard?,
                         Either::Second(()) => return Err(Failure::Lost),
+                    }
+                    if taken {
+                        self.runtime.acknowledged();
                     }
                 }
                 Either3::Second(()) | Either3::Third(()) => {

@@ -22,6 +22,14 @@ pub trait Connector {
     /// Why there is no connection, as exactly as can be said: the device decides by it which credential to try next.
     async fn connect(&mut self, with: &Connect) -> Result<Self::Stream<'_>, Failure>;
 
+    /// Connects to a server of HTTPS at `host`, a name, and `port`: TLS that checks the server as for the broker, and shows no
+    /// certificate of the device. The agent drops the future when the question's time is over.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no connection.
+    async fn reach(&mut self, host: &str, port: u16) -> Result<Self::Stream<'_>, Failure>;
+
     /// What an error of the stream means. In TLS 1.3 the broker's refusal of a certificate arrives as an error of the first
     /// read.
     fn judge(error: &Self::Error) -> Failure;
@@ -42,6 +50,15 @@ pub trait Runtime: Clock {
 
     /// Reads the sensor; `None` when it does not answer.
     async fn sample(&mut self) -> Option<Reading>;
+
+    /// Whether a person has asked for a rotation since the last call, by a button or on the console. Asked while the device is
+    /// connected, and after [`Runtime::roused`].
+    fn rotation_wanted(&mut self) -> bool {
+        false
+    }
+
+    /// The broker has taken a message. For a light, or for statistics.
+    fn acknowledged(&mut self) {}
 
     /// Blinks for `secs` seconds.
     fn identify(&mut self, secs: u16);

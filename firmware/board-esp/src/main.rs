@@ -100,7 +100,6 @@ impl Platform for Esp {
 /// TCP over Wi-Fi.
 struct Tcp {
     stack: Stack<'static>,
-    broker: Broker,
     received: [u8; 4096],
     sent: [u8; 2048],
 }
@@ -108,13 +107,12 @@ struct Tcp {
 impl Dial for Tcp {
     type Stream<'a> = TcpSocket<'a>;
 
-    async fn dial(&mut self) -> Result<TcpSocket<'_>, Failure> {
+    async fn dial(&mut self, host: &str, port: u16) -> Result<TcpSocket<'_>, Failure> {
         self.stack.wait_config_up().await;
-        let name = self.broker.name.to_str().map_err(|_| Failure::Unreachable)?;
-        let found = self.stack.dns_query(name, DnsQueryType::A).await.map_err(|_| Failure::Unreachable)?;
+        let found = self.stack.dns_query(host, DnsQueryType::A).await.map_err(|_| Failure::Unreachable)?;
         let address = *found.first().ok_or(Failure::Unreachable)?;
         let mut socket = TcpSocket::new(self.stack, &mut self.received, &mut self.sent);
-        socket.connect((address, self.broker.port)).await.map_err(|_| Failure::Unreachable)?;
+        socket.connect((address, port)).await.map_err(|_| Failure::Unreachable)?;
         Ok(socket)
     }
 }
@@ -244,7 +242,7 @@ async fn main(spawner: Spawner) -> ! {
     let mut started = Vec::new();
     let mut device = Device::new(parts, Some(factory), settings, Clocks.now(), &mut started);
     let Ok(tls) = Tls::new(Box::leak(Box::new(random))) else { halt("Mbed TLS does not start") };
-    let dial = Tcp { stack, broker: broker.clone(), received: [0; 4096], sent: [0; 2048] };
+    let dial = Tcp { stack, received: [0; 4096], sent: [0; 2048] };
     let mut connector = MbedTls::new(tls.reference(), dial, &broker, &server_ca);
     // The pins of the original ESP32's boards; those of the newer chips.
     #[cfg(feature = "esp32")]

@@ -69,7 +69,6 @@ impl Platform for Virt {
 /// TCP through the emulated network.
 struct Tcp<'s> {
     stack: embassy_net::Stack<'s>,
-    port: u16,
     received: [u8; 4096],
     sent: [u8; 2048],
 }
@@ -80,10 +79,10 @@ impl Dial for Tcp<'_> {
     where
         Self: 'a;
 
-    async fn dial(&mut self) -> Result<TcpSocket<'_>, Failure> {
+    async fn dial(&mut self, _: &str, port: u16) -> Result<TcpSocket<'_>, Failure> {
         self.stack.wait_config_up().await;
         let mut socket = TcpSocket::new(self.stack, &mut self.received, &mut self.sent);
-        match socket.connect((GATEWAY, self.port)).await {
+        match socket.connect((GATEWAY, port)).await {
             Ok(()) => Ok(socket),
             Err(_) => Err(Failure::Unreachable),
         }
@@ -155,7 +154,7 @@ fn main() -> ! {
     let (stack, mut runner) = embassy_net::new(network, dhcp, &mut resources, network_seed);
     println!("heap before-tls used={}", memory::used());
     memory::forget_peak();
-    let dial = Tcp { stack, port: broker.port, received: [0; 4096], sent: [0; 2048] };
+    let dial = Tcp { stack, received: [0; 4096], sent: [0; 2048] };
     let mut connector = MbedTls::new(tls.reference(), dial, &broker, &server_ca);
     let mut runtime = Emulated::new(memory::used());
     let agent = signet_device_agent::run(&mut device, started, &mut connector, &mut runtime);

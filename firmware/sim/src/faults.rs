@@ -62,6 +62,10 @@ pub struct Faults {
     pub resets: Option<Duration>,
     /// On average one broken connection in this time.
     pub breaks: Option<Duration>,
+    /// Of these, so many of a thousand break without a word: nothing comes any more, and nothing says so.
+    pub silent_breaks: u32,
+    /// Parts of what comes over a connection that are lost and sent again, of a thousand.
+    pub losses: u32,
     /// Connections that are slow, of a thousand.
     pub slow: u32,
     /// Answers of the time server that are years off, of a thousand.
@@ -74,13 +78,13 @@ impl Level {
     /// What it means.
     #[must_use]
     pub fn faults(self) -> Faults {
-        let (cuts, resets, breaks, slow, wrong_clocks, bad_claims) = match self {
-            Self::None => (0, None, None, 0, 0, 0),
-            Self::Some => (150, Some(120), Some(60), 100, 150, 20),
-            Self::Many => (400, Some(40), Some(20), 200, 400, 50),
+        let (cuts, resets, breaks, silent_breaks, losses, slow, wrong_clocks, bad_claims) = match self {
+            Self::None => (0, None, None, 0, 0, 0, 0, 0),
+            Self::Some => (150, Some(120), Some(60), 50, 10, 100, 150, 20),
+            Self::Many => (400, Some(40), Some(20), 100, 50, 200, 400, 50),
         };
         let (resets, breaks) = (resets.map(Duration::from_secs), breaks.map(Duration::from_secs));
-        Faults { cuts, resets, breaks, slow, wrong_clocks, bad_claims }
+        Faults { cuts, resets, breaks, silent_breaks, losses, slow, wrong_clocks, bad_claims }
     }
 }
 

@@ -2,23 +2,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use signet_device_core::factory::Claim;
 use tokio::sync::watch;
+use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
+use crate::board::{Counts, Orders, Shared, View};
 use crate::faults::{Dice, Level};
 use crate::link::Broker;
 use crate::outcome::{Happened, Outcome};
-use crate::sensor::{Orders, Sensor, Shared};
+use crate::sensor::Sensor;
 use crate::unit::{Given, Unit};
 
 /// How often the fleet is looked at.
@@ -88,6 +92,7 @@ pub fn read_claim(path: &std::path::Path, key: Option<&std::path::Path>) -> Resu
 struct Fleet {
     sensors: Vec<Shared>,
     orders: watch::Sender<Orders>,
+    threads: Vec<JoinHandle<()>>,
     began: Instant,
     bar: ProgressBar,
     restarts: u64,
@@ -133,6 +138,7 @@ pub async fn run(plan: &Plan, bar: ProgressBar) -> Result<Outcome> {
     outcome.online = heard(&fleet);
     fleet.bar.finish_and_clear();
     fleet.judge(&mut outcome, calm, coming);
+    fleet.end().await?;
     Ok(outcome)
 }
 
@@ -173,6 +179,8 @@ async fn start(plan: &Plan, bar: ProgressBar) -> Result<Fleet> {
     let (orders, watching) = watch::channel(Orders { faults: faulty, rotations: 0 });
     let bad_claim = bad_claim()?;
     let mut sensors = Vec::with_capacity(plan.devices);
+    let mut shares: Vec<Vec<(Duration, Sensor)>> = Vec::new();
+    shares.resize_with(workers(plan.devices), Vec::new);
     let pause = Duration::from_secs(1) / plan.ramp.max(1);
     for number in 0..plan.devices {
         let serial = format!("{}{number:05}", plan.prefix);
@@ -193,13 +201,41 @@ async fn start(plan: &Plan, bar: ProgressBar) -> Result<Fleet> {
             shared: shared.clone(),
         };
         let delay = pause * u32::try_from(number).unwrap_or(u32::MAX);
-        tokio::spawn(async move {
-            sleep(delay).await;
-            sensor.run().await;
-        });
+        let share = number % shares.len();
+        shares[share].push((delay, sensor));
         sensors.push(shared);
     }
-    Ok(Fleet { sensors, orders, began: Instant::now(), bar, restarts: 0 })
+    let threads = shares.into_iter().map(work).collect::<Result<_>>()?;
+    Ok(Fleet { sensors, orders, threads, began: Instant::now(), bar, restarts: 0 })
+}
+
+/// One for each core, and none without a device.
+fn workers(devices: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).clamp(1, devices)
+}
+
+/// A thread that runs its share of the sensors until the fleet is gone. An agent is a future of one thread, as on the chip.
+fn work(share: Vec<(Duration, Sensor)>) -> Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
+    let run = move || {
+        let local = LocalSet::new();
+        for (delay, sensor) in share {
+            let shared = sensor.shared.clone();
+            let running = local.spawn_local(async move {
+                sleep(delay).await;
+                sensor.run().await;
+            });
+            local.spawn_local(async move {
+                if let Err(error) = running.await {
+                    let mut view = shared.view();
+                    view.online = false;
+                    view.last_alarm = Some(format!("the agent panicked: {error}"));
+                }
+            });
+        }
+        runtime.block_on(local);
+    };
+    std::thread::Builder::new().name("sensors".into()).spawn(run).context("a thread")
 }
 
 /// A claim that no broker takes: signed by itself.
@@ -210,7 +246,7 @@ fn bad_claim() -> Result<Claim> {
 }
 
 impl Fleet {
-    fn count(&self, holds: impl Fn(&crate::sensor::View) -> bool) -> usize {
+    fn count(&self, holds: impl Fn(&View) -> bool) -> usize {
         self.sensors.iter().filter(|sensor| holds(&sensor.view())).count()
     }
 
@@ -273,6 +309,15 @@ impl Fleet {
         rotated(self)
     }
 
+    /// Switches everything off.
+    async fn end(self) -> Result<()> {
+        let Self { orders, threads, .. } = self;
+        drop(orders);
+        tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join))
+            .await?
+            .map_err(|_| anyhow!("a thread of sensors panicked"))
+    }
+
     /// Every device online under its own name, none twice, none lost.
     fn judge(&self, outcome: &mut Outcome, calm: Instant, coming: Duration) {
         let mut names: HashMap<String, String> = HashMap::new();
@@ -327,7 +372,7 @@ impl Fleet {
     }
 }
 
-fn add(happened: &mut Happened, counts: &crate::sensor::Counts) {
+fn add(happened: &mut Happened, counts: &Counts) {
     happened.connections += counts.connections;
     happened.messages += counts.messages;
     happened.rotations += counts.rotations;
@@ -335,6 +380,7 @@ fn add(happened: &mut Happened, counts: &crate::sensor::Counts) {
     happened.power_cuts += counts.power_cuts;
     happened.resets += counts.resets;
     happened.breaks += counts.breaks;
+    happened.losses += counts.losses;
     happened.slow += counts.slow;
     happened.wrong_clocks += counts.wrong_clocks;
     happened.bad_claims += counts.bad_claims;

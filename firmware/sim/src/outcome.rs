@@ -50,6 +50,8 @@ pub struct Happened {
     pub resets: u64,
     /// Connections that broke.
     pub breaks: u64,
+    /// Parts that were lost on the way and sent again.
+    pub losses: u64,
     /// Connections that were slow.
     pub slow: u64,
     /// Answers of the time server that were years off.
@@ -100,12 +102,13 @@ impl fmt::Display for Outcome {
         )?;
         writeln!(
             text,
-            "  faults: {} power cuts during writes, {} resets, {} broken and {} slow connections, {} wrong clocks, {} bad \
+            "  faults: {} power cuts during writes, {} resets, {} broken and {} slow connections, {} lost segments, {} wrong clocks, {} bad \
              claims, {} restarts of the broker, {} revoked, {} lapsed",
             h.power_cuts,
             h.resets,
             h.breaks,
             h.slow,
+            h.losses,
             h.wrong_clocks,
             h.bad_claims,
             h.broker_restarts,

@@ -100,6 +100,8 @@ impl Unit {
             format: given.format,
             broker: String::new(),
             server_ca: Vec::new(),
+            token: None,
+            ota_key: None,
         };
         Self {
             flash: Flash::blank(SECTORS),
@@ -136,10 +138,20 @@ impl Unit {
         Slots::new(store, self.sealing()).put_claim(claim)
     }
 
-    /// Switches it on.
-    pub fn boot(&mut self, now: Now, out: &mut Vec<Action>) -> Device<Simulated> {
+    /// Gives it power, and counts its start. What is to go wrong with the flash from the first write on is set after this.
+    pub fn power_on(&mut self) {
         self.boots += 1;
         self.flash.power_on();
+    }
+
+    /// Switches it on.
+    pub fn boot(&mut self, now: Now, out: &mut Vec<Action>) -> Device<Simulated> {
+        self.power_on();
+        self.start(now, out)
+    }
+
+    /// Lets the firmware begin, with the power on.
+    pub fn start(&mut self, now: Now, out: &mut Vec<Action>) -> Device<Simulated> {
         let parts = Parts {
             flash: self.flash.clone(),
             rng: SeededRng::new(self.seed, &self.factory.serial, self.boots),

@@ -10,6 +10,7 @@ mod calendar;
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::net::IpAddr;
 
 use embedded_io_async::{Read, Write};
@@ -29,7 +30,7 @@ const VERIFY_FAILED: i32 = -0x2700;
 /// The peer said goodbye (`MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY`).
 const CLOSE_NOTIFY: i32 = -0x7880;
 
-/// Makes TCP connections to the broker.
+/// Makes TCP connections.
 #[allow(async_fn_in_trait, reason = "the agent is one future on one thread, and asks for no Send")]
 pub trait Dial {
     /// A TCP connection.
@@ -37,12 +38,12 @@ pub trait Dial {
     where
         Self: 'a;
 
-    /// Resolves the broker's name and connects.
+    /// Resolves the name `host` and connects to its `port`.
     ///
     /// # Errors
     ///
     /// Why not; nearly always [`Failure::Unreachable`].
-    async fn dial(&mut self) -> Result<Self::Stream<'_>, Failure>;
+    async fn dial(&mut self, host: &str, port: u16) -> Result<Self::Stream<'_>, Failure>;
 }
 
 /// The broker as the factory data names it.
@@ -80,7 +81,7 @@ impl Broker {
 pub struct MbedTls<'t, D> {
     tls: TlsReference<'t>,
     dial: D,
-    broker: CString,
+    broker: Broker,
     server_ca: Vec<u8>,
 }
 
@@ -88,34 +89,29 @@ impl<'t, D: Dial> MbedTls<'t, D> {
     /// `server_ca` (DER) is the root of the server's certificate.
     #[must_use]
     pub fn new(tls: TlsReference<'t>, dial: D, broker: &Broker, server_ca: &[u8]) -> Self {
-        Self { tls, dial, broker: broker.name.clone(), server_ca: server_ca.to_vec() }
+        Self { tls, dial, broker: broker.clone(), server_ca: server_ca.to_vec() }
     }
 }
 
-impl<'t, D: Dial> Connector for MbedTls<'t, D> {
-    type Error = SessionError;
-    type Stream<'a>
-        = Session<'a, D::Stream<'a>>
-    where
-        Self: 'a;
-
-    async fn connect(&mut self, with: &Connect) -> Result<Self::Stream<'_>, Failure> {
-        // What the device stores it has read before, and the factory data is checked on the line: what does not parse here was
-        // damaged since.
+impl<'t, D: Dial> MbedTls<'t, D> {
+    /// Connects to `name`, which the server's certificate must carry, and shows `creds`, if any.
+    async fn open(
+        &mut self,
+        name: &CStr,
+        port: u16,
+        creds: Option<Credentials<'_>>,
+    ) -> Result<Session<'_, D::Stream<'_>>, Failure> {
         let root = Certificate::new(X509::DER(&self.server_ca)).map_err(|_| Failure::ServerUntrusted)?;
-        let own = Refusal::Unreadable;
-        let certificate =
-            Certificate::new(X509::DER(&with.certificate)).map_err(|_| Failure::Refused(own))?;
-        let private_key = PrivateKey::new(X509::DER(&with.key), None).map_err(|_| Failure::Refused(own))?;
         let config = SessionConfig::Client(ClientSessionConfig {
             ca_chain: Some(root),
-            creds: Some(Credentials { certificate, private_key }),
-            server_name: Some(&self.broker),
+            creds,
+            server_name: Some(name),
             auth_mode: AuthMode::Required,
             min_version: TlsVersion::Tls1_2,
             ..ClientSessionConfig::new()
         });
-        let stream = self.dial.dial().await?;
+        let host = name.to_str().map_err(|_| Failure::Unreachable)?;
+        let stream = self.dial.dial(host, port).await?;
         let mut session = Session::new(self.tls, stream, &config).map_err(|_| Failure::Unreachable)?;
         match session.connect().await {
             Ok(()) => Ok(session),
@@ -130,6 +126,30 @@ impl<'t, D: Dial> Connector for MbedTls<'t, D> {
                 failure => failure,
             }),
         }
+    }
+}
+
+impl<'t, D: Dial> Connector for MbedTls<'t, D> {
+    type Error = SessionError;
+    type Stream<'a>
+        = Session<'a, D::Stream<'a>>
+    where
+        Self: 'a;
+
+    async fn connect(&mut self, with: &Connect) -> Result<Self::Stream<'_>, Failure> {
+        // What the device stores it has read before, and the factory data is checked on the line: what does not parse here was
+        // damaged since.
+        let own = Refusal::Unreadable;
+        let certificate =
+            Certificate::new(X509::DER(&with.certificate)).map_err(|_| Failure::Refused(own))?;
+        let private_key = PrivateKey::new(X509::DER(&with.key), None).map_err(|_| Failure::Refused(own))?;
+        let Broker { name, port } = self.broker.clone();
+        self.open(&name, port, Some(Credentials { certificate, private_key })).await
+    }
+
+    async fn reach(&mut self, host: &str, port: u16) -> Result<Self::Stream<'_>, Failure> {
+        let name = CString::new(host).map_err(|_| Failure::Unreachable)?;
+        self.open(&name, port, None).await
     }
 
     fn judge(error: &SessionError) -> Failure {

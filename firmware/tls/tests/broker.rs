@@ -110,6 +110,8 @@ impl Running {
             format: Format::Cbor,
             broker: format!("{name}:{}", self.port),
             server_ca: der(at.join(root)),
+            token: None,
+            ota_key: None,
         }
     }
 }
@@ -158,15 +160,13 @@ impl MbedtlsWallClock for Clocks {
     }
 }
 
-struct Loopback {
-    port: u16,
-}
+struct Loopback;
 
 impl Dial for Loopback {
     type Stream<'a> = FromTokio<TcpStream>;
 
-    async fn dial(&mut self) -> Result<FromTokio<TcpStream>, Failure> {
-        let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), self.port);
+    async fn dial(&mut self, _: &str, port: u16) -> Result<FromTokio<TcpStream>, Failure> {
+        let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         TcpStream::connect(address).await.map(FromTokio::new).map_err(|_| Failure::Unreachable)
     }
 }
@@ -237,7 +237,7 @@ async fn events_until(factory: Factory, enough: impl Fn(&Event) -> bool) -> Vec<
     // SAFETY: the value is dropped before `random`.
     #[expect(unsafe_code, reason = "the generator lives on the stack")]
     let tls = unsafe { Tls::new_local_borrows(&mut random) }.expect("the only Mbed TLS");
-    let mut connector = MbedTls::new(tls.reference(), Loopback { port: broker.port }, &broker, &server_ca);
+    let mut connector = MbedTls::new(tls.reference(), Loopback, &broker, &server_ca);
     let seen = async {
         loop {
             let now = events.take();

@@ -277,6 +277,7 @@ impl Life {
                     told.extend(answer.map(|(topic, payload)| Told::Message(topic, payload)));
                 }
             }
+            Action::Ask(_) => told.push_back(Told::Ended(Failure::Unreachable)),
             Action::Disconnect => self.peer = None,
             Action::SetClock => {
                 const YEAR: i64 = 365 * 86_400;
