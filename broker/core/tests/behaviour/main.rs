@@ -16,13 +16,17 @@ mod keep_alive;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod outgoing;
 #[cfg(test)]
 mod packet_size;
 #[cfg(test)]
 mod policy_change;
+mod pressure;
 #[cfg(test)]
 mod provisioning;
+#[cfg(test)]
 mod purge;
 #[cfg(test)]
 mod qos1;
