@@ -169,6 +169,9 @@ pub enum Pkcs11Error {
         /// The label.
         key: String,
     },
+    /// The token did not answer in time.
+    #[error("{0}")]
+    Late(String),
     /// A call failed.
     #[error("the token cannot be used: {call} said {reason}")]
     Call {
