@@ -114,6 +114,30 @@ fn default_lets_operators_read_below_sys_and_devices_not() {
 }
 
 #[test]
+fn every_policy_lets_a_device_hear_its_own_commands_and_what_concerns_its_certificate() {
+    let [lesson, default] = lesson_and_default();
+    let groups = shipped(include_str!("../policies/groups.acl"), "groups.acl");
+    for (policy, name) in [(lesson, "lesson"), (default, "default"), (groups, "groups")] {
+        let principal = device("sensor-001");
+        let ask = Ask::new(&policy, &principal);
+        for level in ["commands", "certs"] {
+            let (own, others) =
+                (format!("devices/sensor-001/{level}"), format!("devices/sensor-002/{level}"));
+            assert!(
+                ask.subscribes(&format!("{own}/#")) && ask.reads(&format!("{own}/rotate")),
+                "{name} {level}"
+            );
+            assert!(
+                !ask.subscribes(&format!("{others}/#")) && !ask.reads(&format!("{others}/rotate")),
+                "{name}"
+            );
+            assert!(!ask.subscribes(&format!("devices/+/{level}/#")), "{name} {level}");
+            assert!(!ask.writes(&format!("{own}/rotate")), "{name} {level}");
+        }
+    }
+}
+
+#[test]
 fn groups_give_a_thing_the_rights_of_its_role_and_groups_and_no_others() {
     let policy = shipped(include_str!("../policies/groups.acl"), "groups.acl");
     let (plain, meter) = (device("t1"), member("t1", &["meters"]));
