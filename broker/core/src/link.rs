@@ -1,7 +1,7 @@
 //! What the rest of the broker can reach of one network connection.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -33,6 +33,8 @@ pub(crate) struct Link {
     pub(crate) admitted: OnceLock<(ClientId, Version)>,
     waker: Waker,
     signals: AtomicU8,
+    /// The thread on which its owner is inside an input; 0: on none.
+    busy: AtomicUsize,
     close: Mutex<Option<CloseReason>>,
     /// Its owner is trusted no more: what it has made is taken back when it closes.
     condemned: OnceLock<Arc<Consequences>>,
@@ -82,6 +84,7 @@ impl Link {
             admitted: OnceLock::new(),
             waker,
             signals: AtomicU8::new(0),
+            busy: AtomicUsize::new(0),
             close: Mutex::new(None),
             answers: Mutex::new(Vec::new()),
             condemned: OnceLock::new(),
@@ -91,21 +94,54 @@ impl Link {
 
     /// Asks the owner to close; the first reason wins.
     pub(crate) fn close(&self, reason: CloseReason) {
+        self.mark(reason);
+        self.wake();
+    }
+
+    /// The owner is to close: it takes no further input and hands out nothing more, and closes when it is next woken,
+    /// by whatever it is.
+    pub(crate) fn mark(&self, reason: CloseReason) {
         self.close.lock().get_or_insert(reason);
-        self.signals.fetch_or(SIGNAL_CLOSE, Ordering::Release);
+        self.signals.fetch_or(SIGNAL_CLOSE, Ordering::SeqCst);
+    }
+
+    /// As [`Self::mark`], and the owner is to take back what it has made; the first consequences win.
+    pub(crate) fn condemn(&self, consequences: Arc<Consequences>) {
+        let _ = self.condemned.set(consequences);
+        self.mark(CloseReason::CertificateRevoked);
+    }
+
+    /// As [`Self::mark`], because the owner has other rights; the last ones said judge its will.
+    pub(crate) fn mark_as(&self, rights: Rights) {
+        *self.rights.lock() = rights;
+        self.mark(CloseReason::Administrative);
+    }
+
+    /// Calls the owner.
+    pub(crate) fn wake(&self) {
         self.waker.wake_by_ref();
     }
 
-    /// Asks the owner to close, and to take back what it has made; the first consequences win.
-    pub(crate) fn condemn(&self, consequences: Arc<Consequences>) {
-        let _ = self.condemned.set(consequences);
-        self.close(CloseReason::CertificateRevoked);
+    /// The owner begins with an input. It looks at the signals after this.
+    pub(crate) fn begin(&self) {
+        self.busy.swap(this_thread(), Ordering::SeqCst);
     }
 
-    /// Asks the owner to close because it has other rights; the last ones said judge its will.
-    pub(crate) fn close_as(&self, rights: Rights) {
-        *self.rights.lock() = rights;
-        self.close(CloseReason::Administrative);
+    /// The owner has done an input.
+    pub(crate) fn done(&self) {
+        self.busy.store(0, Ordering::Release);
+    }
+
+    /// Waits for the end of an input that began before the owner could see that it is to close, unless this is called by that
+    /// input.
+    ///
+    /// The mark and `busy` are each written before the other is read, all in one order: either the owner sees the mark, or
+    /// its work is seen here. An input ends by itself; it waits for nobody but for short locks.
+    pub(crate) fn wait_until_idle(&self) {
+        let here = this_thread();
+        while ![0, here].contains(&self.busy.load(Ordering::SeqCst)) {
+            std::thread::yield_now();
+        }
     }
 
     /// The rights by which the will is judged.
@@ -144,7 +180,7 @@ impl Link {
 
     /// The signals that wait, without taking them.
     pub(crate) fn signals(&self) -> u8 {
-        self.signals.load(Ordering::Relaxed)
+        self.signals.load(Ordering::SeqCst)
     }
 
     /// The signals since the last call. Costs one load while there are none.
@@ -156,4 +192,10 @@ impl Link {
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         *self.close.lock()
     }
+}
+
+/// A number that no other living thread has, and not 0.
+fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
 }

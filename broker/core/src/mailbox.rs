@@ -143,6 +143,10 @@ impl Mailbox {
         let connected = self.link.is_some();
         let bytes_max = if connected { limits.outbox_bytes_max } else { limits.queued_bytes_max };
         let can_wait = connected || qos != QoS::AtMostOnce;
+        // A member of a shared subscription that is trusted no more: others need not wait until its session has ended.
+        if self.link.as_ref().is_some_and(|link| link.condemned().is_some()) {
+            return Room::None;
+        }
         match (!self.ended && can_wait && self.fits(qos, bytes, bytes_max, limits), connected) {
             (false, _) => Room::None,
             (true, true) => Room::Now,

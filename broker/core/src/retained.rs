@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use signet_identity::PrincipalKey;
 use signet_wire::{ReasonCode, TopicFilter, TopicName};
 
-use crate::message::Message;
+use crate::message::{Author, Message};
 use crate::time::Mono;
 use seek::{Verdict, literal_prefix, verdict};
 
@@ -250,6 +250,13 @@ impl RetainedStore {
         };
         let theirs = |kept: &Kept| publisher_of(&kept.message) == Some(publisher) && taken(&kept.message);
         topics.iter().filter(|topic| self.remove_if(topic, theirs)).count()
+    }
+
+    /// Calls `f` with the author of every message; a part of the store is locked meanwhile.
+    pub(crate) fn for_each_author(&self, mut f: impl FnMut(&Author)) {
+        for kept in &self.topics {
+            kept.message.publisher.author().into_iter().for_each(|author| f(author));
+        }
     }
 
     /// How many messages are retained.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{CertificateId, GroupName, TemplateName, ThingName};
+use crate::{CertificateId, GroupName, Lineage, TemplateName, ThingName};
 
 /// The most groups that one principal belongs to. More given are an error of the registry, and are cut off in name
 /// order.
@@ -59,10 +59,11 @@ impl fmt::Display for PrincipalKey {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Inner {
     key: PrincipalKey,
     certificate: CertificateId,
+    lineage: Lineage,
     groups: Box<[GroupName]>,
     templates: Box<[TemplateName]>,
     quarantined: bool,
@@ -106,6 +107,7 @@ impl Principal {
         Self(Arc::new(Inner {
             key: PrincipalKey { role, name },
             certificate,
+            lineage: Lineage::default(),
             groups: groups.into(),
             templates: templates.into(),
             quarantined: false,
@@ -118,14 +120,13 @@ impl Principal {
         if self.0.quarantined {
             return self;
         }
-        let Inner { key, certificate, groups, templates, .. } = &*self.0;
-        Self(Arc::new(Inner {
-            key: key.clone(),
-            certificate: *certificate,
-            groups: groups.clone(),
-            templates: templates.clone(),
-            quarantined: true,
-        }))
+        Self(Arc::new(Inner { quarantined: true, ..Arc::unwrap_or_clone(self.0) }))
+    }
+
+    /// The same principal, with what revocation lists name its certificate and the authorities above it by.
+    #[must_use]
+    pub fn with_lineage(self, lineage: Lineage) -> Self {
+        Self(Arc::new(Inner { lineage, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// Whether it is in quarantine.
@@ -156,6 +157,12 @@ impl Principal {
     #[must_use]
     pub fn certificate(&self) -> &CertificateId {
         &self.0.certificate
+    }
+
+    /// What revocation lists name the certificate and the authorities above it by; empty when nobody has said.
+    #[must_use]
+    pub fn lineage(&self) -> &Lineage {
+        &self.0.lineage
     }
 
     /// The groups, in name order, without repetition, at most [`GROUPS_MAX`].

@@ -140,6 +140,15 @@ impl Connection {
     /// Applies one input. Drain `out` before the next call, or later: the order stays.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Actions) {
         self.last = now;
+        if self.is_closed() {
+            return;
+        }
+        self.link.begin();
+        self.apply(input, now, out);
+        self.link.done();
+    }
+
+    fn apply(&mut self, input: Input, now: Now, out: &mut Actions) {
         let result = match &mut self.phase {
             Phase::Closed { .. } => return,
             Phase::AwaitConnect { until, .. } => {
@@ -248,6 +257,8 @@ impl Drop for Connection {
         if !self.is_closed() {
             self.close(CloseReason::Abandoned, self.last, &mut Actions::new());
         }
+        // Should an input have ended in a panic.
+        self.link.done();
     }
 }
 

@@ -7,6 +7,7 @@
 //! Lock order: a session's `state`, then any mailbox, then the timers. No two sessions' `state` are locked at once.
 
 mod attach;
+mod closing;
 mod command;
 mod policy;
 mod purge;
@@ -41,6 +42,7 @@ use crate::provisioning::{Answer, ReplyTo};
 use crate::retained::{RetainedBounds, RetainedStore};
 use crate::router::Index;
 use crate::session::{SessionKey, SessionRef};
+use closing::Closings;
 use sys::SysState;
 use timers::Timers;
 
@@ -60,6 +62,7 @@ pub struct Hub {
     links: DashMap<u64, Arc<Link>, RandomState>,
     numbers: AtomicU64,
     timers: Timers,
+    closings: Closings,
     sys: Mutex<SysState>,
     reports_subscriptions: AtomicBool,
 }
@@ -91,6 +94,7 @@ impl Hub {
             links: DashMap::default(),
             numbers: AtomicU64::new(1),
             timers: Timers::default(),
+            closings: Closings::default(),
             sys: Mutex::new(SysState::default()),
             reports_subscriptions: AtomicBool::new(false),
         })

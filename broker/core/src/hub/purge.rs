@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use signet_acl::{Policy, Subject};
-use signet_identity::{CertificateId, PrincipalKey};
+use signet_identity::{CertificateId, Principal, PrincipalKey};
 
 use crate::close::CloseReason;
 use crate::hub::Hub;
@@ -79,9 +79,10 @@ pub struct Purged {
 impl Hub {
     /// Takes from those who are trusted no more what `consequences` say.
     ///
-    /// Connections of the certificates close as soon as they are woken, and the session of each goes with it. What one of
-    /// them was just doing leaves nothing behind: it is undone when that connection closes. Connections of other
-    /// certificates stay, whoever they belong to.
+    /// From the return on nothing is taken from connections of the certificates, and nothing is handed to them. They close
+    /// in their turn ([`Self::close_some`]), and the session of each goes with it. What one of them was just doing leaves
+    /// nothing behind: it is undone when that connection closes. Connections of other certificates stay, whoever they
+    /// belong to.
     pub fn purge(&self, condemned: &Condemned, consequences: &Arc<Consequences>, now: Now) -> Purged {
         let mut purged = Purged::default();
         let links: Vec<Arc<Link>> = self
@@ -94,6 +95,8 @@ impl Hub {
             link.condemn(Arc::clone(consequences));
         }
         purged.connections = links.len();
+        // Once all of them are marked: from here on nothing comes of what any of them does.
+        self.close_marked(&links);
         for cell in self.cells(|cell| condemned.principals.contains(&cell.key.principal)) {
             purged.sessions += usize::from(self.purge_session(&cell, consequences, now));
         }
@@ -104,11 +107,10 @@ impl Hub {
         purged
     }
 
-    /// Condemns one connection: it closes, with `consequences` for it, its session and what its certificate has retained.
-    /// False: there is none.
+    /// Condemns one connection, with `consequences` for it, its session and what its certificate has retained. For the rest
+    /// it is as [`Self::close_connection`]. False: there is none.
     pub fn condemn_connection(&self, number: u64, consequences: &Arc<Consequences>) -> bool {
-        let link = self.links.get(&number).map(|link| Arc::clone(&link));
-        link.inspect(|link| link.condemn(Arc::clone(consequences))).is_some()
+        self.end_link(number, |link| link.condemn(Arc::clone(consequences)))
     }
 
     /// Ends a session, or sees to it that its connection does; whether it ends.
@@ -131,6 +133,15 @@ impl Hub {
         let aftermath = self.end(cell, state);
         self.settle(aftermath, now);
         true
+    }
+
+    /// Everybody who has something here, once or more often: who had a session last, and who published what is retained.
+    /// `f` must be quick: what it is called about is locked meanwhile.
+    pub fn for_each_author(&self, mut f: impl FnMut(&Principal)) {
+        for cell in &self.sessions {
+            f(&cell.author.load().principal);
+        }
+        self.retained.for_each_author(|author| f(&author.principal));
     }
 
     /// The connection of `author` is over and was condemned: nothing that it has retained may be left.

@@ -11,11 +11,11 @@ use crate::session::Session;
 
 impl Hub {
     /// Closes a connection whose bearer is `principal` now, or whose bearer cannot be told now. Its will is judged by the
-    /// rights of `principal` when it is sent; without one it is not sent. False: there is no such connection.
+    /// rights of `principal` when it is sent; without one it is not sent. For the rest it is as
+    /// [`Self::close_connection`]. False: there is no such connection.
     pub fn close_rejudged(&self, number: u64, principal: Option<Principal>) -> bool {
-        let link = self.links.get(&number).map(|link| Arc::clone(&link));
         let rights = principal.map_or(Rights::Nobody, Rights::Of);
-        link.inspect(|link| link.close_as(rights)).is_some()
+        self.end_link(number, |link| link.mark_as(rights))
     }
 
     /// Judges anew the wills that sessions without a connection still hold: `now_is` says who the author of one is now, or

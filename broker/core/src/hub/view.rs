@@ -101,10 +101,10 @@ impl Hub {
         )
     }
 
-    /// Closes the connection with this [`crate::Connection::number`]. False: there is none.
+    /// Closes the connection with this [`crate::Connection::number`]. From the return on nothing is taken from it and
+    /// nothing is handed to it; it closes in its turn, see [`Self::close_some`]. False: there is none.
     pub fn close_connection(&self, number: u64, reason: CloseReason) -> bool {
-        let link = self.links.get(&number).map(|link| Arc::clone(&link));
-        link.inspect(|link| link.close(reason)).is_some()
+        self.end_link(number, |link| link.mark(reason))
     }
 
     /// Closes every connection, as when the broker stops.
