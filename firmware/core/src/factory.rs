@@ -7,6 +7,8 @@ use embedded_storage::nor_flash::ReadNorFlash;
 use esp_nvs::{FLASH_SECTOR_SIZE, Key, Nvs};
 use zeroize::Zeroizing;
 
+use crate::enrol::token::{TOKEN_BYTES_MAX, Token};
+use crate::https::Url;
 use crate::identity::is_name;
 use crate::platform::Secret;
 use crate::store::{ReadOnly, WithCrc, found};
@@ -41,6 +43,10 @@ pub struct Factory {
     pub broker: String,
     /// The root of the server's certificate (DER): `server_ca`.
     pub server_ca: Vec<u8>,
+    /// A one-time token instead of a claim: `token`, and where it is taken, `token_url`.
+    pub token: Option<Token>,
+    /// The public key of updates, a point of P-256 (SEC1): `ota_key`. Without one the device takes no update.
+    pub ota_key: Option<Vec<u8>>,
 }
 
 /// Why there is no factory data.
@@ -58,6 +64,10 @@ pub enum FactoryError {
     Broker,
     /// No `server_ca`.
     ServerCa,
+    /// `token` without a usable `token_url`, or the other way round.
+    Token,
+    /// `ota_key` is not a point of P-256.
+    OtaKey,
 }
 
 impl Factory {
@@ -82,6 +92,16 @@ impl Factory {
             Some(_) => return Err(FactoryError::Format),
         };
         let broker = text("broker")?.ok_or(FactoryError::Broker)?;
+        let token = match (text("token")?, text("token_url")?) {
+            (None, None) => None,
+            (Some(secret), Some(url)) => {
+                let secret =
+                    Some(Zeroizing::new(secret)).filter(|it| (1..=TOKEN_BYTES_MAX).contains(&it.len()));
+                let token = secret.zip(Url::parse(&url)).map(|(secret, url)| Token { secret, url });
+                Some(token.ok_or(FactoryError::Token)?)
+            }
+            _ => return Err(FactoryError::Token),
+        };
         let mut bytes = |key: &str| {
             found(nvs.get::<Vec<u8>>(&NAMESPACE, &Key::from_str(key))).map_err(|_| FactoryError::Unreadable)
         };
@@ -89,7 +109,13 @@ impl Factory {
             (Some(certificate), Some(key)) => Some(Claim { certificate, key: Zeroizing::new(key) }),
             _ => None,
         };
+        let ota_key = bytes("ota_key")?;
+        if ota_key.as_deref().is_some_and(|key| p256::ecdsa::VerifyingKey::from_sec1_bytes(key).is_err()) {
+            return Err(FactoryError::OtaKey);
+        }
         Ok(Self {
+            token,
+            ota_key,
             serial,
             claim,
             template: template.ok_or(FactoryError::Template)?,

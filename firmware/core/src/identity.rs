@@ -154,6 +154,13 @@ pub fn certificate_pem(der: &[u8]) -> alloc::string::String {
     encode_string("CERTIFICATE", LineEnding::LF, der).unwrap_or_default()
 }
 
+/// A signing request in PEM.
+#[must_use]
+pub fn certificate_request_pem(der: &[u8]) -> alloc::string::String {
+    use x509_cert::der::pem::{LineEnding, encode_string};
+    encode_string("CERTIFICATE REQUEST", LineEnding::LF, der).unwrap_or_default()
+}
+
 /// The SHA-256 of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateId(pub [u8; 32]);

@@ -174,6 +174,8 @@ pub enum Rung {
     Own(Slot),
     /// The claim.
     Claim,
+    /// The one-time token.
+    Token,
 }
 
 /// Why the device starts again.
@@ -252,7 +254,7 @@ impl Event {
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
         match self {
-            Self::Store(StoreState::Foreign | StoreState::Worn)
+            Self::Store(StoreState::Foreign | StoreState::Corrupt | StoreState::Worn)
             | Self::StoreFault(_)
             | Self::SlotUnusable(_)
             | Self::ProvisioningError(_)
@@ -274,8 +276,12 @@ pub enum ProvisioningError {
     NoClaim,
     /// The claim was refused.
     ClaimRefused,
+    /// The token was refused.
+    TokenRefused,
     /// The flash region of the credentials cannot be written: nothing could be kept.
     StoreUnusable,
+    /// The flash region of the credentials holds what this firmware does not understand. It is left as it is.
+    StoreForeign,
     /// The factory data is missing or unreadable: no serial number.
     NoFactoryData,
 }
@@ -288,6 +294,12 @@ impl fmt::Display for ProvisioningError {
             }
             Self::ClaimRefused => {
                 "the claim was refused; see the broker's `signet tls failures` and its audit trail"
+            }
+            Self::TokenRefused => {
+                "the token was refused: unknown, used or expired; make a new one with `signet token create` and write it to the device"
+            }
+            Self::StoreForeign => {
+                "the flash region of the credentials holds what this firmware does not understand, and is left as it is; save it if it is worth something, then erase the region"
             }
             Self::StoreUnusable => {
                 "the flash region of the credentials cannot be written; replace the device"

@@ -11,6 +11,8 @@ use esp_nvs::platform::Crc;
 use esp_nvs::{FLASH_SECTOR_SIZE, Get, Key, Nvs, Set};
 
 const NAMESPACE: Key = Key::from_str("signet");
+/// The header of a page, in bytes.
+const HEADER_BYTES: usize = 32;
 
 /// In what state the region was found at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +21,26 @@ pub enum StoreState {
     Blank,
     /// Ours.
     Ready,
-    /// Something else was there. It was erased: nothing of it could be used.
+    /// Something else is there. It is left as it is, and nothing is written: whose it is, a person knows.
     Foreign,
+    /// Ours, and damaged so much that it cannot be mounted. It is left as it is: what can be saved, a person may save.
+    Corrupt,
     /// It cannot be read or erased.
     Worn,
+}
+
+impl StoreState {
+    /// Whether something is there that cannot be read.
+    #[must_use]
+    pub const fn is_unreadable(self) -> bool {
+        matches!(self, Self::Foreign | Self::Corrupt)
+    }
+
+    /// Whether something can be kept there.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Blank | Self::Ready)
+    }
 }
 
 /// The store could not do what it was asked.
@@ -190,16 +208,18 @@ pub struct Store<F> {
 }
 
 impl<F: NorFlash> Store<F> {
-    /// Looks at the region and makes it usable if that can be done.
+    /// Looks at the region. Only what the device itself left unfinished is cleaned up; what it does not understand, it leaves
+    /// alone.
     pub fn open(mut flash: F) -> (Self, StoreState) {
         let state = match look(&mut flash) {
             Err(_) => StoreState::Worn,
             Ok(Looks::Blank) => StoreState::Blank,
-            Ok(Looks::Foreign) => wipe(&mut flash),
+            Ok(Looks::Foreign) => StoreState::Foreign,
+            Ok(Looks::Begun) => begin_again(&mut flash),
             Ok(Looks::Ours) => match mounted(&mut flash, |_| Ok(())) {
                 Ok(()) => StoreState::Ready,
                 Err(StoreFault::Worn) => StoreState::Worn,
-                Err(StoreFault::Full | StoreFault::Corrupt) => wipe(&mut flash),
+                Err(StoreFault::Full | StoreFault::Corrupt) => StoreState::Corrupt,
             },
         };
         (Self { flash }, state)
@@ -282,6 +302,8 @@ impl<F: NorFlash> Store<F> {
 #[derive(PartialEq, Eq)]
 enum Looks {
     Blank,
+    /// Blank but for the header of one page: a first start that was cut.
+    Begun,
     Ours,
     Foreign,
 }
@@ -293,29 +315,34 @@ fn look<F: NorFlash>(flash: &mut F) -> Result<Looks, F::Error> {
     for sector in 0..flash.capacity() / FLASH_SECTOR_SIZE {
         // A region of the flash is far below 4 GiB.
         let start = (sector * FLASH_SECTOR_SIZE) as u32;
-        let mut header = [0; 32];
+        let mut header = [0; HEADER_BYTES];
         flash.read(start, &mut header)?;
         if is_page(&header) {
             return Ok(Looks::Ours);
         }
-        if looks == Looks::Blank && !is_blank(flash, start)? {
-            looks = Looks::Foreign;
-        }
+        looks = match looks {
+            Looks::Blank if !is_blank(flash, start + HEADER_BYTES as u32, start)? => Looks::Foreign,
+            Looks::Blank if header != [0xff; HEADER_BYTES] => Looks::Begun,
+            Looks::Begun if header != [0xff; HEADER_BYTES] => Looks::Foreign,
+            Looks::Begun if !is_blank(flash, start + HEADER_BYTES as u32, start)? => Looks::Foreign,
+            looks => looks,
+        };
     }
     Ok(looks)
 }
 
 /// Whether these are the header of an NVS page in use: one of three states, and the checksum of the rest.
-fn is_page(header: &[u8; 32]) -> bool {
+fn is_page(header: &[u8; HEADER_BYTES]) -> bool {
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let in_use = [0xffff_fffe, 0xffff_fffc, 0xffff_fff8].contains(&word(0));
     in_use && word(28) == crc32(u32::MAX, &header[4..28])
 }
 
-fn is_blank<F: NorFlash>(flash: &mut F, start: u32) -> Result<bool, F::Error> {
-    let mut part = [0; 256];
-    for offset in (0..FLASH_SECTOR_SIZE as u32).step_by(part.len()) {
-        flash.read(start + offset, &mut part)?;
+/// Whether the sector that begins at `start` is blank from `from` on.
+fn is_blank<F: NorFlash>(flash: &mut F, from: u32, start: u32) -> Result<bool, F::Error> {
+    let mut part = [0; HEADER_BYTES];
+    for offset in (from..start + FLASH_SECTOR_SIZE as u32).step_by(part.len()) {
+        flash.read(offset, &mut part)?;
         if part.iter().any(|byte| *byte != 0xff) {
             return Ok(false);
         }
@@ -323,10 +350,11 @@ fn is_blank<F: NorFlash>(flash: &mut F, start: u32) -> Result<bool, F::Error> {
     Ok(true)
 }
 
-fn wipe<F: NorFlash>(flash: &mut F) -> StoreState {
+/// Nothing was kept yet: the pages whose first header was cut are erased.
+fn begin_again<F: NorFlash>(flash: &mut F) -> StoreState {
     let end = flash.capacity() / FLASH_SECTOR_SIZE * FLASH_SECTOR_SIZE;
     match flash.erase(0, end as u32) {
-        Ok(()) => StoreState::Foreign,
+        Ok(()) => StoreState::Blank,
         Err(_) => StoreState::Worn,
     }
 }

@@ -31,6 +31,9 @@ impl<P: Platform> Device<P> {
         if self.claim().is_some() {
             order.push(Rung::Claim);
         }
+        if self.factory.as_ref().is_some_and(|factory| factory.token.is_some()) {
+            order.push(Rung::Token);
+        }
         order
     }
 
@@ -49,13 +52,20 @@ impl<P: Platform> Device<P> {
         let Some(rung) = order.get(self.position).copied() else {
             let error = match order.last() {
                 Some(Rung::Claim) => ProvisioningError::ClaimRefused,
+                Some(Rung::Token) => ProvisioningError::TokenRefused,
+                // What would have been tried may be in there.
+                _ if self.store_state.is_unreadable() => ProvisioningError::StoreForeign,
                 _ => ProvisioningError::NoClaim,
             };
             self.provisioning_error(error, now, out);
             return None;
         };
-        if rung == Rung::Claim && !self.store_usable {
-            self.provisioning_error(ProvisioningError::StoreUnusable, now, out);
+        if matches!(rung, Rung::Claim | Rung::Token) && !self.store_usable {
+            let error = match self.store_state.is_unreadable() {
+                true => ProvisioningError::StoreForeign,
+                false => ProvisioningError::StoreUnusable,
+            };
+            self.provisioning_error(error, now, out);
             return None;
         }
         if self.is_candidate(rung) && !self.charged {
@@ -125,6 +135,8 @@ impl<P: Platform> Device<P> {
         self.refusals = 0;
         self.phase = Phase::Online(Session { rung, since: now.mono, subscribing: None, enrolment: None });
         match rung {
+            // It is no connection of MQTT.
+            Rung::Token => {}
             Rung::Claim => self.begin_claim(now, out),
             Rung::Own(slot) => {
                 self.position = 0;
@@ -217,6 +229,13 @@ impl<P: Platform> Device<P> {
                     // Whether it was the credential cannot be told: the next try counts.
                     Failure::Lost => self.charged = false,
                     Failure::Unreachable | Failure::Busy => {}
+                }
+                None
+            }
+            Phase::Asking { .. } => {
+                if failure == Failure::ServerUntrusted {
+                    out.push(Action::Event(Event::ServerUntrusted));
+                    out.push(Action::SetClock);
                 }
                 None
             }

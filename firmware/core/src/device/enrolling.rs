@@ -14,24 +14,27 @@ use crate::topic::{self, Answer};
 impl<P: Platform> Device<P> {
     /// Connected with the claim: ask for a certificate.
     pub(super) fn begin_claim(&mut self, now: Now, out: &mut Vec<Action>) {
-        let secret = match self.claim_key() {
-            Ok(secret) => secret,
-            Err(ClaimKey::Signer(fault)) => return self.cannot_begin(Event::KeyFault(fault), now, out),
-            Err(ClaimKey::Store(fault)) => {
-                self.store_failed(fault, out);
-                return self.cannot_begin(
-                    Event::ProvisioningError(ProvisioningError::StoreUnusable),
-                    now,
-                    out,
-                );
-            }
-        };
+        let Some(secret) = self.key_for_enrolment(now, out) else { return };
         if let Err(fault) = self.begin(Purpose::Claim, secret, now, out) {
             self.cannot_begin(Event::KeyFault(fault), now, out);
         }
     }
 
-    fn cannot_begin(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
+    /// The key to be certified; without one it is said, and tried again later.
+    pub(super) fn key_for_enrolment(&mut self, now: Now, out: &mut Vec<Action>) -> Option<Secret> {
+        match self.claim_key() {
+            Ok(secret) => return Some(secret),
+            Err(ClaimKey::Signer(fault)) => self.cannot_begin(Event::KeyFault(fault), now, out),
+            Err(ClaimKey::Store(fault)) => {
+                self.store_failed(fault, out);
+                let unusable = Event::ProvisioningError(ProvisioningError::StoreUnusable);
+                self.cannot_begin(unusable, now, out);
+            }
+        }
+        None
+    }
+
+    pub(super) fn cannot_begin(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
         out.push(Action::Event(event));
         out.push(Action::Disconnect);
         self.wait(now, 15 * MINUTE);
@@ -115,7 +118,7 @@ impl<P: Platform> Device<P> {
     /// The connection ended during an enrolment. Returns how long to wait at least.
     pub(super) fn enrolment_lost(&mut self, rung: Rung, now: Now, out: &mut Vec<Action>) -> u64 {
         match rung {
-            Rung::Claim => {
+            Rung::Claim | Rung::Token => {
                 self.position = 0;
                 self.enrol_backoff.next(&mut self.rng)
             }
@@ -165,7 +168,7 @@ impl<P: Platform> Device<P> {
     }
 
     /// The broker has registered a credential: store it, then try it.
-    fn keep(&mut self, credential: Credential, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn keep(&mut self, credential: Credential, now: Now, out: &mut Vec<Action>) {
         let slot = self.marker.spare();
         let since = now.wall.and_then(|wall| u32::try_from(wall).ok()).unwrap_or(0);
         let marker = Marker { trial: true, failures: 0, since, ..self.marker };
@@ -217,7 +220,7 @@ impl<P: Platform> Device<P> {
         let rung = session.rung;
         match rung {
             Rung::Own(_) => self.postpone_rotation(at_least, now, out),
-            Rung::Claim => {
+            Rung::Claim | Rung::Token => {
                 out.push(Action::Disconnect);
                 self.position = 0;
                 let wait = self.enrol_backoff.window() / 2 + self.enrol_backoff.next(&mut self.rng);

@@ -3,6 +3,7 @@
 mod credentials;
 mod enrolling;
 mod session;
+mod token;
 mod update;
 
 use alloc::boxed::Box;
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 
 use crate::backoff::Backoff;
 use crate::enrol::Enrolment;
+use crate::enrol::token::Redemption;
 use crate::factory::{Claim, Factory};
 use crate::io::{Action, Connect, Event, Failure, Input, LastWill, Now, ProvisioningError, Rung};
 use crate::ota;
@@ -95,8 +97,17 @@ enum Phase {
     Waiting { until: u64 },
     /// It has asked for a connection.
     Connecting { rung: Rung, deadline: u64 },
+    /// It has asked a server over HTTPS.
+    Asking { what: Asking, deadline: u64 },
     /// It is connected.
     Online(Session),
+}
+
+/// What is asked over HTTPS.
+#[derive(Debug)]
+enum Asking {
+    /// A certificate for a token.
+    Token(Box<Redemption>),
 }
 
 /// A connection.
@@ -149,6 +160,8 @@ pub struct Device<P: Platform> {
     /// The next enrolment by claim makes a new key, because the broker did not want the old one.
     fresh_key: bool,
     store_usable: bool,
+    /// In what state the store was found.
+    store_state: StoreState,
 
     phase: Phase,
     /// Which credential of the order is tried.
@@ -195,10 +208,14 @@ impl<P: Platform> Device<P> {
     pub fn new(
         parts: Parts<P>,
         factory: Option<Factory>,
-        settings: Settings,
+        mut settings: Settings,
         now: Now,
         out: &mut Vec<Action>,
     ) -> Self {
+        if let Some(factory) = &factory {
+            let key = &mut settings.running.key;
+            *key = key.take().or_else(|| factory.ota_key.clone());
+        }
         let (store, state) = Store::open(parts.flash);
         out.push(Action::Event(Event::Store(state)));
         let backoff = Backoff::new(settings.backoff_base_ms, settings.backoff_cap_ms);
@@ -217,7 +234,8 @@ impl<P: Platform> Device<P> {
             skip_working_claim: false,
             pending: None,
             fresh_key: false,
-            store_usable: state != StoreState::Worn,
+            store_usable: state.is_usable(),
+            store_state: state,
             phase: Phase::Waiting { until: now.mono },
             position: 0,
             refusals: 0,
@@ -341,7 +359,7 @@ impl<P: Platform> Device<P> {
             Input::Acknowledged { id, accepted } => self.acknowledged(id, accepted, now, out),
             Input::Message(message) => self.message(message, now, out),
             // Nothing was asked.
-            Input::Answered(_) => {}
+            Input::Answered(answer) => self.redeemed(answer, now, out),
             Input::Sampled(reading) => self.sampled(reading, now, out),
             Input::RotateNow => self.rotation.commanded = true,
         }
@@ -353,7 +371,7 @@ impl<P: Platform> Device<P> {
     pub fn next_deadline(&self) -> u64 {
         let phase = match &self.phase {
             Phase::Waiting { until } => *until,
-            Phase::Connecting { deadline, .. } => *deadline,
+            Phase::Connecting { deadline, .. } | Phase::Asking { deadline, .. } => *deadline,
             Phase::Online(session) => {
                 session.enrolment.as_ref().map_or(u64::MAX, |enrolment| enrolment.deadline())
             }
@@ -382,7 +400,7 @@ impl<P: Platform> Device<P> {
         let clock_came = self.clock_asked && self.wall(now).is_some();
         match &self.phase {
             Phase::Waiting { until } if now.mono >= *until || clock_came => self.connect(now, out),
-            Phase::Connecting { deadline, .. } if now.mono >= *deadline => {
+            Phase::Connecting { deadline, .. } | Phase::Asking { deadline, .. } if now.mono >= *deadline => {
                 out.push(Action::Disconnect);
                 self.ended(Failure::Unreachable, now, out);
             }
@@ -412,6 +430,9 @@ impl<P: Platform> Device<P> {
         self.clock_asked = false;
         let rung = self.choose(now, out);
         let Some(rung) = rung else { return };
+        if rung == Rung::Token {
+            return self.redeem(now, out);
+        }
         match self.connection(rung) {
             Ok(connect) => {
                 let deadline = now.mono.saturating_add(u64::from(connect.timeout_ms));
@@ -439,6 +460,7 @@ impl<P: Platform> Device<P> {
                 self.tls_keys[slot as usize] = Some((credential.secret.clone(), key.clone()));
                 (credential.leaf.der.clone(), key, credential.thing.clone(), Some(will))
             }
+            Rung::Token => return Err(SignerError::NotAKey),
             Rung::Claim => {
                 let claim = self.claim().ok_or(SignerError::NotAKey)?;
                 let serial = self.factory.as_ref().map(|factory| factory.serial.clone());

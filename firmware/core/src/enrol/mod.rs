@@ -4,6 +4,7 @@
 //! [`Enrolment`] knows which answer it waits for. Every other one is refused and changes nothing.
 
 pub mod payload;
+pub mod token;
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 
 use minicbor::{Decoder, Encoder};
 use serde::{Deserialize, Serialize};
-use x509_cert::der::pem::{LineEnding, encode_string};
 
 use super::TOKEN_BYTES_MAX;
 use crate::topic::Format;
@@ -59,7 +58,7 @@ impl Rejection {
 /// The request for a certificate.
 #[must_use]
 pub fn create_request(csr_der: &[u8], format: Format) -> Vec<u8> {
-    let pem = encode_string("CERTIFICATE REQUEST", LineEnding::LF, csr_der).unwrap_or_default();
+    let pem = crate::identity::certificate_request_pem(csr_der);
     match format {
         Format::Json => {
             #[derive(Serialize)]

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use signet_certs_dev::{Authority, KeyKind, LeafProfile, Validity};
+use signet_device_core::https::Ask;
 use signet_device_core::identity::Leaf;
 use signet_device_core::{Failure, Refusal};
 use time::OffsetDateTime;
@@ -65,6 +66,8 @@ pub struct Broker {
     pub certificates: HashMap<[u8; 32], Certificate>,
     pub things: BTreeMap<String, Vec<[u8; 32]>>,
     tokens: HashMap<String, ([u8; 32], Peer)>,
+    /// One-time tokens: the secret, the device, and whether it is used.
+    pub one_time: BTreeMap<String, (String, bool)>,
     pub validity_secs: u64,
     pub moods: Moods,
 }
@@ -87,6 +90,7 @@ impl Broker {
             certificates: HashMap::new(),
             things: BTreeMap::new(),
             tokens: HashMap::new(),
+            one_time: BTreeMap::new(),
             validity_secs: 90 * 86_400,
             moods: Moods::default(),
         }
@@ -258,6 +262,51 @@ impl Broker {
         certificate.thing = Some(thing.clone());
         certificate.entered = now;
         Ok(json!({"deviceConfiguration": {}, "thingName": thing}))
+    }
+
+    /// `POST /provision`: status and body; `None` when nobody answers.
+    pub fn ask(&mut self, ask: &Ask, now: u64) -> Option<(u16, Vec<u8>)> {
+        if self.moods.down {
+            return None;
+        }
+        assert_eq!((ask.host.as_str(), ask.port), ("broker.example", 8443));
+        let text = core::str::from_utf8(&ask.request).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a request");
+        assert!(head.starts_with("POST /provision HTTP/1.1\r\n"), "{head}");
+        let asked: Value = serde_json::from_str(body).expect("JSON");
+        let answer = match self.moods.rejects {
+            Some(status) => Err((status, "denied")),
+            None => self.redeem(asked["token"].as_str()?, asked["csr"].as_str()?, now),
+        };
+        if self.moods.answers_lost {
+            return None;
+        }
+        Some(match answer {
+            Ok(body) => (200, body.to_string().into_bytes()),
+            Err((status, code)) => (status, json!({"error": code, "message": "no"}).to_string().into_bytes()),
+        })
+    }
+
+    fn redeem(&mut self, token: &str, csr: &str, now: u64) -> Result<Value, (u16, &'static str)> {
+        let (device, used) = self.one_time.get_mut(token).ok_or((403, "token"))?;
+        if std::mem::replace(used, true) {
+            return Err((403, "token"));
+        }
+        let device = device.clone();
+        let leaf = self.sign(&super::world::key_of_request(csr), now);
+        let id = leaf.id().0;
+        let certificate = super::world::pem("CERTIFICATE", &leaf.der);
+        let entry = Certificate {
+            leaf,
+            status: Status::Active,
+            thing: Some(device.clone()),
+            connected: false,
+            entered: now,
+            retire_at: None,
+        };
+        self.certificates.insert(id, entry);
+        self.things.entry(device.clone()).or_default().push(id);
+        Ok(json!({"device_id": device, "certificate": certificate, "ca_chain": ""}))
     }
 
     /// Revokes everything of the thing.

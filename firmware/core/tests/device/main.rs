@@ -10,10 +10,12 @@ mod flash;
 
 mod broker;
 mod commands;
+mod factory;
 mod power_cut;
 mod provisioning;
 mod rotation;
 mod store;
+mod token;
 mod update;
 mod update_cuts;
 mod vectors;

@@ -80,13 +80,6 @@ fn no_cut_during_the_first_enrolment_loses_the_identity() {
 }
 
 #[test]
-fn no_cut_while_foreign_data_is_replaced_loses_the_identity() {
-    let foreign = super::flash::Flash::with((0..8 * 4096_u32).map(|n| ((n * 7) >> 3) as u8).collect());
-    let cuts = explore("foreign", &World::with(foreign).snapshot(), 6, enrolled);
-    println!("{cuts} cuts over foreign data");
-}
-
-#[test]
 fn no_cut_during_a_rotation_loses_the_identity() {
     let mut cuts = 0;
     for times in [0, 1, 2, 3, 4, 5, 7, 9, 12, 16, 21] {

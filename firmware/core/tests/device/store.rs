@@ -5,6 +5,9 @@ use signet_device_core::io::ProvisioningError;
 use signet_device_core::slots::Slot;
 use signet_device_core::store::{Store, StoreFault, StoreState};
 
+use esp_nvs::Nvs;
+
+use super::factory::WithCrc;
 use super::flash::{Flash, SECTOR};
 use super::world::{DAY, SECTORS, TestRng, World};
 
@@ -20,7 +23,9 @@ fn the_states_have_names() {
     assert_eq!(Store::open(Flash::blank(SECTORS)).1, StoreState::Blank);
     assert_eq!(Store::open(Flash::with(vec![0; SECTORS * SECTOR])).1, StoreState::Foreign);
     assert_eq!(Store::open(enrolled().flash).1, StoreState::Ready);
-    let worn = Flash::with(vec![0x55; SECTORS * SECTOR]);
+    let mut cut = vec![0xff; SECTORS * SECTOR];
+    cut[0] = 0x55;
+    let worn = Flash::with(cut);
     worn.wear_out_after(0);
     assert_eq!(Store::open(worn).1, StoreState::Worn);
     let dead = Flash::blank(SECTORS);
@@ -41,8 +46,14 @@ fn a_store_that_is_full_says_so_and_keeps_what_it_has() {
     assert_eq!(state, StoreState::Ready);
 }
 
+/// Somebody erases the region.
+fn erase(world: &mut World) {
+    world.flash = Flash::blank(SECTORS);
+    world.boot();
+}
+
 #[test]
-fn foreign_data_of_every_kind_is_replaced() {
+fn foreign_data_of_every_kind_is_kept_and_said_loudly_until_somebody_erases_it() {
     use signet_device_core::platform::Rng as _;
     for seed in 1..60_u64 {
         let mut bytes = vec![0; SECTORS * SECTOR];
@@ -53,11 +64,48 @@ fn foreign_data_of_every_kind_is_replaced() {
             2 => bytes[..SECTOR].fill(0xff),
             _ => {}
         }
-        let mut world = World::with(Flash::with(bytes));
+        let mut world = World::with(Flash::with(bytes.clone()));
         world.boot();
         assert_eq!(world.events[0], Event::Store(StoreState::Foreign), "seed {seed}");
+        world.run(DAY);
+        assert!(world.events.contains(&Event::ProvisioningError(ProvisioningError::StoreForeign)));
+        assert!(world.connects.is_empty(), "nothing is asked for that could not be kept");
+        assert_eq!(world.flash.bytes(), bytes, "seed {seed}: it is somebody's");
+        erase(&mut world);
         world.online();
     }
+}
+
+#[test]
+fn a_first_start_that_was_cut_in_its_first_page_is_no_foreign_data() {
+    for len in [1, 4, 20, 31, 32] {
+        let mut bytes = vec![0xff; SECTORS * SECTOR];
+        bytes[..len].fill(0xa5);
+        let mut world = World::with(Flash::with(bytes));
+        world.boot();
+        assert_eq!(world.events[0], Event::Store(StoreState::Blank), "{len}");
+        world.online();
+    }
+    // A word more, or a second page: that was not us.
+    for at in [33, SECTOR] {
+        let mut bytes = vec![0xff; SECTORS * SECTOR];
+        (bytes[0], bytes[at]) = (0xa5, 0xa5);
+        assert_eq!(Store::open(Flash::with(bytes)).1, StoreState::Foreign, "{at}");
+    }
+}
+
+#[test]
+fn what_another_program_keeps_in_the_same_region_stays() {
+    let flash = Flash::blank(SECTORS);
+    let namespace = esp_nvs::Key::from_str("others");
+    let key = esp_nvs::Key::from_str("calibration");
+    let mount = || Nvs::new(0, SECTORS * SECTOR, WithCrc(flash.clone())).expect("mounted");
+    mount().set(&namespace, &key, 0x1234_u64).expect("stored");
+    let mut world = World::with(flash.clone());
+    world.boot();
+    assert_eq!(world.events[0], Event::Store(StoreState::Ready));
+    world.online();
+    assert_eq!(mount().get::<u64>(&namespace, &key), Ok(0x1234));
 }
 
 #[test]
@@ -83,6 +131,9 @@ fn random_damage_never_panics_and_a_key_that_is_gone_is_said_loudly() {
         gone += 1;
         assert!(world.events.iter().any(Event::is_alarm), "seed {seed}: {:?}", world.events);
         world.broker.things.clear();
+        if world.events.contains(&Event::Store(StoreState::Foreign)) {
+            erase(&mut world);
+        }
         world.online();
     }
     assert!(whole > 50 && gone > 50, "{whole} kept their key, {gone} lost it");
@@ -115,7 +166,9 @@ fn a_flash_that_wears_out_in_service_keeps_the_device_online_and_is_loud() {
 
 #[test]
 fn a_new_device_with_a_dead_flash_does_not_enrol_what_it_could_not_keep() {
-    let mut world = World::with(Flash::with(vec![0; SECTORS * SECTOR]));
+    let mut cut = vec![0xff; SECTORS * SECTOR];
+    cut[0] = 0;
+    let mut world = World::with(Flash::with(cut));
     world.flash.wear_out_after(0);
     world.boot();
     world.run(DAY);

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 
 use signet_device_core::factory::{Claim, Factory};
+use signet_device_core::https::{Answer, Ask};
 use signet_device_core::identity::SoftwareSigner;
 use signet_device_core::platform::{FixedImage, Platform, Rng, Secret, Signer, SignerError};
 use signet_device_core::seal::AesSeal;
@@ -138,6 +139,7 @@ pub struct World {
     pub events: Vec<Event>,
     pub published: Vec<Publish>,
     pub connects: Vec<Connect>,
+    pub asks: Vec<Ask>,
     pub reboots: Vec<RebootReason>,
     pub actions: Vec<Action>,
     seed: u64,
@@ -161,6 +163,9 @@ enum Own {
     Subscribed(u32, usize),
     Acknowledged(u32),
     Message(String, Vec<u8>),
+    Head(u16, u32),
+    Body(Vec<u8>),
+    End,
     Sampled,
 }
 
@@ -180,6 +185,8 @@ impl World {
             format: Format::Json,
             broker: "localhost:8883".into(),
             server_ca: Vec::new(),
+            token: None,
+            ota_key: None,
         };
         let settings = Settings { interval_secs: 3_600, ..Settings::default() };
         Self {
@@ -197,6 +204,7 @@ impl World {
             events: Vec::new(),
             published: Vec::new(),
             connects: Vec::new(),
+            asks: Vec::new(),
             reboots: Vec::new(),
             actions: Vec::new(),
             seed: 1,
@@ -242,6 +250,7 @@ impl World {
             events: Vec::new(),
             published: Vec::new(),
             connects: Vec::new(),
+            asks: Vec::new(),
             reboots: Vec::new(),
             actions: Vec::new(),
             seed: 1,
@@ -362,6 +371,12 @@ impl World {
                     (topic, payload) = (t, p);
                     Input::Message(Message { topic: &topic, payload: &payload, retained: false })
                 }
+                Own::Head(status, length) => Input::Answered(Answer::Begin { status, length }),
+                Own::Body(bytes) => {
+                    payload = bytes;
+                    Input::Answered(Answer::Part(&payload))
+                }
+                Own::End => Input::Answered(Answer::End),
                 Own::Sampled => Input::Sampled(Some(reading)),
             };
             self.device().handle(now, input, &mut out);
@@ -410,7 +425,18 @@ impl World {
                     self.boot_as_it_is();
                 }
                 Action::Event(event) => self.events.push(event),
-                Action::Ask(_) => inputs.push(Own::Ended(Failure::Unreachable)),
+                Action::Ask(ask) => {
+                    let wall = self.wall();
+                    match self.broker.ask(&ask, wall) {
+                        None => inputs.push(Own::Ended(Failure::Unreachable)),
+                        Some((status, body)) => {
+                            inputs.push(Own::Head(status, body.len() as u32));
+                            inputs.extend(body.chunks(700).map(|part| Own::Body(part.to_vec())));
+                            inputs.push(Own::End);
+                        }
+                    }
+                    self.asks.push(ask);
+                }
             }
         }
         inputs
