@@ -1,58 +1,29 @@
 //! The table of topics and payloads that the device's tests read too: `tests/vectors/provisioning.toml`.
 
-use std::collections::BTreeMap;
-
 use signet_core::provisioning::{
     Answer, CertificateAnswer, ErrorCode, Format, Operation, OwnershipToken, Payload, RequestTopic,
     read_payload,
 };
 use signet_identity::{CertificateId, TemplateName, ThingName};
-use toml::Value;
+use vectors::{Row, Table};
 
-fn table() -> toml::Table {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/provisioning.toml");
-    std::fs::read_to_string(path).expect("the table").parse().expect("TOML")
-}
+#[path = "../../../tests/vectors/mod.rs"]
+mod vectors;
 
-fn rows<'a>(table: &'a toml::Table, name: &str) -> &'a [Value] {
-    table[name].as_array().unwrap_or_else(|| panic!("no {name}"))
-}
-
-fn text<'a>(row: &'a Value, key: &str) -> &'a str {
-    row[key].as_str().unwrap_or_else(|| panic!("{row}: no {key}"))
-}
-
-fn format(row: &Value) -> Format {
-    match text(row, "format") {
-        "json" => Format::Json,
-        "cbor" => Format::Cbor,
-        other => panic!("{other}"),
-    }
-}
-
-fn bytes(row: &Value) -> Vec<u8> {
-    match row.get("text").and_then(Value::as_str) {
-        Some(text) => text.as_bytes().to_vec(),
-        None => {
-            let hex: String = text(row, "hex").split_whitespace().collect();
-            (0..hex.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
-                .collect()
-        }
-    }
+fn format(row: Row<'_>) -> Format {
+    row.format(Format::Json, Format::Cbor)
 }
 
 fn template(name: &str) -> TemplateName {
     TemplateName::try_from(name).expect("a name")
 }
 
-fn operation(row: &Value) -> Option<Operation> {
-    match text(row, "operation") {
+fn operation(row: Row<'_>) -> Option<Operation> {
+    match row.text("operation") {
         "create-from-csr" => Some(Operation::CreateFromCsr),
         "create" => Some(Operation::CreateKeys),
         "provision" => {
-            let name = row.get("template").and_then(Value::as_str).unwrap_or("fleet");
+            let name = row.maybe("template").unwrap_or("fleet");
             Some(Operation::RegisterThing(template(name)))
         }
         "none" => None,
@@ -60,16 +31,11 @@ fn operation(row: &Value) -> Option<Operation> {
     }
 }
 
-fn texts(row: &Value, key: &str) -> BTreeMap<String, String> {
-    let table = row[key].as_table().unwrap_or_else(|| panic!("{row}: no {key}"));
-    table.iter().map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned())).collect()
-}
-
 #[test]
 fn a_topic_is_the_request_that_the_table_says() {
-    let table = table();
-    for row in rows(&table, "topic") {
-        let topic = text(row, "topic");
+    let table = Table::read();
+    for row in table.rows("topic") {
+        let topic = row.text("topic");
         let expected = operation(row).map(|operation| RequestTopic { operation, format: format(row) });
         assert_eq!(RequestTopic::parse(topic), expected, "{topic}");
         if let Some(request) = expected {
@@ -78,20 +44,20 @@ fn a_topic_is_the_request_that_the_table_says() {
             assert_eq!(request.answer(false).as_deref(), Some(format!("{topic}/rejected").as_str()));
         }
     }
-    for row in rows(&table, "template_name") {
-        let valid = row["valid"].as_bool().expect("valid");
-        assert_eq!(TemplateName::try_from(text(row, "name")).is_ok(), valid, "{row}");
+    for row in table.rows("template_name") {
+        let valid = row.is("valid");
+        assert_eq!(TemplateName::try_from(row.text("name")).is_ok(), valid, "{}", row.text("name"));
     }
 }
 
 #[test]
 fn a_request_is_read_or_rejected_as_the_table_says() {
-    let table = table();
+    let table = Table::read();
     let mut read = 0;
-    for row in rows(&table, "request") {
-        let (name, error) = (text(row, "name"), text(row, "error"));
-        let result = read_payload(&operation(row).expect("an operation"), format(row), &bytes(row));
-        if !error.is_empty() && row.get("later").is_none() {
+    for row in table.rows("request") {
+        let (name, error) = (row.text("name"), row.text("error"));
+        let result = read_payload(&operation(row).expect("an operation"), format(row), &row.payload());
+        if !error.is_empty() && !row.has("later") {
             let rejection = result.expect_err(name);
             assert_eq!(rejection.code.as_str(), error, "{name}");
             assert_eq!(rejection.code.status(), 400, "{name}");
@@ -99,10 +65,10 @@ fn a_request_is_read_or_rejected_as_the_table_says() {
         }
         read += 1;
         match result.unwrap_or_else(|rejection| panic!("{name}: {rejection}")) {
-            Payload::Csr(csr) if error.is_empty() => assert_eq!(csr, text(row, "csr"), "{name}"),
+            Payload::Csr(csr) if error.is_empty() => assert_eq!(csr, row.text("csr"), "{name}"),
             Payload::Thing { token, parameters } if error.is_empty() => {
-                assert_eq!(token.expose(), text(row, "token"), "{name}");
-                assert_eq!(parameters, texts(row, "parameters"), "{name}");
+                assert_eq!(token.expose(), row.text("token"), "{name}");
+                assert_eq!(parameters, row.texts("parameters"), "{name}");
             }
             _ => assert!(!error.is_empty(), "{name}"),
         }
@@ -113,26 +79,30 @@ fn a_request_is_read_or_rejected_as_the_table_says() {
 /// What the broker writes is, byte for byte or member for member, what the table says that a device takes.
 #[test]
 fn an_answer_is_one_that_devices_take() {
-    let table = table();
+    let table = Table::read();
     let mut answers = 0;
-    for row in rows(&table, "answer").iter().filter(|row| row["taken"].as_bool() == Some(true)) {
-        let (name, wanted) = (text(row, "name"), document(&bytes(row), format(row)));
-        let answer = match text(row, "kind") {
+    for row in table.rows("answer").into_iter().filter(|row| row.is("taken")) {
+        let (name, wanted) = (row.text("name"), document(&row.payload(), format(row)));
+        let answer = match row.text("kind") {
             "created" => {
                 let pem = wanted["certificatePem"].as_str().expect("PEM").to_owned();
                 Answer::Certificate(Box::new(CertificateAnswer {
-                    certificate_id: id(text(row, "certificate_id")),
+                    certificate_id: id(row.text("certificate_id")),
                     certificate_pem: pem,
-                    token: OwnershipToken::new(text(row, "token").to_owned()),
+                    token: OwnershipToken::new(row.text("token").to_owned()),
                     private_key: None,
                 }))
             }
             "provisioned" => Answer::Thing {
-                name: ThingName::try_from(text(row, "thing")).expect("a name"),
-                device_configuration: texts(row, "configuration"),
+                name: ThingName::try_from(row.text("thing")).expect("a name"),
+                device_configuration: row.texts("configuration"),
             },
             "rejected" => {
-                assert_eq!(text(row, "code"), ErrorCode::InvalidCertificateOwnershipToken.as_str());
+                assert_eq!(row.text("code"), ErrorCode::InvalidCertificateOwnershipToken.as_str());
+                assert_eq!(
+                    row.number("status"),
+                    i64::from(ErrorCode::InvalidCertificateOwnershipToken.status())
+                );
                 let because = "Certificate ownership token cannot be empty.";
                 Answer::Rejected(ErrorCode::InvalidCertificateOwnershipToken.because(because))
             }

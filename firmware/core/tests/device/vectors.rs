@@ -2,48 +2,21 @@
 
 use signet_device_core::enrol::payload;
 use signet_device_core::topic::{self, Answer, Format, is_template};
-use toml::Value;
+use table::{Row, Table};
 
-fn table() -> toml::Table {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/provisioning.toml");
-    std::fs::read_to_string(path).expect("the table").parse().expect("TOML")
-}
+#[path = "../../../../tests/vectors/mod.rs"]
+mod table;
 
-fn rows<'a>(table: &'a toml::Table, name: &str) -> &'a [Value] {
-    table[name].as_array().unwrap_or_else(|| panic!("no {name}"))
-}
-
-fn text<'a>(row: &'a Value, key: &str) -> &'a str {
-    row[key].as_str().unwrap_or_else(|| panic!("{row}: no {key}"))
-}
-
-fn format(row: &Value) -> Format {
-    match text(row, "format") {
-        "json" => Format::Json,
-        "cbor" => Format::Cbor,
-        other => panic!("{other}"),
-    }
-}
-
-fn bytes(row: &Value) -> Vec<u8> {
-    match row.get("text").and_then(Value::as_str) {
-        Some(text) => text.as_bytes().to_vec(),
-        None => {
-            let hex: String = text(row, "hex").split_whitespace().collect();
-            (0..hex.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
-                .collect()
-        }
-    }
+fn format(row: Row<'_>) -> Format {
+    row.format(Format::Json, Format::Cbor)
 }
 
 #[test]
 fn topics() {
-    let table = table();
-    for row in rows(&table, "topic") {
-        let (name, operation) = (text(row, "topic"), text(row, "operation"));
-        let template = row.get("template").and_then(Value::as_str).unwrap_or("fleet");
+    let table = Table::read();
+    for row in table.rows("topic") {
+        let (name, operation) = (row.text("topic"), row.text("operation"));
+        let template = row.maybe("template").unwrap_or("fleet");
         let ours = match operation {
             "create-from-csr" => Some(topic::create(format(row))),
             "provision" => Some(topic::provision(template, format(row))),
@@ -68,67 +41,59 @@ fn topics() {
             }
         }
     }
-    for row in rows(&table, "template_name") {
-        assert_eq!(is_template(text(row, "name")), row["valid"].as_bool().expect("valid"), "{row}");
+    for row in table.rows("template_name") {
+        assert_eq!(is_template(row.text("name")), row.is("valid"), "{}", row.text("name"));
     }
 }
 
 #[test]
 fn requests() {
-    let table = table();
+    let table = Table::read();
     let mut ours = 0;
-    for row in rows(&table, "request").iter().filter(|row| row.get("device").is_some()) {
+    for row in table.rows("request").into_iter().filter(|row| row.has("device")) {
         ours += 1;
-        let made = match text(row, "operation") {
+        let made = match row.text("operation") {
             "provision" => {
-                let parameters = row["parameters"].as_table().expect("parameters");
-                let parameters: Vec<_> =
-                    parameters.iter().map(|(k, v)| (k.as_str(), v.as_str().expect("text"))).collect();
-                payload::provision_request(text(row, "token"), &parameters, format(row))
+                let parameters = row.texts("parameters");
+                let parameters: Vec<_> = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+                payload::provision_request(row.text("token"), &parameters, format(row))
             }
             "create-from-csr" => {
-                let (_, der) = x509_cert::der::pem::decode_vec(text(row, "csr").as_bytes()).expect("PEM");
+                let (_, der) = x509_cert::der::pem::decode_vec(row.text("csr").as_bytes()).expect("PEM");
                 payload::create_request(&der, format(row))
             }
             other => panic!("{other}"),
         };
-        let (made, wanted) = (String::from_utf8_lossy(&made), bytes(row));
-        assert_eq!(made, String::from_utf8_lossy(&wanted), "{}", text(row, "name"));
+        let (made, wanted) = (String::from_utf8_lossy(&made), row.payload());
+        assert_eq!(made, String::from_utf8_lossy(&wanted), "{}", row.text("name"));
     }
     assert!(ours >= 4, "{ours}");
 }
 
 #[test]
 fn answers() {
-    let table = table();
-    for row in rows(&table, "answer") {
-        let (name, bytes) = (text(row, "name"), bytes(row));
-        let read = match text(row, "kind") {
+    let table = Table::read();
+    for row in table.rows("answer") {
+        let (name, bytes) = (row.text("name"), row.payload());
+        let read = match row.text("kind") {
             "created" => payload::created(&bytes, format(row)).map(|created| {
-                assert_eq!(created.certificate_id, text(row, "certificate_id"), "{name}");
-                assert_eq!(created.ownership_token, text(row, "token"), "{name}");
+                assert_eq!(created.certificate_id, row.text("certificate_id"), "{name}");
+                assert_eq!(created.ownership_token, row.text("token"), "{name}");
                 assert!(created.certificate_pem.starts_with("-----BEGIN CERTIFICATE-----\n"), "{name}");
             }),
             "provisioned" => payload::provisioned(&bytes, format(row)).map(|provisioned| {
-                assert_eq!(provisioned.thing_name, text(row, "thing"), "{name}");
-                let configuration = row["configuration"].as_table().expect("configuration");
-                assert_eq!(provisioned.device_configuration.len(), configuration.len(), "{name}");
-                for (key, value) in configuration {
-                    assert_eq!(
-                        provisioned.device_configuration[key],
-                        value.as_str().expect("text"),
-                        "{name}"
-                    );
-                }
+                assert_eq!(provisioned.thing_name, row.text("thing"), "{name}");
+                let configuration = row.texts("configuration");
+                assert_eq!(provisioned.device_configuration, configuration, "{name}");
             }),
             "rejected" => payload::rejected(&bytes, format(row)).map(|rejection| {
-                assert_eq!(i64::from(rejection.status_code), row["status"].as_integer().expect("status"));
-                assert_eq!(rejection.error_code, text(row, "code"), "{name}");
-                assert_eq!(rejection.error_message, text(row, "message"), "{name}");
+                assert_eq!(i64::from(rejection.status_code), row.number("status"));
+                assert_eq!(rejection.error_code, row.text("code"), "{name}");
+                assert_eq!(rejection.error_message, row.text("message"), "{name}");
             }),
             other => panic!("{other}"),
         };
-        assert_eq!(read.is_some(), row["taken"].as_bool().expect("taken"), "{name}");
+        assert_eq!(read.is_some(), row.is("taken"), "{name}");
     }
-    assert!(rows(&table, "answer").len() >= 15);
+    assert!(table.rows("answer").len() >= 15);
 }
