@@ -882,10 +882,10 @@ pub const KEYS: &[Key] = &[
     key(
         Provisioning,
         "hook-deadline",
-        Kind::Time { min_ms: 10, max_ms: 5_000, zero: None, never: false },
-        "\"800ms\"",
+        Kind::Time { min_ms: 10, max_ms: 700, zero: None, never: false },
+        "\"500ms\"",
         Reload,
-        "How long the hook may take. No answer by then is a no. Small devices wait no longer than 1 s for the whole answer.",
+        "How long the hook may take. No answer by then is a no. Small devices give up 1 s after their request, and every answer leaves within 800 ms; the rest of that is for the registry and its disk.",
     ),
     key(
         Provisioning,
@@ -909,7 +909,23 @@ pub const KEYS: &[Key] = &[
         count_or("no bound", 100_000),
         "200",
         Reload,
-        "Requests per second of one claim, all its devices together, or of one device; twice as many may come in a burst. More: 429. A device needs two.",
+        "Requests per second of one claim, all its devices together; twice as many may come in a burst. More: 429. A device needs two.",
+    ),
+    key(
+        Provisioning,
+        "requests-per-device-per-second",
+        count_or("no bound", 100_000),
+        "2",
+        Reload,
+        "Requests per second of one device for its own next certificate, over MQTT and signatures over EST; twice as many may come in a burst. More: 429. A rotation needs two.",
+    ),
+    key(
+        Provisioning,
+        "just-in-time-per-authority-per-second",
+        count_or("no bound", 100_000),
+        "50",
+        Reload,
+        "Unknown certificates of one outside authority that are registered in a second; twice as many may come in a burst. More: CONNACK 0x89 (3 in MQTT 3.1.1), and an alarm.",
     ),
     key(
         Provisioning,

@@ -9,14 +9,18 @@ use std::time::Duration;
 pub struct Provisioning {
     /// Who is asked before a thing is registered.
     pub hook: Hook,
-    /// How long the hook may take; no answer by then is a no.
+    /// How long the hook may take, at most 700 ms; no answer by then is a no.
     pub hook_deadline: Duration,
     /// Hooks under way at once.
     pub hooks_max: NonZeroU16,
     /// Requests that wait or are under way at once, over all connections.
     pub requests_in_flight_max: NonZeroU32,
-    /// Requests per second of one claim, or of one device; `None`: as many as it likes.
+    /// Requests per second of one claim; `None`: as many as it likes.
     pub requests_per_principal_per_second: Option<NonZeroU32>,
+    /// Requests per second of one device for its own next certificate; `None`: as many as it likes.
+    pub requests_per_device_per_second: Option<NonZeroU32>,
+    /// Unknown certificates of one authority that are registered in a second; `None`: as many as come.
+    pub just_in_time_per_authority_per_second: Option<NonZeroU32>,
     /// Requests per second from one address; `None`: as many as it likes.
     pub requests_per_address_per_second: Option<NonZeroU32>,
     /// From a certificate to the registration of its thing, whole seconds.

@@ -574,3 +574,14 @@ fn a_file_that_cannot_be_read_is_one_problem() {
     std::fs::write(&long, vec![b'#'; usize::try_from(signet_config::FILE_BYTES_MAX).unwrap() + 1]).unwrap();
     assert!(signet_config::load(&long).unwrap_err()[0].message.contains("longer than"));
 }
+
+#[test]
+fn a_hook_has_less_time_than_the_devices_that_wait_for_it() {
+    let found = |value: &str| with(&format!("[provisioning]\nhook-deadline = \"{value}\""));
+    for value in ["701ms", "1s", "5s"] {
+        let message = format!("\"hook-deadline\" must be seconds, 10ms to 700ms, not {value}");
+        refused(&found(value), 9, 17, &message, "");
+    }
+    let good = parse(&found("700ms"), Path::new("signet.toml")).expect("a good configuration");
+    assert_eq!(good.provisioning.hook_deadline, std::time::Duration::from_millis(700));
+}

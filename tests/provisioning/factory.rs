@@ -148,8 +148,8 @@ impl Factory {
         self.execute(Command::SetTemplate(spec)).unwrap();
     }
 
-    /// A certificate of the broker's authority, for a claim or an operator.
-    fn certificate(&self, name: &str) -> (Leaf, NewCertificate) {
+    /// A certificate of the broker's authority, which nobody has registered.
+    pub(crate) fn certificate(&self, name: &str) -> (Leaf, NewCertificate) {
         let validity = Validity::days_from(OffsetDateTime::now_utc(), 30);
         let leaf = self.issuing().issue(&LeafProfile::device(name, validity)).unwrap();
         let certificate = NewCertificate::read(leaf.certificate(), self.issuing_key()).unwrap();

@@ -27,7 +27,7 @@ fn script(factory: &Factory, name: &str, text: &str) {
 }
 
 /// A factory whose hook is this script.
-fn with_script(text: &str, deadline: &str) -> Factory {
+pub(crate) fn with_script(text: &str, deadline: &str) -> Factory {
     let factory = Factory::with(&format!("hook-command = \"hook.sh\"\nhook-deadline = \"{deadline}\""));
     let text = text.replace("HERE", factory.path("").to_str().unwrap());
     script(&factory, "hook.sh", &text);
@@ -54,7 +54,7 @@ fn denied() -> Result<Value, (u64, String)> {
 fn a_yes_lets_the_device_in_and_may_set_parameters() {
     let factory = with_script(
         "cat > HERE/question.json\necho '{\"allowProvisioning\": true, \"parameterOverrides\": {\"Location\": \"CA\"}}'",
-        "5s",
+        "700ms",
     );
     let document = outcome(&factory, "h1").unwrap();
     assert_eq!(document["deviceConfiguration"]["Url"], "https://ca.example");
@@ -88,7 +88,7 @@ fn every_answer_that_is_no_clear_yes_is_a_no() {
     .into_iter()
     .enumerate()
     {
-        let factory = with_script(text, "5s");
+        let factory = with_script(text, "700ms");
         assert_eq!(outcome(&factory, &format!("n{n}")), denied(), "{text}");
         assert_eq!(factory.registry().registry().things_count(), 0);
     }
@@ -119,7 +119,7 @@ fn a_hook_that_is_late_is_a_no_and_is_ended_with_all_that_it_started() {
 fn a_hook_that_has_answered_leaves_no_process_behind_and_sees_nothing_of_the_brokers_environment() {
     let factory = with_script(
         "env > HERE/env\nsleep 60 >/dev/null 2>&1 &\necho $! > HERE/child\necho '{\"allowProvisioning\": true}'",
-        "5s",
+        "700ms",
     );
     outcome(&factory, "tidy").unwrap();
     let id = std::fs::read_to_string(factory.path("child")).unwrap();
@@ -163,7 +163,7 @@ fn http(status: &str, body: &str) -> String {
 #[test]
 fn a_service_is_asked_by_post() {
     let (url, serving) = serve_once(http("200 OK", "{\"allowProvisioning\":true}"));
-    let factory = Factory::with(&format!("hook-url = \"{url}\"\nhook-deadline = \"5s\""));
+    let factory = Factory::with(&format!("hook-url = \"{url}\"\nhook-deadline = \"700ms\""));
     outcome(&factory, "p1").unwrap();
     let asked = serving.join().unwrap();
     assert!(asked.starts_with("POST /hook HTTP/1.1\r\n"), "{asked}");
@@ -175,7 +175,7 @@ fn a_service_is_asked_by_post() {
         ("200 OK", ""),
     ] {
         let (url, serving) = serve_once(http(status, body));
-        let factory = Factory::with(&format!("hook-url = \"{url}\"\nhook-deadline = \"5s\""));
+        let factory = Factory::with(&format!("hook-url = \"{url}\"\nhook-deadline = \"700ms\""));
         assert_eq!(outcome(&factory, "p2"), denied(), "{status} {body}");
         serving.join().unwrap();
     }

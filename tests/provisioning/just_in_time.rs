@@ -55,8 +55,13 @@ impl Maker {
 
 /// A broker that trusts the maker's signer, with this policy for the devices that it does not know.
 fn factory(maker: &Maker, unknown: UnknownPolicy) -> Factory {
+    factory_with("", maker, unknown)
+}
+
+/// And with these lines in `[provisioning]`.
+fn factory_with(provisioning: &str, maker: &Maker, unknown: UnknownPolicy) -> Factory {
     let anchors = ", \"signer.crt\"]\nrequire-client-auth-eku = false\ncrl = [";
-    let factory = Factory::bare("", anchors, &[("signer.crt", &maker.signer.certificate_pem())]);
+    let factory = Factory::bare(provisioning, anchors, &[("signer.crt", &maker.signer.certificate_pem())]);
     factory.template("by-name", TemplateKind::Jitp, BY_NAME);
     let der = maker.signer.certificate();
     let key = key_of(der);
@@ -192,4 +197,85 @@ fn a_certificate_that_waits_is_refused_announced_to_operators_and_let_in_when_it
     factory.execute(Command::Activate(Selector::Certificate(id))).unwrap();
     door.connect(&build::connect(V5, "sn77"), V5).expect_nothing();
     assert!(factory.registry().registry().thing("sn77").is_some());
+}
+
+/// Sets what the maker's signer may do.
+fn change(factory: &Factory, maker: &Maker, change: impl FnOnce(&mut CaSettings)) {
+    let ca = factory.registry().registry().ca_by_key(&key_of(maker.signer.certificate())).unwrap().clone();
+    let mut settings = ca.settings.clone();
+    change(&mut settings);
+    factory.execute(Command::UpdateCa { ca: ca.id, settings }).unwrap();
+}
+
+#[test]
+fn an_authority_brings_in_as_many_devices_as_it_may_and_one_more_is_an_alarm() {
+    let maker = Maker::new();
+    for unknown in [jitp(), UnknownPolicy::Auto] {
+        let factory = factory(&maker, unknown);
+        change(&factory, &maker, |settings| settings.devices_max = Some(2));
+        let door = |name: &str| {
+            let leaf = maker.device(name);
+            factory.door().presenting_bare(leaf.certificate(), leaf.key())
+        };
+        let first = door("sn01");
+        first.connect(&build::connect(V5, "c"), V5).expect_nothing();
+        door("sn02").connect(&build::connect(V5, "c"), V5).expect_nothing();
+        assert_eq!(refusal(&door("sn03")), 0x87);
+        assert_eq!(factory.registry().registry().things_count(), 2);
+        assert_eq!(factory.metric("signet_provisioning_alarms_total{kind=\"authority_spent\"}"), 1.0);
+        factory.until("a note", |factory| {
+            factory.audit("noted").iter().any(|note| note.contains("authority_spent"))
+        });
+        first.connect(&build::connect(V5, "c"), V5).expect_nothing();
+        change(&factory, &maker, |settings| settings.devices_max = Some(3));
+        door("sn03").connect(&build::connect(V5, "c"), V5).expect_nothing();
+    }
+}
+
+#[test]
+fn more_new_devices_than_an_authority_may_bring_in_a_second_are_to_come_later() {
+    let maker = Maker::new();
+    let factory = factory_with("just-in-time-per-authority-per-second = 1", &maker, jitp());
+    let devices: Vec<Leaf> = (0..12).map(|n| maker.device(&format!("sn{n}"))).collect();
+    let door = |leaf: &Leaf| factory.door().presenting_bare(leaf.certificate(), leaf.key());
+    // Who cannot be let in takes nothing from the others.
+    for _ in 0..5 {
+        assert_eq!(refusal(&door(&maker.device("admin"))), 0x87);
+    }
+    let codes: Vec<u8> = devices.iter().map(|leaf| refusal(&door(leaf))).collect();
+    assert_eq!(codes[..2], [0, 0], "two seconds' worth at once");
+    let late = codes.iter().position(|code| *code != 0).unwrap();
+    assert_eq!(codes[late], 0x89);
+    assert!(factory.metric("signet_provisioning_alarms_total{kind=\"authority_rate\"}") >= 1.0);
+    factory.until("its turn", |_| refusal(&door(&devices[late])) == 0);
+}
+
+#[test]
+fn a_device_that_others_have_enrolled_is_not_taken_by_an_authority_that_names_its_own() {
+    let maker = Maker::new();
+    let factory = factory(&maker, UnknownPolicy::Auto);
+    let holder =
+        signet_identity::PrincipalKey { role: Role::Device, name: crate::factory::thing_name("sn05") };
+    let (own, certificate) = factory.certificate("sn05");
+    let enter = signet_registry::Enter::Active;
+    factory.execute(Command::RegisterCertificate { certificate, holder, enter }).unwrap();
+    let theirs = maker.device("sn05");
+    let door = factory.door().presenting_bare(theirs.certificate(), theirs.key());
+    assert_eq!(refusal(&door), 0x87);
+    factory.door().presenting(&own).connect(&build::connect(V5, "c"), V5).expect_nothing();
+    factory.until("a row", |factory| {
+        factory.audit("refused").iter().any(|row| row.contains("provisioned before"))
+    });
+    change(&factory, &maker, |settings| settings.joins_others = true);
+    door.connect(&build::connect(V5, "c"), V5).expect_nothing();
+}
+
+#[test]
+fn a_new_device_that_is_written_down_does_not_wait_for_a_disk_that_hangs() {
+    let maker = Maker::new();
+    let factory = factory(&maker, jitp());
+    let leaf = maker.device("sn01");
+    let door = factory.door().presenting_bare(leaf.certificate(), leaf.key());
+    let _disk = crate::deadline::stuck(&factory);
+    assert_eq!(refusal(&door), 0);
 }

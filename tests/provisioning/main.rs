@@ -8,6 +8,8 @@ mod checklist;
 #[cfg(test)]
 mod claim;
 #[cfg(test)]
+mod deadline;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
 mod factory;
@@ -19,3 +21,5 @@ mod just_in_time;
 mod lists;
 #[cfg(test)]
 mod rotation;
+#[cfg(test)]
+mod small;

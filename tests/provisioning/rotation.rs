@@ -154,6 +154,33 @@ fn without_a_template_for_rotation_a_device_may_not_even_ask() {
 }
 
 #[test]
+fn a_device_asks_more_slowly_than_a_claim_may_and_holds_up_nobody() {
+    let factory = Factory::new();
+    let (door, _) = device(&factory, "r6");
+    let (other, _) = device(&factory, "r7");
+    let mut asking = listening(&door);
+    let request = json!({"certificateSigningRequest": csr(&new_key())});
+    let mut answers = Vec::new();
+    while answers.len() < 30 {
+        answers.push(asking.ask(CSR, Format::Json, &request).accepted);
+        if answers.last() == Some(&false) {
+            break;
+        }
+    }
+    assert!(answers.len() > 4, "two rotations at once are no haste: {answers:?}");
+    assert!(answers.len() < 30, "it is slowed down");
+    let refused = asking.ask(CSR, Format::Json, &request);
+    assert_eq!(refused.rejected(), (429, "Throttling".to_owned()));
+    listening(&other).create(&new_key(), Format::Json);
+    let claim = factory.claim("line-1");
+    let mut claimant = Asking::connect(&claim.door(), V5, "c");
+    claimant.listen(&format!("{CSR}/json"));
+    for _ in 0..30 {
+        claimant.create(&new_key(), Format::Json);
+    }
+}
+
+#[test]
 fn an_operator_asks_for_nothing() {
     let factory = Factory::new();
     let leaf = factory.operator("olga");

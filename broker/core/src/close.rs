@@ -92,6 +92,8 @@ pub enum Refusal {
     CertificateUnknown,
     /// The certificate is registered and waits to be activated.
     CertificatePending,
+    /// The certificate would be registered at its first connection, but not at this moment: the client tries again.
+    CertificateLater,
     /// The certificate, its claim or its authority is suspended.
     CertificateInactive,
     /// The certificate was revoked.
@@ -129,6 +131,7 @@ impl Refusal {
             | Self::CertificateRevoked
             | Self::CertificateExpired
             | Self::WillNotAllowed => ReasonCode::NotAuthorized,
+            Self::CertificateLater => ReasonCode::ServerBusy,
             Self::AuthenticationMethod => ReasonCode::BadAuthenticationMethod,
             Self::TooManySessions | Self::TooManySessionsOfPrincipal => ReasonCode::QuotaExceeded,
             Self::ConnAckTooLarge => ReasonCode::PacketTooLarge,
@@ -146,6 +149,7 @@ impl Refusal {
             Self::ClientIdTooLong => "client_id_too_long",
             Self::CertificateUnknown => "certificate_unknown",
             Self::CertificatePending => "certificate_pending",
+            Self::CertificateLater => "certificate_later",
             Self::CertificateInactive => "certificate_inactive",
             Self::CertificateRevoked => "certificate_revoked",
             Self::CertificateExpired => "certificate_expired",
@@ -171,6 +175,7 @@ impl fmt::Display for Refusal {
             Self::ClientIdTooLong => "the client identifier is longer than client_id_bytes_max",
             Self::CertificateUnknown => "the certificate is valid and not registered with this broker",
             Self::CertificatePending => "the certificate is registered and has not been activated",
+            Self::CertificateLater => "the certificate cannot be registered at this moment: connect again later",
             Self::CertificateInactive => "the certificate is suspended",
             Self::CertificateRevoked => "the certificate was revoked",
             Self::CertificateExpired => "the certificate has expired",

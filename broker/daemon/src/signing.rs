@@ -79,9 +79,7 @@ impl Authority {
         let certificate = NewCertificate::read(&issued.der, self.issuer().key_hash())
             .map_err(|error| IssueError::Encode(error.to_string()))?;
         let command = match right {
-            Right::Token(token) => {
-                Command::UseToken { token: *token, certificate, never_connected: unseen }
-            }
+            Right::Token(token) => Command::UseToken { token: *token, certificate, never_connected: unseen },
             Right::Renewal(asker) => Command::Renew { certificate, asker: *asker },
             Right::Operator => Command::Issue { certificate, holder: operator },
         };

@@ -7,11 +7,11 @@ use std::net::IpAddr;
 
 use signet_core::{CloseReason, Mono, Now, Refusal};
 use signet_identity::{CertificateId, GroupName, Identified, IdentityError, Principal, Role, ThingName};
-use signet_registry::{Active, Actor, Command, NewCertificate, Standing, TlsVersion, UnknownPolicy, Wall};
+use signet_registry::{Active, Actor, Command, Standing, TlsVersion, Wall};
 
 use crate::census;
 use crate::directory::Live;
-use crate::provisioning;
+use crate::provisioning::jit::{self, Came};
 use crate::server::Broker;
 use crate::start;
 use crate::store::RegistryService;
@@ -78,20 +78,14 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
     };
     let mut standing = look_up(registry, judged);
     let tried = matches!(standing, Standing::Admissible { .. });
-    if let Standing::Admissible { policy: UnknownPolicy::Auto | UnknownPolicy::Jitr, .. } = &standing
-        && let Ok(identified) = &bearer.identified
-    {
-        enter(registry, &bearer, identified.name.clone()).await;
-        standing = look_up(registry, judged);
-    }
-    if let Standing::Admissible { policy: UnknownPolicy::Jitp(template), .. } = &standing {
-        let template = template.clone();
-        provisioning::jit::provision(broker, registry, &bearer, &template).await;
+    let mut came = Came::Settled;
+    if let Standing::Admissible { ca, policy, .. } = &standing {
+        came = jit::admit(broker, registry, &bearer, *ca, policy).await;
         standing = look_up(registry, judged);
     }
     let certificate = judged.certificate();
     if let Standing::Pending { ca: Some(ca), until: None } = &standing {
-        provisioning::jit::announce(broker, &registry.registry(), *ca, &certificate);
+        jit::announce(broker, &registry.registry(), *ca, &certificate);
     }
     if let Standing::Active(active) = &standing {
         registry.seen(&certificate, bearer.address, bearer.tls);
@@ -100,7 +94,10 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
         let principal = held(by_registry(active, certificate), active.quarantined, expired);
         return Ok(Admitted::new(judged, principal, active.until(), expired));
     }
-    let refusal = refusal_of(&standing);
+    let refusal = match (refusal_of(&standing), came) {
+        (Refusal::CertificateUnknown, Came::Later) => Refusal::CertificateLater,
+        (refusal, _) => refusal,
+    };
     // Why somebody is not admitted may pass by itself, and is not said by where it stands.
     if !tried || !matches!(standing, Standing::Admissible { .. } | Standing::Unknown) {
         broker.penalties.refused(certificate, broker.clock.mono());
@@ -160,21 +157,6 @@ fn by_registry(active: &Active, certificate: CertificateId) -> Principal {
 
 fn look_up(registry: &RegistryService, judged: &Judged) -> Standing {
     registry.standing(&judged.certificate(), &judged.issuer_key(), &judged.serial())
-}
-
-/// Registers an unknown certificate whose authority admits it. What comes of it is seen by looking it up again.
-async fn enter(registry: &RegistryService, bearer: &Bearer<'_>, name: ThingName) {
-    let certificate = match NewCertificate::read(bearer.leaf, bearer.judged.issuer_key()) {
-        Ok(certificate) => certificate,
-        Err(error) => {
-            tracing::warn!(%name, address = %bearer.address, %error, "a certificate cannot be registered");
-            return;
-        }
-    };
-    let command = Command::AdmitUnknown { certificate, name: name.clone() };
-    if let Err(error) = registry.submit(command, Actor::Broker).answer().await {
-        tracing::warn!(%name, address = %bearer.address, %error, "a certificate was not registered");
-    }
 }
 
 fn refusal_of(standing: &Standing) -> Refusal {

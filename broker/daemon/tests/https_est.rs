@@ -347,9 +347,53 @@ fn an_enrolment_waits_for_an_operator_where_the_label_says_so() {
     assert_eq!(ask(&request_for("sensor-1").1).status, 202);
     let id = signet_identity::CertificateId::of(&the_one(&ask(&csr))).to_string();
     assert_eq!(site.certificates("sensor-1").iter().map(|row| &row["id"]).collect::<Vec<_>>(), [&id]);
-    let notes = site.ask(&["audit", "list", "--kind", "noted"]);
-    assert!(notes.to_string().contains("approved the enrolment of sensor-1"), "{notes}");
+    let rows = site.ask(&["audit", "list", "--kind", "approval_decided", "--name", "sensor-1"]);
+    assert!(rows.to_string().contains("of sensor-1 approved"), "{rows}");
     assert_eq!(ask(&csr).status, 401, "the token is used up");
+}
+
+#[test]
+fn what_waits_and_what_an_operator_said_outlive_the_broker() {
+    let mut site = Site::started("[[est.label]]\napproval = true\n");
+    let devices = ["sensor-1", "sensor-2", "sensor-3"].map(|name| {
+        let authorization = basic(name, &site.token(name));
+        (name, request_for(name).1, authorization)
+    });
+    let ask = |site: &Site, (_, csr, authorization): &(&str, String, String)| {
+        enrol(&mut site.visit(), "/simpleenroll", csr, Some(authorization)).status
+    };
+    for device in &devices {
+        assert_eq!(ask(&site, device), 202);
+    }
+    let id_of = |site: &Site, name: &str| {
+        let pending = site.ask(&["est", "pending"]);
+        let row = pending.as_array().unwrap().iter().find(|row| row["device"] == name).unwrap().clone();
+        (row["id"].as_str().unwrap().to_owned(), row["state"].as_str().unwrap().to_owned())
+    };
+    site.ask(&["est", "approve", &id_of(&site, "sensor-1").0]);
+    site.ask(&["est", "reject", &id_of(&site, "sensor-2").0]);
+    site.start_again();
+    let states = devices.each_ref().map(|(name, ..)| id_of(&site, name).1);
+    assert_eq!(states, ["approved", "rejected", "waiting"]);
+    assert_eq!(devices.each_ref().map(|device| ask(&site, device)), [200, 403, 202]);
+    // It was approved for one certificate.
+    assert_eq!(site.ask(&["est", "pending"]).as_array().unwrap().len(), 2);
+    site.start_again();
+    assert_eq!(site.ask(&["est", "pending"]).as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn one_device_does_not_have_the_authority_sign_without_end() {
+    let site = Site::started("");
+    enrolled(&site, "sensor-1");
+    enrolled(&site, "sensor-2");
+    let renew = |name: &str| {
+        let (_, csr) = request_for(name);
+        enrol(&mut site.visit_as(name), "/simplereenroll", &csr, None)
+    };
+    let answer = (0..30).map(|_| renew("sensor-1")).find(|answer| answer.status != 200).unwrap();
+    assert_eq!((refusal(&answer), answer.headers["retry-after"].as_str()), (429, "5"));
+    assert_eq!(renew("sensor-2").status, 200, "its neighbour is not held up");
 }
 
 #[test]

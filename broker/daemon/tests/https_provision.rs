@@ -76,6 +76,31 @@ fn an_unknown_token_and_a_withdrawn_one_are_refused_alike_and_recorded() {
 }
 
 #[test]
+fn a_device_that_lost_every_answer_gets_in_with_a_new_token_and_what_connects_stays() {
+    let site = Site::started("");
+    let (key, csr) = request_for("sensor-1");
+    let boot = || provision(&mut site.visit(), &site.token("sensor-1"), &csr);
+    // Nobody has ever connected with these: their answers got lost.
+    for _ in 0..3 {
+        assert_eq!(boot().status, 200);
+    }
+    let answer = boot();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    site.store("sensor-1", &key, &der(answer.json()["certificate"].as_str().unwrap()));
+    let connects =
+        |folder: &str| Device::dial(site.mqtt(), &site.path("pki/root-ca.crt"), &site.path(folder)).connack();
+    assert_eq!(connects("sensor-1"), 0);
+    for _ in 0..2 {
+        assert_eq!(boot().status, 200);
+    }
+    assert_eq!(connects("sensor-1"), 0, "what has connected gives way to no token");
+    let last = boot();
+    site.store("last", &key, &der(last.json()["certificate"].as_str().unwrap()));
+    assert_eq!(connects("last"), 0);
+    assert_eq!(boot().refusal(), (409, "conflict".to_owned()), "two are in use");
+}
+
+#[test]
 fn of_many_that_race_with_one_token_one_gets_a_certificate() {
     const RACERS: usize = 8;
     let site = Site::started("");

@@ -145,6 +145,18 @@ fn an_outside_authority_is_let_in_for_its_names_only() {
     assert_eq!((row["own"].as_bool(), row["unknown"].as_str()), (Some(false), Some("jitr")));
     assert!(setup.refused(&["ca", "import", "pki/sensor-001.crt", "--names", "*"]).contains("CA:TRUE"));
     let id = imported["id"].as_str().unwrap();
+    assert!(setup.refused(&["ca", "set", &id[..16], "--joins-others", "true"]).contains("auto"));
+    let own = rows.as_array().unwrap().iter().find(|row| row["own"] == true).unwrap()["id"].as_str().unwrap();
+    assert!(setup.refused(&["ca", "set", own, "--max", "1"]).contains("own"));
+    let set = |more: &[&str]| {
+        setup.ask(&[&["ca", "set", &id[..16]], more].concat());
+        let rows = setup.ask(&["ca", "show"]);
+        let row = rows.as_array().unwrap().iter().find(|row| row["id"] == imported["id"]).unwrap().clone();
+        (row["devices-max"].as_u64(), row["registers"].as_bool().unwrap())
+    };
+    assert_eq!(set(&["--max", "500"]), (Some(500), true));
+    assert_eq!(set(&["--registers", "false"]), (Some(500), false));
+    assert_eq!(set(&["--max", "0", "--registers", "true"]), (None, true));
     setup.ask(&["device", "revoke", "--ca", &id[..16]]);
     assert!(setup.refused(&["device", "activate", "--ca", &id[..16]]).contains("revoked"));
 }

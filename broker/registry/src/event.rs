@@ -36,6 +36,17 @@ pub enum Actor {
     Unknown(Line),
 }
 
+impl Actor {
+    /// Who acts, if it is the holder of a certificate.
+    #[must_use]
+    pub fn holder(&self) -> Option<PrincipalKey> {
+        match self {
+            Self::Principal { role, name, .. } => Some(PrincipalKey { role: *role, name: name.clone() }),
+            Self::Broker | Self::Local(_) | Self::Token(_) | Self::Unknown(_) => None,
+        }
+    }
+}
+
 /// One change, who caused it, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

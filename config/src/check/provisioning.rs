@@ -16,6 +16,9 @@ impl Checker<'_> {
             hooks_max: self.some_u16(&view, "hooks-max"),
             requests_in_flight_max: self.some_u32(&view, "requests-in-flight-max"),
             requests_per_principal_per_second: self.optional_u32(&view, "requests-per-principal-per-second"),
+            requests_per_device_per_second: self.optional_u32(&view, "requests-per-device-per-second"),
+            just_in_time_per_authority_per_second: self
+                .optional_u32(&view, "just-in-time-per-authority-per-second"),
             requests_per_address_per_second: self.optional_u32(&view, "requests-per-address-per-second"),
             ownership_token_validity: self.seconds(&view, "ownership-token-validity"),
             rotation_grace: self.seconds(&view, "rotation-grace"),

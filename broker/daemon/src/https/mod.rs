@@ -34,7 +34,6 @@ use crate::server::Broker;
 
 use caller::Caller;
 pub(crate) use door::{Door, accept};
-use est::Approvals;
 use pace::Pace;
 use refusal::{Refused, Shape};
 
@@ -48,8 +47,6 @@ const REFUSALS_RECORDED_PER_MINUTE: u32 = 20;
 /// What all doors share.
 #[derive(Debug)]
 pub(crate) struct Https {
-    /// Enrolments that wait for an operator.
-    pub(crate) approvals: Approvals,
     signings: Arc<Semaphore>,
     pace: Pace,
     recorded: RateLimit<IpAddr>,
@@ -58,7 +55,6 @@ pub(crate) struct Https {
 impl Default for Https {
     fn default() -> Self {
         Self {
-            approvals: Approvals::default(),
             signings: Arc::new(Semaphore::new(SIGNINGS_MAX)),
             pace: Pace::default(),
             recorded: RateLimit::new(REFUSALS_RECORDED_PER_MINUTE, Duration::from_secs(60)),

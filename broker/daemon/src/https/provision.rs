@@ -185,6 +185,12 @@ impl Here {
             };
             let policy = CsrPolicy { keys: authority.key_kinds().clone(), subject };
             let csr = CheckedCsr::parse(&csr, &policy)?;
+            if let Right::Renewal(_) = right
+                && let Some(holder) = actor.holder()
+                && !broker.provisioning.admit_renewal(&broker, &holder)
+            {
+                return Err(Refused::renewals());
+            }
             Ok(authority.certify(registry, &right, &name, csr.public_key(), validity, actor)?)
         })
         .await

@@ -102,6 +102,11 @@ impl Refused {
             .with(header::RETRY_AFTER, retry_secs)
     }
 
+    pub(super) fn renewals() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate", "this device asks for too many certificates")
+            .with(header::RETRY_AFTER, RETRY_SECS)
+    }
+
     pub(super) fn busy(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
             .with(header::RETRY_AFTER, RETRY_SECS)

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use signet_core::Mono;
 use signet_identity::{CertificateId, NameRule, Principal, Role};
 use signet_registry::{Actor, Claim, Registry};
 use signet_wire::ClientId;
@@ -44,15 +45,17 @@ pub(super) struct At<'a> {
     pub(super) registry: &'a Arc<RegistryService>,
     pub(super) authority: Arc<Authority>,
     pub(super) asker: &'a Asker,
+    /// When the answer has to leave.
+    pub(super) answer_by: Mono,
 }
 
 impl<'a> At<'a> {
     /// When the broker issues certificates, and a claim is used from where it may be.
-    pub(super) fn of(broker: &'a Arc<Broker>, asker: &'a Asker) -> Result<Self, Refused> {
+    pub(super) fn of(broker: &'a Arc<Broker>, asker: &'a Asker, answer_by: Mono) -> Result<Self, Refused> {
         let (Some(registry), Some(authority)) = (broker.registry(), broker.authority()) else {
             return Err(Refused::not_served());
         };
-        let at = Self { broker, registry, authority, asker };
+        let at = Self { broker, registry, authority, asker, answer_by };
         if let Some(claim) = at.claim(&registry.registry())? {
             let from = &claim.spec.from;
             if !from.is_empty() && !from.iter().any(|network| network.contains(asker.address)) {
@@ -60,6 +63,11 @@ impl<'a> At<'a> {
             }
         }
         Ok(at)
+    }
+
+    /// Nothing is brought into the registry for one who has been told that it is too late.
+    pub(super) fn in_time(&self) -> Result<(), Refused> {
+        if self.broker.clock.mono() < self.answer_by { Ok(()) } else { Err(Refused::late()) }
     }
 
     /// The claim that asks; `None` for a device.

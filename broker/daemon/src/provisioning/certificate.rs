@@ -60,6 +60,7 @@ async fn certify(at: &At<'_>, key: &PublicKey, private_key: Option<PrivateKey>) 
         token: TokenHash::of(token.expose().as_bytes()),
         until,
     };
+    at.in_time()?;
     at.registry.submit(command, at.asker.actor()).answer().await?;
     tracing::info!(
         by = %at.asker.principal.key(), certificate = %issued.certificate_id, address = %at.asker.address,

@@ -1,5 +1,8 @@
-//! Certificates of outside authorities that nobody has registered: provisioned at their first connection (JITP), or registered,
-//! refused and announced (JITR).
+//! Certificates of outside authorities that nobody has registered: provisioned at their first connection (JITP), registered for
+//! the name that they give (`auto`), or registered, refused and announced (JITR).
+//!
+//! Whoever has an authority's key can make any number of them. What each authority may bring in is bounded: in number by the
+//! registry, in time here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,26 +12,31 @@ use serde::Serialize;
 use signet_identity::{CertificateId, TemplateName};
 use signet_registry::template::CertificateParameters;
 use signet_registry::{
-    Actor, Attempt, CaId, Command, Line, NewCertificate, Registry, RegistryError, TemplateKind,
+    Actor, Attempt, CaId, Command, Line, NewCertificate, Registry, RegistryError, TemplateKind, Topic,
+    UnknownPolicy,
 };
 use signet_wire::TopicName;
 
-use super::refused::Refused;
+use super::ANSWER_WITHIN;
+use super::refused::{Alarm, Refused};
 use crate::logging::{Admit, RateLimit};
 use crate::server::Broker;
 use crate::standing::Bearer;
-use crate::store::RegistryService;
+use crate::store::{ExecuteError, RegistryService};
 
 /// A certificate that waits is announced once in so long, however often it appears.
 const ANNOUNCE_PAUSE: Duration = Duration::from_secs(10);
 /// Refusals of one authority that are logged and recorded in a minute.
 const RECORDED_PER_MINUTE: u32 = 10;
+/// Alarms of one authority and kind are said once in so long.
+const ALARM_PAUSE: Duration = Duration::from_secs(600);
 
 /// What was said lately.
 #[derive(Debug)]
 pub(crate) struct Announced {
     certificates: RateLimit<CertificateId>,
-    refusals: RateLimit<TemplateName>,
+    refusals: RateLimit<CaId>,
+    alarms: RateLimit<(CaId, Alarm)>,
 }
 
 impl Default for Announced {
@@ -36,70 +44,153 @@ impl Default for Announced {
         Self {
             certificates: RateLimit::new(1, ANNOUNCE_PAUSE),
             refusals: RateLimit::new(RECORDED_PER_MINUTE, Duration::from_secs(60)),
+            alarms: RateLimit::new(1, ALARM_PAUSE),
         }
     }
 }
 
-/// Provisions an unknown certificate by the template of its authority. What came of it is seen by looking it up again; a failure
-/// leaves it unknown, and leaves a line in the log and a row in the audit trail.
-pub(crate) async fn provision(
+/// What became of an unknown certificate, beside what the registry says of it now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// It is in, or will not be.
+    Settled,
+    /// It may be in when its bearer tries again.
+    Later,
+}
+
+/// Registers an unknown certificate of the authority `ca` as its policy says. What came of it is seen by looking it up again; a
+/// failure leaves it unknown, and leaves a line in the log and a row in the audit trail.
+pub(crate) async fn admit(
     broker: &Broker,
     registry: &RegistryService,
     bearer: &Bearer<'_>,
-    template: &TemplateName,
-) {
-    let provisioned = try_provision(broker, registry, bearer, template).await;
-    let result = if provisioned.is_ok() { "accepted" } else { "refused" };
-    broker.metrics.provisioning.just_in_time.with_label_values(&["jitp", result]).inc();
-    let Err(refused) = provisioned else { return };
+    ca: CaId,
+    policy: &UnknownPolicy,
+) -> Came {
+    let command = match (policy, &bearer.identified) {
+        (UnknownPolicy::Jitp(template), _) => provision(broker, registry, bearer, template),
+        (UnknownPolicy::Auto | UnknownPolicy::Jitr, Ok(identified)) => read(bearer)
+            .map(|certificate| Command::AdmitUnknown { certificate, name: identified.name.clone() }),
+        // Without a name there is nobody to register.
+        (UnknownPolicy::Auto | UnknownPolicy::Jitr, Err(_)) | (UnknownPolicy::RegisteredOnly, _) => {
+            return Came::Settled;
+        }
+    };
+    let admitted = match command {
+        Ok(command) => submit(broker, registry, ca, command).await,
+        Err(refused) => Err(refused),
+    };
+    let result = if admitted.is_ok() { "accepted" } else { "refused" };
+    broker.metrics.provisioning.just_in_time.with_label_values(&[policy.as_str(), result]).inc();
     let certificate = bearer.judged.certificate();
-    match broker.provisioning.announced.refusals.admit(template.clone(), broker.clock.mono()) {
-        Admit::Suppress => broker.metrics.log_suppressed.inc(),
-        Admit::Log { suppressed } => {
-            tracing::warn!(
-                %certificate, template = template.as_str(), address = %bearer.address, reason = refused.label, suppressed,
-                "a certificate was not provisioned at its first connection: {}", refused.why
+    match admitted {
+        Ok(()) => {
+            tracing::info!(
+                %certificate, authority = %ca, policy = policy.as_str(), address = %bearer.address,
+                "an unknown certificate was registered at its first connection"
             );
-            let actor = Actor::Unknown(Line::new(&bearer.address.to_string()));
-            let why = format_args!("template {}: {}", template.as_str(), refused.why);
-            registry.record_refusal(Attempt::Admit, &why, suppressed.into(), actor);
+            Came::Settled
+        }
+        Err(refused) => {
+            tell(broker, registry, bearer, ca, policy, &refused);
+            if refused.is_for_now() { Came::Later } else { Came::Settled }
         }
     }
 }
 
-async fn try_provision(
+fn read(bearer: &Bearer<'_>) -> Result<NewCertificate, Refused> {
+    NewCertificate::read(bearer.leaf, bearer.judged.issuer_key())
+        .map_err(|error| Refused::failed("certificate", error))
+}
+
+/// What the template makes of a certificate.
+fn provision(
     broker: &Broker,
     registry: &RegistryService,
     bearer: &Bearer<'_>,
     template: &TemplateName,
-) -> Result<(), Refused> {
-    let certificate = NewCertificate::read(bearer.leaf, bearer.judged.issuer_key())
-        .map_err(|error| Refused::failed("certificate", error))?;
+) -> Result<Command, Refused> {
+    let certificate = read(bearer)?;
     let body = broker.provisioning.templates.usable(&registry.registry(), template, TemplateKind::Jitp)?;
-    let id = bearer.judged.certificate();
-    let subject = CertificateParameters::from_certificate(bearer.leaf, id)
+    let subject = CertificateParameters::from_certificate(bearer.leaf, bearer.judged.certificate())
         .map_err(|error| Refused::failed("certificate", error))?;
     let provisioned = body.evaluate(&BTreeMap::new(), &subject)?;
-    let thing = provisioned.thing.name.clone();
-    let command = Command::ProvisionJustInTime {
+    Ok(Command::ProvisionJustInTime {
         certificate,
         template: template.clone(),
         thing: provisioned.thing,
         if_exists: provisioned.if_exists,
         enter: provisioned.enter,
-    };
-    match registry.submit(command, Actor::Broker).answer().await {
-        Ok(_) => {
-            tracing::info!(
-                %thing, certificate = %id, template = template.as_str(), address = %bearer.address,
-                "a device was provisioned at its first connection"
-            );
-            Ok(())
-        }
-        // Two connections of one device at once: the other one brought it in.
-        Err(crate::store::ExecuteError::Refused(RegistryError::CertificateExists(_))) => Ok(()),
-        Err(error) => Err(error.into()),
+    })
+}
+
+async fn submit(
+    broker: &Broker,
+    registry: &RegistryService,
+    ca: CaId,
+    command: Command,
+) -> Result<(), Refused> {
+    let config = broker.config.load_full();
+    // What would be refused takes nothing from what others of the authority may have.
+    let decided = registry.registry().decide(command.clone(), &Actor::Broker, registry.now());
+    if let Err(error) = decided {
+        return there_is_one(error.into());
     }
+    let (rates, now) = (&broker.provisioning.rates, broker.clock.mono().elapsed());
+    if !rates.admit_unknown(&config.provisioning, ca, now) {
+        return Err(Refused::unknown_too_fast());
+    }
+    // The peer waits for its CONNACK as it waits for an answer.
+    let registered = registry.submit(command, Actor::Broker).answer();
+    match tokio::time::timeout(ANSWER_WITHIN, registered).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => there_is_one(error),
+        Err(_) => Err(Refused::late()),
+    }
+}
+
+/// Of two connections of one device at once, the other one brought it in.
+fn there_is_one(error: ExecuteError) -> Result<(), Refused> {
+    match error {
+        ExecuteError::Refused(RegistryError::CertificateExists(_)) => Ok(()),
+        error => Err(error.into()),
+    }
+}
+
+/// Logs and records that a certificate was not registered, and raises the alarm that goes with it.
+fn tell(
+    broker: &Broker,
+    registry: &RegistryService,
+    bearer: &Bearer<'_>,
+    ca: CaId,
+    policy: &UnknownPolicy,
+    refused: &Refused,
+) {
+    let (certificate, now, said) =
+        (bearer.judged.certificate(), broker.clock.mono(), &broker.provisioning.announced);
+    match said.refusals.admit(ca, now) {
+        Admit::Suppress => broker.metrics.log_suppressed.inc(),
+        Admit::Log { suppressed } => {
+            tracing::warn!(
+                %certificate, authority = %ca, policy = policy.as_str(), address = %bearer.address,
+                reason = refused.label, suppressed,
+                "a certificate was not registered at its first connection: {}", refused.why
+            );
+            let actor = Actor::Unknown(Line::new(&bearer.address.to_string()));
+            let why = format_args!("{} of authority {ca}: {}", policy.as_str(), refused.why);
+            registry.record_refusal(Attempt::Admit, &why, suppressed.into(), actor);
+        }
+    }
+    let Some(alarm) = refused.alarm else { return };
+    broker.metrics.provisioning.alarms.with_label_values(&[alarm.metric_label()]).inc();
+    let Admit::Log { suppressed } = said.alarms.admit((ca, alarm), now) else { return };
+    let label = alarm.metric_label();
+    tracing::warn!(
+        alarm = label, authority = %ca, address = %bearer.address, suppressed,
+        "odd use of an authority: {}; `signet ca set {ca} --registers false` lets no more in", refused.why
+    );
+    let text = format!("{label}: authority {ca}, from {}: {}", bearer.address, refused.why);
+    registry.note(Topic::Alarm, &text, Actor::Broker);
 }
 
 /// `$aws/events/certificates/registered/<caCertificateId>`, as AWS IoT Core has it.

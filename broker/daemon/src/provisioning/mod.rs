@@ -3,7 +3,7 @@
 //!
 //! A request comes from the core ([`submit`]), is counted against the bounds of its principal and address, and is served on
 //! threads of its own: reading signing requests, signing, asking the hook and waiting for the disk never happen on threads that
-//! carry traffic. What is answered as accepted is on the disk.
+//! carry traffic. What is answered as accepted is on the disk. Every answer leaves within [`ANSWER_WITHIN`].
 
 mod asker;
 mod certificate;
@@ -19,6 +19,7 @@ mod thing;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use signet_core::Mono;
 use signet_core::provisioning::{Answer, ErrorCode, Payload, ReplyTo, Request};
@@ -34,6 +35,10 @@ use refusals::Refusals;
 use refused::Refused;
 use shares::{HookPlaces, UnderWay};
 use templates::Templates;
+
+/// Every answer leaves so long after its request came, at the latest, whatever the hook, the signer and the disk do. The embedded
+/// clients give up after 1000 ms; the rest is for the way.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(800);
 
 /// What provisioning keeps between requests.
 #[derive(Debug)]
@@ -62,6 +67,12 @@ impl Provisioning {
             hooks: HookPlaces::new(hooks_max),
             announced: jit::Announced::default(),
         }
+    }
+
+    /// Whether `key` may have one more certificate signed in the place of its own, by another way than the topics.
+    pub(crate) fn admit_renewal(&self, broker: &Broker, key: &PrincipalKey) -> bool {
+        let config = broker.config.load();
+        self.rates.admit_renewal(&config.provisioning, key, broker.clock.mono().elapsed())
     }
 
     /// Requests that wait or are under way.
@@ -141,19 +152,28 @@ pub(crate) fn submit(broker: &Arc<Broker>, live: &Live, request: Request) {
         }
     };
     let broker = Arc::clone(broker);
-    threads.spawn(async move {
+    let answer_by = began.after(ANSWER_WITHIN);
+    let (serving, topic, who) = (Arc::clone(&broker), reply_to.topic().clone(), asker.clone());
+    let mut served =
+        threads.spawn(async move { serve(&serving, &who, &topic.operation, payload, answer_by).await });
+    // Who waits for the answer is not on the threads that may be slow.
+    tokio::spawn(async move {
         let _place = place;
-        let (serving, topic) = (Arc::clone(&broker), reply_to.topic().clone());
-        let served = tokio::spawn(async move {
-            let served = serve(&serving, &asker, &topic.operation, payload).await;
-            (asker, served)
-        });
-        let answer = match served.await {
-            Ok((_, Ok(answer))) => answer,
-            Ok((asker, Err(refused))) => refuse(&broker, &asker, &reply_to, &refused),
+        let answered = match tokio::time::timeout_at(broker.clock.instant(answer_by), &mut served).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                let refused = refuse(&broker, &asker, &reply_to, &Refused::late());
+                finish(&broker, reply_to, &refused, began);
+                // What waits is given up. What cannot be, such as a signature, keeps its place until it ends.
+                served.abort();
+                return drop(served.await.inspect_err(|error| tell_panic(&broker, error)));
+            }
+        };
+        let answer = match answered {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(refused)) => refuse(&broker, &asker, &reply_to, &refused),
             Err(error) => {
-                broker.metrics.panics.inc();
-                tracing::error!(%error, "a panic while a request for a certificate was served; this is a defect, please report it");
+                tell_panic(&broker, &error);
                 Answer::Rejected(ErrorCode::InternalFailure.because("The broker failed."))
             }
         };
@@ -161,15 +181,23 @@ pub(crate) fn submit(broker: &Arc<Broker>, live: &Live, request: Request) {
     });
 }
 
+fn tell_panic(broker: &Broker, error: &tokio::task::JoinError) {
+    if error.is_panic() {
+        broker.metrics.panics.inc();
+        tracing::error!(%error, "a panic while a request for a certificate was served; this is a defect, please report it");
+    }
+}
+
 async fn serve(
     broker: &Arc<Broker>,
     asker: &Asker,
     operation: &signet_core::provisioning::Operation,
     payload: Result<Payload, signet_core::provisioning::Rejection>,
+    answer_by: Mono,
 ) -> Result<Answer, Refused> {
     use signet_core::provisioning::Operation;
     let payload = payload.map_err(Refused::payload)?;
-    let at = asker::At::of(broker, asker)?;
+    let at = asker::At::of(broker, asker, answer_by)?;
     match (operation, payload) {
         (_, Payload::Csr(csr)) => certificate::from_csr(&at, &csr).await,
         (_, Payload::Keys) => certificate::with_keys(&at).await,

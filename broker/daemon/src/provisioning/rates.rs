@@ -1,4 +1,5 @@
-//! How fast requests may come: a bucket for each principal, and one for each address.
+//! How fast requests may come: a bucket for each principal, one for each address, and one for each authority whose unknown
+//! certificates are let in.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,7 +8,9 @@ use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
-use signet_identity::PrincipalKey;
+use signet_config::Provisioning as Rules;
+use signet_identity::{PrincipalKey, Role};
+use signet_registry::CaId;
 
 use super::asker::Asker;
 use super::refused::Refused;
@@ -24,6 +27,7 @@ const BURST: Duration = Duration::from_secs(2);
 pub(super) struct Rates {
     principals: Mutex<Buckets<PrincipalKey>>,
     addresses: Mutex<Buckets<IpAddr>>,
+    authorities: Mutex<Buckets<CaId>>,
 }
 
 #[derive(Debug)]
@@ -69,12 +73,23 @@ impl Rates {
     pub(super) fn admit(&self, broker: &Broker, asker: &Asker) -> Result<(), Refused> {
         let config = broker.config.load();
         let rules = &config.provisioning;
-        let per_second = Limits {
-            principal: rules.requests_per_principal_per_second,
-            address: rules.requests_per_address_per_second,
-        };
+        let key = asker.principal.key();
+        let per_second =
+            Limits { principal: of_principal(rules, key), address: rules.requests_per_address_per_second };
         let now = broker.clock.mono().elapsed();
-        self.draw(asker.principal.key(), asker.address, per_second, now).map_err(Refused::too_fast)
+        self.draw(key, asker.address, per_second, now).map_err(Refused::too_fast)
+    }
+
+    /// Whether `key` may have one more certificate signed that takes the place of its own.
+    pub(super) fn admit_renewal(&self, rules: &Rules, key: &PrincipalKey, now: Duration) -> bool {
+        let per_second = of_principal(rules, key);
+        per_second.is_none_or(|most| self.principals.lock().take(key.clone(), most.get(), now))
+    }
+
+    /// Whether one more unknown certificate of the authority `ca` may be registered now.
+    pub(super) fn admit_unknown(&self, rules: &Rules, ca: CaId, now: Duration) -> bool {
+        let per_second = rules.just_in_time_per_authority_per_second;
+        per_second.is_none_or(|most| self.authorities.lock().take(ca, most.get(), now))
     }
 
     /// Draws from both buckets; which bound is passed, if one is. The principal's comes first: what is refused for it is not
@@ -89,7 +104,10 @@ impl Rates {
         if let Some(per_second) = per_second.principal
             && !self.principals.lock().take(principal.clone(), per_second.get(), now)
         {
-            return Err("requests-per-principal-per-second");
+            return Err(match principal.role {
+                Role::Device => "requests-per-device-per-second",
+                Role::Claim | Role::Operator => "requests-per-principal-per-second",
+            });
         }
         if let Some(per_second) = per_second.address
             && !self.addresses.lock().take(source_of(address), per_second.get(), now)
@@ -97,6 +115,14 @@ impl Rates {
             return Err("requests-per-address-per-second");
         }
         Ok(())
+    }
+}
+
+/// A device asks for itself alone, a claim for all its devices.
+const fn of_principal(rules: &Rules, key: &PrincipalKey) -> Option<NonZeroU32> {
+    match key.role {
+        Role::Device => rules.requests_per_device_per_second,
+        Role::Claim | Role::Operator => rules.requests_per_principal_per_second,
     }
 }
 
@@ -125,7 +151,23 @@ mod tests {
         let address = IpAddr::from([192, 0, 2, 1]);
         let passed = |who| (0..100).filter(|_| rates.draw(who, address, per_second, SECOND).is_ok()).count();
         assert_eq!((passed(&loud), passed(&quiet)), (10, 10));
-        assert_eq!(rates.draw(&loud, address, per_second, SECOND), Err("requests-per-principal-per-second"));
+        assert_eq!(rates.draw(&loud, address, per_second, SECOND), Err("requests-per-device-per-second"));
+    }
+
+    #[test]
+    fn a_device_signs_more_slowly_than_a_claim_and_no_authority_holds_up_another() {
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"a\"\nprivate-key = \"b\"\nclient-ca = [\"c\"]\n\
+                    [acl]\nfile = \"d\"\n";
+        let config = signet_config::parse(text, std::path::Path::new("signet.toml")).unwrap();
+        let (rules, rates) = (&config.provisioning, Rates::default());
+        let key = |role| PrincipalKey { role, name: ThingName::try_from("a").unwrap() };
+        let signed = |role| (0..1000).filter(|_| rates.admit_renewal(rules, &key(role), SECOND)).count();
+        assert_eq!((signed(Role::Device), signed(Role::Claim)), (4, 400));
+        let [one, other] = [CaId::of(b"1"), CaId::of(b"2")];
+        let let_in = |ca| (0..1000).filter(|_| rates.admit_unknown(rules, ca, SECOND)).count();
+        assert_eq!((let_in(one), let_in(other)), (100, 100));
+        assert!(!rates.admit_unknown(rules, one, SECOND));
+        assert!(rates.admit_unknown(rules, one, SECOND * 2));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) struct Refused {
     pub(super) own_doing: bool,
 }
 
-/// Odd use of a claim.
+/// Odd use of a claim, or of an authority whose unknown certificates are let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Alarm {
     /// An ownership token was shown by another certificate than the one that it was given to.
@@ -39,6 +39,10 @@ pub(crate) enum Alarm {
     ExistingThing,
     /// Many requests were refused.
     Refusals,
+    /// An authority has brought in as many devices as it may, or too many certificates of it wait to be activated.
+    AuthoritySpent,
+    /// More unknown certificates of an authority came than are registered in a second.
+    AuthorityRate,
 }
 
 impl Alarm {
@@ -50,6 +54,8 @@ impl Alarm {
             Self::SerialNotListed => "serial_not_listed",
             Self::ExistingThing => "existing_thing",
             Self::Refusals => "refusals",
+            Self::AuthoritySpent => "authority_spent",
+            Self::AuthorityRate => "authority_rate",
         }
     }
 }
@@ -86,6 +92,22 @@ impl Refused {
 
     pub(super) fn too_fast(what: &'static str) -> Self {
         Self::new(throttled(), "rate", format_args!("[provisioning] {what} is passed"))
+    }
+
+    pub(super) fn unknown_too_fast() -> Self {
+        let why = "[provisioning] just-in-time-per-authority-per-second is passed";
+        Self::new(throttled(), "authority_rate", why).alarming(Alarm::AuthorityRate)
+    }
+
+    pub(super) fn late() -> Self {
+        let rejection = ErrorCode::ServiceUnavailable.because("This took too long: begin again.");
+        let why = "it was not done when the answer had to leave: the disk, the signer's key or the processor is too slow for what is asked";
+        Self::new(rejection, "late", why)
+    }
+
+    /// Whether the same may be granted a moment later.
+    pub(super) const fn is_for_now(&self) -> bool {
+        matches!(self.rejection.code.status(), 429 | 503)
     }
 
     pub(super) fn network(address: IpAddr) -> Self {
@@ -140,7 +162,9 @@ impl From<RegistryError> for Refused {
                 .because("The certificate ownership token is unknown, used, expired, or not yours."),
             (RegistryError::KeyOfCa(_), _) => bad_csr(),
             (RegistryError::ClaimSpent { what: "pending certificates", .. }, _) => throttled(),
-            (RegistryError::ClaimSpent { .. }, _) | (_, Fault::Denied) => denied(),
+            (RegistryError::ClaimSpent { .. } | RegistryError::CaSpent { .. }, _) | (_, Fault::Denied) => {
+                denied()
+            }
             (RegistryError::NoTemplate(_), _) => {
                 ErrorCode::ResourceNotFound.because("There is no such template.")
             }
@@ -158,6 +182,7 @@ impl From<RegistryError> for Refused {
         let alarm = match &error {
             RegistryError::SerialNotListed(_) => Some(Alarm::SerialNotListed),
             RegistryError::AlreadyProvisioned(_) | RegistryError::Barred(_) => Some(Alarm::ExistingThing),
+            RegistryError::CaSpent { .. } => Some(Alarm::AuthoritySpent),
             _ => None,
         };
         Self { alarm, ..Self::new(rejection, error.metric_label(), &error) }
@@ -243,6 +268,7 @@ mod tests {
             Refused::too_many_tries(),
             Refused::too_fast("requests-per-address-per-second"),
             Refused::not_served(),
+            Refused::late(),
             Refused::template_broken(&"t"),
             Refused::failed("key", "it is gone"),
             HookError::Late.into(),

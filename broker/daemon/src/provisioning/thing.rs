@@ -52,6 +52,7 @@ pub(super) async fn register(
         never_connected: never_connected(at.registry, &name),
         thing,
     }));
+    at.in_time()?;
     at.registry.submit(command, at.asker.actor()).answer().await?;
     tracing::info!(
         by = %at.asker.principal.key(), thing = %name, certificate = %owned.id, template = template.as_str(),

@@ -104,6 +104,15 @@ impl Site {
         }
     }
 
+    /// Loses its power and starts again.
+    pub(crate) fn start_again(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        self.start();
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
     }

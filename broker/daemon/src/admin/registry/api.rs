@@ -319,6 +319,14 @@ pub struct CaRow {
     pub revoked_ms: Option<u64>,
     /// How many certificates of it the registry knows.
     pub certificates: u64,
+    /// How many of them wait to be activated.
+    pub waiting: u32,
+    /// How many devices it has brought in whose certificates were unknown.
+    pub devices: u32,
+    /// How many it may bring in; any number when absent.
+    pub devices_max: Option<u32>,
+    /// Whether an unknown certificate of it may become that of another authority's thing.
+    pub joins_others: bool,
 }
 
 /// `POST /registry/cas/import`: an outside authority.
@@ -338,6 +346,25 @@ pub struct ImportCa {
     /// The authorities that may give some of the names too, by the beginning of their id, or `own`.
     #[serde(default)]
     pub share_names_with: Vec<String>,
+    /// How many devices it may bring in whose certificates are unknown; any number when absent.
+    pub devices_max: Option<u32>,
+    /// Whether an unknown certificate of it may become that of another authority's thing, for `auto`.
+    #[serde(default)]
+    pub joins_others: bool,
+}
+
+/// `POST /registry/cas/set`: what changes of an outside authority; what is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SetCa {
+    /// Its id, or at least 8 digits that it begins with.
+    pub id: String,
+    /// How many devices it may bring in; 0 for any number.
+    pub devices_max: Option<u32>,
+    /// Whether unknown certificates of it are registered.
+    pub registers: Option<bool>,
+    /// Whether an unknown certificate of it may become that of another authority's thing.
+    pub joins_others: Option<bool>,
 }
 
 /// The answer to [`ImportCa`].

@@ -67,6 +67,7 @@ pub fn registry_routes(broker: Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/registry/standing", post(devices::change_standing))
         .route("/registry/cas", get(trust::cas))
         .route("/registry/cas/import", post(trust::import))
+        .route("/registry/cas/set", post(trust::set))
         .route("/registry/crl", get(trust::list))
         .route("/registry/crl/write", post(trust::write_list))
         .route("/registry/templates", get(templates::list))

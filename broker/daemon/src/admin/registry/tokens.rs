@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
-use signet_registry::{Command, Line, Token, TokenHash, Topic, Wall};
+use signet_registry::{Approval, Command, Line, Token, TokenHash, Wall};
 
 use super::answer::{Answer, Refused};
 use super::api::{Changed, CreateToken, CreatedToken, DecideEnrolment, EnrolmentRow, RevokeToken, TokenRow};
 use super::devices::{only, thing_spec};
 use super::{At, changed};
-use crate::https::est::{Decided, Waiting};
-use crate::server::Broker;
 use crate::tokens::{self, TokenError, WantedToken};
 
 pub(super) async fn create(at: At, Json(wanted): Json<CreateToken>) -> Answer<CreatedToken> {
@@ -69,44 +66,32 @@ pub(super) async fn revoke(at: At, Json(wanted): Json<RevokeToken>) -> Answer<Ch
     Ok(Json(changed(&applied)))
 }
 
-pub(super) async fn enrolments(State(broker): State<Arc<Broker>>) -> Json<Vec<EnrolmentRow>> {
-    let now = broker.clock.mono();
-    let ago = |then: signet_core::Mono| now.since(then).as_secs();
-    let row = |waiting: Waiting| EnrolmentRow {
-        id: waiting.id,
-        device: waiting.asked.device.to_string(),
-        label: waiting.asked.label,
-        key: waiting.asked.key.to_string(),
-        address: waiting.asked.address.to_string(),
-        state: match waiting.decided {
-            Decided::Not => "waiting",
-            Decided::Approved => "approved",
-            Decided::Rejected => "rejected",
+pub(super) async fn enrolments(at: At) -> Answer<Vec<EnrolmentRow>> {
+    let now = at.registry.now();
+    let ago = |then: Wall| now.0.saturating_sub(then.0) / 1000;
+    let row = |approval: &Arc<Approval>| EnrolmentRow {
+        id: approval.request.id.to_string(),
+        device: approval.request.device.to_string(),
+        label: approval.request.label.as_ref().map(ToString::to_string),
+        key: approval.request.key.to_string(),
+        address: approval.request.address.to_string(),
+        state: match approval.approved {
+            None => "waiting",
+            Some(true) => "approved",
+            Some(false) => "rejected",
         }
         .to_owned(),
-        first_seconds_ago: ago(waiting.first),
-        last_seconds_ago: ago(waiting.last),
+        first_seconds_ago: ago(approval.first),
+        last_seconds_ago: ago(approval.last),
     };
-    Json(broker.https.approvals.list(now).into_iter().map(row).collect())
+    Ok(Json(at.registry.snapshot().approvals(now).into_iter().map(row).collect()))
 }
 
-pub(super) async fn decide_enrolment(
-    State(broker): State<Arc<Broker>>,
-    at: At,
-    Json(wanted): Json<DecideEnrolment>,
-) -> Answer<Changed> {
-    let approvals = &broker.https.approvals;
-    let waiting = approvals.list(broker.clock.mono());
-    let id = only("enrolment", &wanted.id, waiting.into_iter().map(|waiting| waiting.id))?;
-    let (decided, word) =
-        if wanted.approve { (Decided::Approved, "approved") } else { (Decided::Rejected, "rejected") };
-    let gone = || Refused::found(format!("there is no enrolment whose id begins with {}", wanted.id));
-    let enrolment = approvals.get(&id).ok_or_else(gone)?;
-    let asked = &enrolment.asked;
-    let text = format!("{word} the enrolment of {} over EST, public key {}", asked.device, asked.key);
-    // It is on record before it has an effect.
-    let command = Command::Note { topic: Topic::Command, text: Line::new(&text) };
+pub(super) async fn decide_enrolment(at: At, Json(wanted): Json<DecideEnrolment>) -> Answer<Changed> {
+    let snapshot = at.registry.snapshot();
+    let kept = snapshot.approvals(at.registry.now());
+    let request = only("enrolment", &wanted.id, kept.iter().map(|approval| approval.request.id))?;
+    let command = Command::DecideApproval { request, approved: wanted.approve };
     let applied = at.registry.submit(command, at.actor.clone()).answer().await?;
-    approvals.decide(&id, decided).ok_or_else(gone)?;
     Ok(Json(changed(&applied)))
 }

@@ -5,15 +5,15 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_identity::{Role, TemplateName};
 use signet_registry::{
-    Ca, CaId, CaSettings, Command, KeyHash, NamePattern, NewCa, NewCertificate, Registry, Source, Topic,
-    UnknownPolicy,
+    Ca, CaId, CaSettings, Command, KeyHash, NamePattern, NewCa, NewCertificate, Registry, RegistryError,
+    Source, Topic, UnknownPolicy,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::answer::{Answer, Refused, blocking};
-use super::api::{CaRow, ImportCa, ImportedCa, RevocationList};
+use super::api::{CaRow, Changed, ImportCa, ImportedCa, RevocationList, SetCa};
 use super::devices::ca_id;
-use super::{At, Operated};
+use super::{At, Operated, changed};
 use crate::ca::WrittenList;
 
 pub(super) async fn cas(at: At) -> Answer<Vec<CaRow>> {
@@ -45,6 +45,10 @@ fn ca_row(registry: &Registry, ca: &Ca) -> CaRow {
         not_after: ca.not_after,
         revoked_ms: ca.revoked.map(|(since, _)| since.0),
         certificates: registry.certificates_of_issuer(&ca.key).count() as u64,
+        waiting: registry.waiting_of(&ca.key),
+        devices: ca.devices,
+        devices_max: settings.devices_max,
+        joins_others: settings.joins_others,
     }
 }
 
@@ -120,7 +124,35 @@ fn settings(operated: &Operated, wanted: &ImportCa) -> Result<CaSettings, Refuse
         })
         .collect();
     settings.shares_names_with = shares?;
+    settings.devices_max = wanted.devices_max.filter(|max| *max > 0);
+    settings.joins_others = wanted.joins_others;
+    if settings.joins_others && settings.unknown != UnknownPolicy::Auto {
+        return Err(Refused::found("only an authority whose unknown certificates are \"auto\" joins others"));
+    }
     Ok(settings)
+}
+
+pub(super) async fn set(at: At, Json(wanted): Json<SetCa>) -> Answer<Changed> {
+    let snapshot = at.registry.snapshot();
+    let id = ca_id(&snapshot, &wanted.id)?;
+    let known = snapshot.ca(&id).ok_or(RegistryError::NoCa(id))?;
+    if known.source == Source::Own {
+        return Err(Refused::found(
+            "the authority is this broker's own: no certificate of it comes in unknown",
+        ));
+    }
+    let mut settings = known.settings.clone();
+    if let Some(max) = wanted.devices_max {
+        settings.devices_max = (max > 0).then_some(max);
+    }
+    settings.registers = wanted.registers.unwrap_or(settings.registers);
+    settings.joins_others = wanted.joins_others.unwrap_or(settings.joins_others);
+    if settings.joins_others && settings.unknown != UnknownPolicy::Auto {
+        return Err(Refused::found("only an authority whose unknown certificates are \"auto\" joins others"));
+    }
+    let applied =
+        at.registry.submit(Command::UpdateCa { ca: id, settings }, at.actor.clone()).answer().await?;
+    Ok(Json(changed(&applied)))
 }
 
 pub(super) async fn list(at: At) -> Answer<RevocationList> {

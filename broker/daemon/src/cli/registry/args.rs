@@ -220,6 +220,8 @@ pub enum CaCommand {
     Show(AdminArgs),
     /// Let certificates of an outside authority in.
     Import(ImportArgs),
+    /// Change what an outside authority may bring in by itself. What is not given stays as it is.
+    Set(SetCaArgs),
 }
 
 /// `signet ca init`.
@@ -320,6 +322,32 @@ pub struct ImportArgs {
     /// An authority that may give some of the names too: an id of `signet ca show`, or `own`; may be given several times.
     #[arg(long, value_name = "ID")]
     pub share_names_with: Vec<String>,
+    /// How many devices it may bring in whose certificates the registry does not know; any number when not given. Whoever has
+    /// the authority's key can make as many certificates as he likes.
+    #[arg(long = "max", value_name = "N")]
+    pub devices_max: Option<u32>,
+    /// Let an unknown certificate of it become that of a thing whose certificates are another authority's; for `--unknown auto`.
+    #[arg(long)]
+    pub joins_others: bool,
+    /// Which broker.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// `signet ca set`.
+#[derive(Debug, Args)]
+pub struct SetCaArgs {
+    /// The authority: an id of `signet ca show`, or at least 8 digits that it begins with.
+    pub id: String,
+    /// How many devices it may bring in whose certificates the registry does not know; 0 for any number.
+    #[arg(long = "max", value_name = "N", required_unless_present_any = ["registers", "joins_others"])]
+    pub devices_max: Option<u32>,
+    /// Whether certificates that the registry does not know are registered. Those that are registered are not touched.
+    #[arg(long, value_name = "true|false")]
+    pub registers: Option<bool>,
+    /// Whether an unknown certificate of it may become that of a thing whose certificates are another authority's.
+    #[arg(long, value_name = "true|false")]
+    pub joins_others: Option<bool>,
     /// Which broker.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -330,7 +358,7 @@ pub struct ImportArgs {
 pub enum UnknownArg {
     /// They are refused.
     RegisteredOnly,
-    /// They are registered as active, for the name that they give.
+    /// They are registered as active, for the name that they give, if no other authority's device has it.
     Auto,
     /// They are registered and wait for `signet device activate`.
     Jitr,

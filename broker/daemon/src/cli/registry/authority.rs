@@ -14,10 +14,10 @@ use signet_registry::ca::{
     random_serial,
 };
 
-use super::args::{AuthorityKeyArg, ImportArgs, InitArgs, TokenArgs};
+use super::args::{AuthorityKeyArg, ImportArgs, InitArgs, SetCaArgs, TokenArgs};
 use super::device::word;
 use super::{left, moment, short};
-use crate::admin::registry::api::{CaRow, ImportCa, ImportedCa, RevocationList};
+use crate::admin::registry::api::{CaRow, Changed, ImportCa, ImportedCa, RevocationList, SetCa};
 use crate::ca::pkcs11::Pkcs11Signer;
 use crate::ca::{CERTIFICATE_FILE, KEY_FILE, public_key_of, read_secret, replace};
 use crate::cli::args::AdminArgs;
@@ -350,11 +350,34 @@ pub(super) fn show(admin: &AdminArgs) -> Result<Outcome, Failure> {
         let _ = writeln!(text, "  key          {}", row.key);
         let _ = writeln!(text, "  state        {state}, ends in {}", left(row.not_after));
         let _ = writeln!(text, "  names        {} as {}", row.names.join(" "), row.role);
-        let _ = writeln!(text, "  unknown ones {}{template}", row.unknown);
-        let _ = writeln!(text, "  certificates {}", row.certificates);
+        let _ = writeln!(text, "  unknown ones {}{template}{}", row.unknown, bounds(row));
+        let _ = writeln!(text, "  certificates {}, {} wait to be activated", row.certificates, row.waiting);
     }
     let _ = writeln!(text, "{} authorities", rows.len());
     say(&text);
+    Ok(Outcome::Done)
+}
+
+/// What an authority has brought in by itself, and what it may.
+fn bounds(row: &CaRow) -> String {
+    if row.unknown == "registered-only" {
+        return String::new();
+    }
+    let registers = if row.registers { "" } else { ", registers none" };
+    let most = row.devices_max.map_or_else(String::new, |max| format!(" of at most {max}"));
+    let joins = if row.joins_others { ", joins things of others" } else { "" };
+    format!("{registers}, has brought in {}{most} devices{joins}", row.devices)
+}
+
+pub(super) fn set(args: SetCaArgs) -> Result<Outcome, Failure> {
+    let SetCaArgs { id, devices_max, registers, joins_others, admin } = args;
+    let wanted = SetCa { id, devices_max, registers, joins_others };
+    let changed: Changed = call(&admin, Method::POST, "/registry/cas/set", Some(&wanted))?;
+    if admin.json {
+        say_json(&changed)?;
+    } else {
+        say("the authority is set so\n");
+    }
     Ok(Outcome::Done)
 }
 
@@ -368,6 +391,8 @@ pub(super) fn import(args: ImportArgs) -> Result<Outcome, Failure> {
         unknown: Some(word(&args.unknown)),
         template: args.template,
         share_names_with: args.share_names_with,
+        devices_max: args.devices_max,
+        joins_others: args.joins_others,
     };
     let imported: ImportedCa = call(&args.admin, Method::POST, "/registry/cas/import", Some(&wanted))?;
     if args.admin.json {

@@ -43,6 +43,7 @@ pub fn ca(command: CaCommand) -> Result<Outcome, Failure> {
         CaCommand::Init(args) => authority::init(&args),
         CaCommand::Show(admin) => authority::show(&admin),
         CaCommand::Import(args) => authority::import(args),
+        CaCommand::Set(args) => authority::set(args),
     }
 }
 

@@ -4,7 +4,6 @@
 //! certificate in force enrols, a certificate in force renews itself. Linking the request to the TLS session (section 3.5)
 //! is not asked for: TLS 1.3 has no `tls-unique`.
 
-mod approvals;
 mod encode;
 
 use std::time::Duration;
@@ -20,15 +19,12 @@ use base64::engine::general_purpose::STANDARD;
 use signet_config::EstLabel;
 use signet_identity::{Role, ThingName};
 use signet_registry::ca::{CheckedCsr, CsrPolicy, KeyKind, Names, SubjectRule, VALIDITY_MIN};
-use signet_registry::{Actor, Attempt, Source, TokenHash};
+use signet_registry::{Actor, ApprovalRequest, Attempt, Command, Line, RequestId, Source, TokenHash};
 
 use super::caller::{Bearing, InForce};
 use super::refusal::{Refused, Shape};
 use super::{At, Here, body, signing};
 use crate::signing::Right;
-
-pub(crate) use approvals::{Approvals, Decided, Waiting};
-use approvals::{Asked, Verdict};
 
 /// What a client that has shown nothing is asked for.
 const CHALLENGE: &str = "Basic realm=\"EST\", charset=\"UTF-8\"";
@@ -141,15 +137,15 @@ impl Here {
             return Ok(wait);
         }
         let (name, actor) = (proof.name().clone(), proof.actor());
-        let asked = approvals::key(&name, &csr);
+        let asked = RequestId::of(&name, &csr);
         let der = match &proof {
             Proof::Token(token, _) => self.enrol_by_token(*token, name, csr, label.validity).await?,
             Proof::Certificate(shown) => {
                 let rule = SubjectRule::MustEqual(name.clone());
-                self.renew(shown, rule, csr, &label, actor).await?
+                self.renew(shown, rule, csr, &label, actor.clone()).await?
             }
         };
-        self.broker.https.approvals.done(&asked);
+        self.end_approval(asked, actor).await;
         Ok(certificates(std::iter::once(der.as_slice()), &label, ENROLLED))
     }
 
@@ -243,7 +239,7 @@ impl Here {
         let known = self.broker.registry().is_some_and(|registry| {
             let registry = registry.registry();
             registry.thing(device).is_some()
-                || registry.tokens().any(|token| token.spec.thing.name.as_str() == device)
+                || ThingName::try_from(device).is_ok_and(|name| registry.has_token(&name))
         });
         if known { device } else { "somebody" }
     }
@@ -287,32 +283,46 @@ impl Here {
         // An operator is not asked about what would be refused after that.
         let request = csr.to_vec();
         let key = signing(self, move || Ok(CheckedCsr::parse(&request, &policy)?.key_hash())).await?;
-        let asked = Asked {
-            device: name.clone(),
-            key,
-            label: label.name.clone(),
-            address: self.caller.address().ip(),
-        };
-        let now = self.broker.clock.mono();
-        match self.broker.https.approvals.ask(approvals::key(name, csr), asked, now) {
-            Verdict::Approved => Ok(None),
-            Verdict::Wait(waited) => {
-                if waited.is_zero() {
+        let registry = self.broker.registry().ok_or_else(Refused::internal)?;
+        let (id, now) = (RequestId::of(name, csr), registry.now());
+        let known = registry.registry().approval(&id, now).cloned();
+        if known.as_ref().is_none_or(|known| known.to_be_noted(now)) {
+            let address = Line::new(&self.caller.address().ip().to_string());
+            let label = label.name.as_deref().map(Line::new);
+            let request = ApprovalRequest { id, device: name.clone(), key, label, address };
+            let noted = registry.submit(Command::AskApproval(request), proof.actor()).answer().await;
+            noted.map_err(crate::ca::IssueRefused::from)?;
+        }
+        match known.as_ref().map(|known| known.approved) {
+            Some(Some(true)) => Ok(None),
+            Some(Some(false)) => {
+                let refused = Refused::forbidden("rejected", "an operator has rejected this enrolment");
+                self.record(Attempt::Issue, name.as_str(), &refused, Some(proof.actor()));
+                Err(refused)
+            }
+            Some(None) | None => {
+                if known.is_none() {
                     tracing::warn!(device = %name, address = %self.caller.address(), "an enrolment waits for approval: `signet est pending`");
                 }
-                let after = (waited.as_secs() / 4).clamp(*ASK_AGAIN_SECS.start(), *ASK_AGAIN_SECS.end());
+                let waited = known.map_or(0, |known| now.0.saturating_sub(known.first.0) / 1000);
+                let after = (waited / 4).clamp(*ASK_AGAIN_SECS.start(), *ASK_AGAIN_SECS.end());
                 let after = [(header::RETRY_AFTER, after.to_string())];
                 let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
                 Ok(Some(
                     (StatusCode::ACCEPTED, after, kind, "an operator has to approve this\n").into_response(),
                 ))
             }
-            Verdict::Rejected => {
-                let refused = Refused::forbidden("rejected", "an operator has rejected this enrolment");
-                self.record(Attempt::Issue, name.as_str(), &refused, Some(proof.actor()));
-                Err(refused)
-            }
-            Verdict::Full => Err(Refused::busy("too many enrolments wait for approval")),
+        }
+    }
+
+    /// What was approved was approved for one certificate, which is there.
+    async fn end_approval(&self, request: RequestId, actor: Actor) {
+        let Some(registry) = self.broker.registry() else { return };
+        if registry.registry().approval(&request, registry.now()).is_none() {
+            return;
+        }
+        if let Err(error) = registry.submit(Command::EndApproval(request), actor).answer().await {
+            tracing::error!(%request, %error, "an approval that was used could not be ended");
         }
     }
 }

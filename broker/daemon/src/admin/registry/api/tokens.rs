@@ -81,13 +81,13 @@ pub struct EnrolmentRow {
     pub label: Option<String>,
     /// SHA-256 of the public key.
     pub key: String,
-    /// Where it was asked from last.
+    /// Where it was asked from when it was noted last.
     pub address: String,
     /// `waiting`, `approved` or `rejected`.
     pub state: String,
     /// Seconds since it was asked for first.
     pub first_seconds_ago: u64,
-    /// Seconds since it was asked for last.
+    /// Seconds since it was noted last: while it is asked for, twice a day.
     pub last_seconds_ago: u64,
 }
 
