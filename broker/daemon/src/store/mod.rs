@@ -11,6 +11,7 @@ mod access;
 mod copy;
 mod database;
 mod error;
+pub mod messages;
 mod place;
 mod restore;
 mod schema;

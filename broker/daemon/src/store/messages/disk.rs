@@ -1,0 +1,342 @@
+//! The store on disk: one keyspace of fjall, one journal, one sync for each batch.
+//!
+//! fjall checks a checksum over every batch of its journal and over every block of its tables. What it does not notice, a
+//! journal that lost its end, the number of the last commit shows, which is noted beside it.
+//!
+//! After a failed write fjall takes no more, and what the operating system still has of the failed write may never reach
+//! the disk though it can be read. So a store that is opened again writes all that its journal has into tables, and syncs
+//! them, before the next batch counts.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+
+use super::MessagesError;
+use super::journal_end;
+use super::key::Key;
+use super::place::{Head, Place};
+use super::row::{self, Row};
+use super::store::{Batch, Change, EachRow, MessageStore, Snapshot, StoreSize};
+
+/// The layout that this program writes.
+pub const SCHEMA: u32 = 1;
+
+/// The one keyspace.
+const KEYSPACE: &str = "rows";
+/// Rows in memory before they go to a table, in bytes.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Blocks that are kept in memory, in bytes: rows are read at the start only.
+const CACHE_BYTES: u64 = 1 << 20;
+/// Threads of the engine: one may write a table while the other rearranges.
+const WORKERS: usize = 2;
+/// Journals on disk, in bytes.
+const JOURNALS_BYTES_MAX: u64 = 256 << 20;
+/// With more tables that wait to be written, or more runs that wait to be merged, a batch waits. The engine itself waits at 4 and
+/// at 30, and would not notice that nobody works any more.
+const TABLES_WAITING_MAX: usize = 1;
+const RUNS_WAITING_MAX: usize = 16;
+/// Between two looks at what a batch waits for.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long a batch waits before it is an error.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to do with a store that is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damaged {
+    /// Say so and do nothing.
+    Refuse,
+    /// Move it aside and begin with an empty one.
+    MoveAside,
+}
+
+/// The rows of one broker on disk. No other process has them.
+pub struct DiskStore {
+    place: Place,
+    head: Head,
+    engine: Option<Engine>,
+    commit: u64,
+}
+
+struct Engine {
+    // Dropped in this order.
+    rows: Keyspace,
+    database: Database,
+}
+
+impl std::fmt::Debug for DiskStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskStore").field("place", &self.place).field("commit", &self.commit).finish_non_exhaustive()
+    }
+}
+
+/// A store that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: DiskStore,
+    /// A damaged store was here, and is there now; what was wrong with it.
+    pub moved_aside: Option<(PathBuf, MessagesError)>,
+}
+
+impl DiskStore {
+    /// Opens the store in `directory`, which this process alone has from then on; makes it when there is none.
+    ///
+    /// # Errors
+    /// [`MessagesError`] with what to do. Nothing that is there is changed by a refusal.
+    pub fn open(directory: &Path, damaged: Damaged) -> Result<Opened, MessagesError> {
+        let place = Place::take(directory)?;
+        let mut head = place.head()?;
+        let known = head.read()?;
+        match open_rows(&place.rows(), known) {
+            Ok((engine, commit)) => {
+                let store = Self { place, head, engine: Some(engine), commit };
+                Ok(Opened { store, moved_aside: None })
+            }
+            Err(error @ MessagesError::Corrupt { .. }) if damaged == Damaged::MoveAside => {
+                Self::begin_anew(place, error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves what is there aside because of `why`, and begins with an empty store.
+    fn begin_anew(place: Place, why: MessagesError) -> Result<Opened, MessagesError> {
+        let moved = place.move_aside(crate::clock::wall().0)?;
+        let head = place.head()?;
+        let (engine, commit) = open_rows(&place.rows(), 0)?;
+        let store = Self { place, head, engine: Some(engine), commit };
+        Ok(Opened { store, moved_aside: moved.map(|path| (path, why)) })
+    }
+
+    /// Moves this store aside because of `why`, which its rows showed, and begins with an empty one.
+    ///
+    /// # Errors
+    /// [`MessagesError`] when the operating system refuses.
+    pub fn replace(self, why: MessagesError) -> Result<Opened, MessagesError> {
+        let Self { place, engine, .. } = self;
+        drop(engine);
+        Self::begin_anew(place, why)
+    }
+
+    /// The number of the last commit.
+    #[must_use]
+    pub fn last_commit(&self) -> u64 {
+        self.commit
+    }
+
+    fn engine(&self) -> Result<&Engine, MessagesError> {
+        self.engine.as_ref().ok_or(MessagesError::Closed)
+    }
+
+    fn write(&self, batch: &Batch, number: u64) -> Result<(), MessagesError> {
+        let path = self.place.rows();
+        let engine = self.engine()?;
+        let fail = |error| MessagesError::engine(&path, error);
+        engine.wait_for_room().map_err(fail)?;
+        let mut writing = engine.database.batch().durability(Some(PersistMode::SyncData));
+        for change in batch.changes() {
+            match change {
+                Change::Put(key, value) => writing.insert(&engine.rows, key.as_slice(), value.clone()),
+                Change::Delete(key) => writing.remove(&engine.rows, key.as_slice()),
+                Change::DeletePrefix(prefix) => {
+                    for row in engine.rows.prefix(prefix) {
+                        writing.remove(&engine.rows, row.key().map_err(fail)?);
+                    }
+                }
+            }
+        }
+        writing.insert(&engine.rows, Key::Commit.encode(), row::put_commit(number));
+        writing.commit().map_err(fail)
+    }
+}
+
+impl MessageStore for DiskStore {
+    fn commit(&mut self, batch: &Batch) -> Result<(), MessagesError> {
+        let number = self.commit + 1;
+        let written = guarded(&self.place.rows(), || self.write(batch, number));
+        if let Err(error) = written {
+            // It takes nothing more until it is opened again.
+            self.engine = None;
+            return Err(error);
+        }
+        self.commit = number;
+        if let Err(error) = self.head.write(number) {
+            // It only makes an older copy of the rows show; the rows themselves are well.
+            tracing::debug!(%error, "the last commit could not be noted beside the message store");
+        }
+        Ok(())
+    }
+
+    fn for_each(&self, each: &mut EachRow<'_>) -> Result<(), MessagesError> {
+        let engine = self.engine()?;
+        let path = self.place.rows();
+        guarded(&path, || read(&path, &engine.database.snapshot(), &engine.rows, each))
+    }
+
+    fn reopen(&mut self) -> Result<(), MessagesError> {
+        self.engine = None;
+        let path = self.place.rows();
+        let (engine, commit) = open_rows(&path, self.commit)?;
+        guarded(&path, || engine.flush().map_err(|error| MessagesError::engine(&path, error)))?;
+        self.engine = Some(engine);
+        self.commit = commit;
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, MessagesError> {
+        let engine = self.engine()?;
+        Ok(Box::new(Moment {
+            snapshot: engine.database.snapshot(),
+            rows: engine.rows.clone(),
+            path: self.place.rows(),
+        }))
+    }
+
+    fn size(&self) -> StoreSize {
+        let Some(engine) = &self.engine else { return StoreSize::default() };
+        StoreSize {
+            disk_bytes: engine.database.disk_space().unwrap_or_default(),
+            tables: engine.rows.table_count() as u64,
+            compactions: engine.database.compactions_completed() as u64,
+        }
+    }
+}
+
+impl Engine {
+    /// Waits until the engine's own threads are not behind.
+    fn wait_for_room(&self) -> fjall::Result<()> {
+        let end = std::time::Instant::now() + PATIENCE;
+        while self.rows.sealed_memtable_count() > TABLES_WAITING_MAX
+            || self.rows.l0_table_count() > RUNS_WAITING_MAX
+        {
+            // Says so when one of those threads failed.
+            self.database.persist(PersistMode::Buffer)?;
+            if std::time::Instant::now() > end {
+                return Err(fjall::Error::Io(std::io::ErrorKind::TimedOut.into()));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Writes all that is in memory and in the journal to tables that are synced.
+    fn flush(&self) -> fjall::Result<()> {
+        self.rows.rotate_memtable()?;
+        let end = std::time::Instant::now() + PATIENCE;
+        while self.rows.sealed_memtable_count() > 0 {
+            self.database.persist(PersistMode::Buffer)?;
+            if std::time::Instant::now() > end {
+                return Err(fjall::Error::Io(std::io::ErrorKind::TimedOut.into()));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        self.database.persist(PersistMode::SyncAll)
+    }
+}
+
+struct Moment {
+    snapshot: fjall::Snapshot,
+    rows: Keyspace,
+    path: PathBuf,
+}
+
+impl Snapshot for Moment {
+    fn for_each(&self, each: &mut EachRow<'_>) -> Result<(), MessagesError> {
+        guarded(&self.path, || read(&self.path, &self.snapshot, &self.rows, each))
+    }
+}
+
+fn read(
+    path: &Path,
+    snapshot: &fjall::Snapshot,
+    rows: &Keyspace,
+    each: &mut EachRow<'_>,
+) -> Result<(), MessagesError> {
+    for row in snapshot.iter(rows) {
+        let (key, value) = row.into_inner().map_err(|error| MessagesError::engine(path, error))?;
+        each(&key, &value)?;
+    }
+    Ok(())
+}
+
+/// The engine panics over some damage that it does not expect: that is damage as any other.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, MessagesError>) -> Result<T, MessagesError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(MessagesError::corrupt(path, "the storage engine gave up over what it found")))
+}
+
+/// Opens the rows, which go up to the commit `known` at least; the number of their last commit.
+fn open_rows(path: &Path, known: u64) -> Result<(Engine, u64), MessagesError> {
+    let new = !path.join("version").exists();
+    if new && known > 0 {
+        let what = format!("its files are gone, but it has held {known} commits");
+        return Err(MessagesError::corrupt(path, what));
+    }
+    let engine = match guarded(path, || open_engine(path)) {
+        Err(error @ MessagesError::Corrupt { .. }) if journal_end::cut_unfinished(path, known)? => {
+            tracing::warn!(%error, "the last commit of the message store was cut off in the middle: it is taken back");
+            guarded(path, || open_engine(path))?
+        }
+        opened => opened?,
+    };
+    guarded(path, || {
+        let fail = |error| MessagesError::engine(path, error);
+        let mut decoder = row::Decoder::new(signet_core::Now::default());
+        let mut meta = |key: Key<'_>| {
+            let key = key.encode();
+            let value = engine.rows.get(&key).map_err(fail)?;
+            let row = value.map(|value| decoder.row(&key, &value));
+            row.transpose().map_err(|error| MessagesError::row(path, &key, &error))
+        };
+        let commit = match meta(Key::Commit)? {
+            Some(Row::Commit(commit)) => commit,
+            _ => 0,
+        };
+        match meta(Key::Schema)? {
+            Some(Row::Schema(found)) if found > SCHEMA => {
+                return Err(MessagesError::Newer { path: path.to_owned(), found, supported: SCHEMA });
+            }
+            Some(Row::Schema(found)) => migrate(&engine, found).map_err(fail)?,
+            _ if commit > 0 || known > 0 => {
+                return Err(MessagesError::corrupt(path, "it does not say which schema version it has"));
+            }
+            _ => {
+                // A new one, or one that was cut off while it was made.
+                let mut first = engine.database.batch().durability(Some(PersistMode::SyncAll));
+                first.insert(&engine.rows, Key::Schema.encode(), row::put_schema(SCHEMA));
+                first.commit().map_err(fail)?;
+            }
+        }
+        if commit < known {
+            let what = format!("it ends at commit {commit}, but commit {known} was made here");
+            return Err(MessagesError::corrupt(path, what));
+        }
+        Ok((engine, commit))
+    })
+}
+
+/// Brings the rows of an older schema up to this one, in one batch. There is no older one yet.
+fn migrate(engine: &Engine, found: u32) -> fjall::Result<()> {
+    if found == SCHEMA {
+        return Ok(());
+    }
+    let mut batch = engine.database.batch().durability(Some(PersistMode::SyncAll));
+    batch.insert(&engine.rows, Key::Schema.encode(), row::put_schema(SCHEMA));
+    batch.commit()
+}
+
+fn open_engine(path: &Path) -> Result<Engine, MessagesError> {
+    let fail = |error| MessagesError::engine(path, error);
+    let database = Database::builder(path)
+        .worker_threads(WORKERS)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNALS_BYTES_MAX)
+        .manual_journal_persist(true)
+        .open()
+        .map_err(fail)?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true);
+    let rows = database.keyspace(KEYSPACE, options).map_err(fail)?;
+    Ok(Engine { rows, database })
+}

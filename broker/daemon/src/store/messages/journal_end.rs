@@ -1,0 +1,124 @@
+//! What a power failure leaves at the end of the engine's journal.
+//!
+//! The engine takes back a last batch that ends too early. One that has its end but lost a page in the middle it takes for
+//! damage. It was never confirmed, if it is the last one: the commit number that is noted beside the rows shows whether
+//! it was.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use signet_core::Now;
+
+use super::MessagesError;
+use super::key::Key;
+use super::row::{Decoder, Row};
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+/// The row of the commit number is no longer.
+const SHORT_BYTES: u64 = 16;
+
+/// Cuts the last batch off the newest journal in `rows`, if it is a commit after `known`, the last one that was confirmed.
+/// False: it is not.
+pub(super) fn cut_unfinished(rows: &Path, known: u64) -> Result<bool, MessagesError> {
+    let Some(path) = newest(rows).map_err(|error| MessagesError::io(rows, error))? else { return Ok(false) };
+    let fail = |error| MessagesError::io(&path, error);
+    let Some(Last { start, commit: Some(commit) }) = last_batch(&path).map_err(fail)? else { return Ok(false) };
+    if commit <= known {
+        return Ok(false);
+    }
+    let file = OpenOptions::new().write(true).open(&path).map_err(fail)?;
+    file.set_len(start).and_then(|()| file.sync_all()).map_err(fail)?;
+    Ok(true)
+}
+
+/// The journal with the highest number.
+fn newest(rows: &Path) -> std::io::Result<Option<PathBuf>> {
+    let mut newest: Option<(u64, PathBuf)> = None;
+    for entry in std::fs::read_dir(rows)? {
+        let path = entry?.path();
+        let number = path.extension().filter(|end| *end == "jnl").and_then(|_| path.file_stem()?.to_str()?.parse().ok());
+        if let Some(number) = number
+            && newest.as_ref().is_none_or(|(other, _)| *other < number)
+        {
+            newest = Some((number, path));
+        }
+    }
+    Ok(newest.map(|(_, path)| path))
+}
+
+/// The last batch of a journal.
+struct Last {
+    /// Where it begins.
+    start: u64,
+    /// The number of the commit that it is, if it says so.
+    commit: Option<u64>,
+}
+
+/// Batches are passed by their lengths alone.
+fn last_batch(path: &Path) -> std::io::Result<Option<Last>> {
+    let mut reader = BufReader::new(File::open(path)?);
+    let end = reader.get_ref().metadata()?.len();
+    let commit_key = Key::Commit.encode();
+    let mut last: Option<Last> = None;
+    loop {
+        let start = reader.stream_position()?;
+        // Zeros behind the last batch, or what is no entry, end it.
+        let Ok(Some(entry)) = entry(&mut reader) else { return Ok(last) };
+        let skip = match entry {
+            Entry::Start => {
+                last = Some(Last { start, commit: None });
+                0
+            }
+            Entry::Other(skip) => skip,
+            Entry::Item { key, value } if key == commit_key.len() as u64 && value <= SHORT_BYTES => {
+                let mut bytes = vec![0; commit_key.len() + usize::try_from(value).unwrap_or_default()];
+                if reader.read_exact(&mut bytes).is_err() {
+                    return Ok(last);
+                }
+                let (key, value) = bytes.split_at(commit_key.len());
+                if let (Some(last), Ok(Row::Commit(commit))) = (&mut last, Decoder::new(Now::default()).row(key, value)) {
+                    last.commit = Some(commit);
+                }
+                0
+            }
+            Entry::Item { key, value } => key + value,
+        };
+        let next = reader.stream_position()?.checked_add(skip).filter(|next| *next <= end);
+        let Some(next) = next else { return Ok(last) };
+        reader.seek(SeekFrom::Start(next))?;
+    }
+}
+
+enum Entry {
+    Start,
+    /// So many bytes of key and value follow.
+    Item { key: u64, value: u64 },
+    /// So many bytes follow.
+    Other(u64),
+}
+
+fn entry(reader: &mut impl Read) -> std::io::Result<Option<Entry>> {
+    let mut tag = [0];
+    reader.read_exact(&mut tag)?;
+    Ok(match tag[0] {
+        START => {
+            reader.read_exact(&mut [0; 12])?;
+            Some(Entry::Start)
+        }
+        ITEM => {
+            // Kind of value, compression, keyspace, length of the key, of the value, and of the value as it is stored.
+            let mut header = [0; 20];
+            reader.read_exact(&mut header)?;
+            let [.., k0, k1, _, _, _, _, v0, v1, v2, v3] = header;
+            let key = u16::from_le_bytes([k0, k1]).into();
+            Some(Entry::Item { key, value: u32::from_le_bytes([v0, v1, v2, v3]).into() })
+        }
+        END => Some(Entry::Other(12)),
+        CLEAR => Some(Entry::Other(8)),
+        _ => None,
+    })
+}
