@@ -130,7 +130,12 @@ impl Endpoint {
                     let _ = encode(&packet, version, &mut self.outbound);
                 }
                 Action::Deliver(delivery) => delivery.write(version, &mut self.outbound),
-                Action::Note(_) | Action::Close(_) | Action::Enrol(_) | Action::Answer(_) => {}
+                // Without a journal nothing is held.
+                Action::Hold(_)
+                | Action::Note(_)
+                | Action::Close(_)
+                | Action::Enrol(_)
+                | Action::Answer(_) => {}
             }
         }
     }

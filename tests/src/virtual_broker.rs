@@ -302,7 +302,8 @@ impl Link {
                 Action::Send(packet) => encode(&packet, version, &mut out).expect("the core sends what fits"),
                 Action::Deliver(delivery) => delivery.write(version, &mut out),
                 Action::Answer(reply) => reply.write(version, &mut out).expect("the core sends what fits"),
-                Action::Enrol(_) | Action::Note(_) => {}
+                // Without a journal nothing is held.
+                Action::Hold(_) | Action::Enrol(_) | Action::Note(_) => {}
                 Action::Close(reason) => self.closed = Some(reason),
             }
             self.to_client.extend_from_slice(&out);

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::close::CloseReason;
 use crate::event::Event;
+use crate::journal::Ticket;
 use crate::message::Message;
 use crate::provisioning::{Reply, Request};
 
@@ -41,6 +42,9 @@ pub enum Input {
 /// One thing to do, in order.
 #[derive(Debug)]
 pub enum Action {
+    /// What follows and goes to the client leaves only once [`crate::journal::Journal::is_settled`] says so of this ticket.
+    /// What does not go to the client does not wait. Never given out by a hub without a journal.
+    Hold(Ticket),
     /// Encode and write this packet.
     Send(Packet),
     /// Write this message with [`Delivery::write`].

@@ -114,6 +114,12 @@ pub enum Refusal {
     WillTopicTooDeep,
     /// A will below `$aws/`, or of a claim, which has none.
     WillNotAllowed,
+    /// Memory runs short, and this client has no session yet.
+    Overloaded,
+    /// This principal connects faster than it may.
+    ConnectRate,
+    /// The disk does not keep up with what must outlive the process, and the session would be added to it.
+    StoreBehind,
 }
 
 impl Refusal {
@@ -136,6 +142,9 @@ impl Refusal {
             Self::TooManySessions | Self::TooManySessionsOfPrincipal => ReasonCode::QuotaExceeded,
             Self::ConnAckTooLarge => ReasonCode::PacketTooLarge,
             Self::WillTopicTooDeep => ReasonCode::TopicNameInvalid,
+            Self::Overloaded => ReasonCode::ServerBusy,
+            Self::ConnectRate => ReasonCode::ConnectionRateExceeded,
+            Self::StoreBehind => ReasonCode::ServerUnavailable,
         }
     }
 
@@ -160,6 +169,9 @@ impl Refusal {
             Self::ConnAckTooLarge => "connack_too_large",
             Self::WillTopicTooDeep => "will_topic_too_deep",
             Self::WillNotAllowed => "will_not_allowed",
+            Self::Overloaded => "overloaded_at_connect",
+            Self::ConnectRate => "connect_rate",
+            Self::StoreBehind => "store_behind",
         }
     }
 }
@@ -175,7 +187,9 @@ impl fmt::Display for Refusal {
             Self::ClientIdTooLong => "the client identifier is longer than client_id_bytes_max",
             Self::CertificateUnknown => "the certificate is valid and not registered with this broker",
             Self::CertificatePending => "the certificate is registered and has not been activated",
-            Self::CertificateLater => "the certificate cannot be registered at this moment: connect again later",
+            Self::CertificateLater => {
+                "the certificate cannot be registered at this moment: connect again later"
+            }
             Self::CertificateInactive => "the certificate is suspended",
             Self::CertificateRevoked => "the certificate was revoked",
             Self::CertificateExpired => "the certificate has expired",
@@ -188,6 +202,11 @@ impl fmt::Display for Refusal {
             Self::ConnAckTooLarge => "the client's Maximum Packet Size has no room for CONNACK",
             Self::WillTopicTooDeep => "the will's topic has more levels than topic_levels_max",
             Self::WillNotAllowed => "a will below $aws, or of a claim, is not taken",
+            Self::Overloaded => "the broker has no memory to spare for a new session; try again later",
+            Self::ConnectRate => "this identity connects more often than it may; try again later",
+            Self::StoreBehind => {
+                "the broker's disk does not keep up, so no session can be stored; try again later"
+            }
         })
     }
 }
@@ -223,6 +242,8 @@ pub enum CloseReason {
     NotAuthorized,
     /// The client reads too slowly: `outbox_bytes_max` of QoS 1 and 2 messages wait.
     SlowConsumer,
+    /// Memory runs short: a 3.1.1 publisher that cannot be refused its message, or a peer that had to make room.
+    Overloaded,
     /// A packet that must be sent is larger than the client's Maximum Packet Size.
     PeerPacketLimit,
     /// The broker stops.
@@ -261,6 +282,7 @@ impl CloseReason {
             Self::TakenOver => ReasonCode::SessionTakenOver,
             Self::NotAuthorized => ReasonCode::NotAuthorized,
             Self::SlowConsumer => ReasonCode::QuotaExceeded,
+            Self::Overloaded => ReasonCode::ServerBusy,
             Self::ServerShuttingDown => ReasonCode::ServerShuttingDown,
             Self::Administrative | Self::CertificateRevoked => ReasonCode::AdministrativeAction,
             Self::CertificateExpired | Self::ClaimEnded => ReasonCode::MaximumConnectTime,
@@ -292,6 +314,7 @@ impl CloseReason {
             Self::TakenOver => "taken_over",
             Self::NotAuthorized => "not_authorized",
             Self::SlowConsumer => "slow_consumer",
+            Self::Overloaded => "overloaded",
             Self::PeerPacketLimit => "peer_packet_limit",
             Self::ServerShuttingDown => "server_shutting_down",
             Self::Administrative => "administrative",
@@ -324,6 +347,7 @@ impl fmt::Display for CloseReason {
                 f.write_str("the new access policy refuses a subscription of this session")
             }
             Self::SlowConsumer => f.write_str("the client reads too slowly: outbox_bytes_max is reached"),
+            Self::Overloaded => f.write_str("the broker has no memory to spare; try again later"),
             Self::PeerPacketLimit => {
                 f.write_str("a packet that must be sent is larger than the client's Maximum Packet Size")
             }

@@ -87,6 +87,16 @@ counters! {
     quota_subscriptions,
     /// PUBLISH packets refused by a bound of the retained store.
     quota_retained,
+    /// PUBLISH packets of QoS 0 that were dropped because memory runs short.
+    shed_qos0,
+    /// PUBLISH packets of QoS 1 and 2 that were refused because memory runs short.
+    shed_publish,
+    /// Filters in SUBSCRIBE that were refused because memory runs short.
+    shed_subscriptions,
+    /// CONNECT packets that were refused because memory runs short.
+    shed_connects,
+    /// Filters in SUBSCRIBE refused by `subscriptions_per_principal_max`.
+    quota_subscriptions_of_principal,
     /// Requests for certificates that were handed on.
     enrol_requests,
     /// Answers to them that were sent.

@@ -51,6 +51,10 @@ impl fmt::Display for DeniedAccess {
 pub enum Quota {
     /// `subscriptions_per_session_max`.
     Subscriptions,
+    /// `subscriptions_per_principal_max`.
+    SubscriptionsOfPrincipal,
+    /// Memory runs short.
+    Memory,
     /// One of the bounds of the retained store.
     Retained,
     /// `topic_levels_max`, of a filter.
@@ -65,6 +69,8 @@ impl Quota {
     pub const fn metric_label(self) -> &'static str {
         match self {
             Self::Subscriptions => "subscriptions",
+            Self::SubscriptionsOfPrincipal => "subscriptions_of_principal",
+            Self::Memory => "memory",
             Self::Retained => "retained",
             Self::FilterLevels => "filter_levels",
             Self::Requests => "requests",

@@ -12,17 +12,20 @@
 //! in the same portion: a receiver that acknowledges in time costs no write.
 
 mod record;
+mod restored;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 pub use record::{QueuedEntry, Record, SessionNumber, StoredSession};
+pub use restored::{RestoredEntry, RestoredSession};
 
 /// A place in the journal. Everything up to a settled ticket outlives the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +45,16 @@ pub struct Portion {
     pub upto: Ticket,
 }
 
+/// What an acknowledgement waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// For the disk: it leaves once what it acknowledges outlives the process.
+    #[default]
+    Strict,
+    /// For nothing: what was acknowledged shortly before a crash may be lost.
+    Batched,
+}
+
 /// So many groups of writers that [`Journal::together`] does not make wait for each other.
 const GATES: usize = 16;
 /// Bookkeeping of one record, in bytes.
@@ -51,7 +64,7 @@ const RECORD_OVERHEAD_BYTES: usize = 96;
 pub struct Journal {
     pending: Mutex<Pending>,
     /// Held for reading by who appends what belongs together, for writing by who takes.
-    gates: [RwLock<()>; GATES],
+    gates: [Gate; GATES],
     settled: AtomicU64,
     /// Bytes of records that are not settled, those that were taken included.
     bytes: AtomicUsize,
@@ -60,6 +73,11 @@ pub struct Journal {
     /// The taker has been called since it last took.
     rung: AtomicBool,
 }
+
+/// In a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Gate(RwLock<()>);
 
 #[derive(Default)]
 struct Pending {
@@ -74,7 +92,34 @@ struct Waiting {
     next: u64,
     wakers: BTreeMap<(Ticket, u64), Waker>,
     /// Waits for room, not for a ticket.
-    room: Vec<Waker>,
+    room: BTreeMap<u64, Waker>,
+}
+
+/// Somebody waits to be called. Dropping it ends the waiting: whoever is gone is not kept in memory by a disk that hangs.
+#[must_use]
+pub struct Call {
+    journal: Arc<Journal>,
+    /// `None`: for room.
+    ticket: Option<Ticket>,
+    number: u64,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut waiting = self.journal.waiting.lock();
+        let _waker = match self.ticket {
+            Some(ticket) => waiting.wakers.remove(&(ticket, self.number)),
+            None => waiting.room.remove(&self.number),
+        };
+        // The lock goes before the waker does.
+        drop(waiting);
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Journal {
@@ -83,6 +128,30 @@ impl fmt::Debug for Journal {
             .field("settled", &self.settled.load(Ordering::Relaxed))
             .field("bytes", &self.bytes.load(Ordering::Relaxed))
             .finish_non_exhaustive()
+    }
+}
+
+/// The records of one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    journal: Arc<Journal>,
+    session: SessionNumber,
+}
+
+impl Log {
+    pub(crate) const fn new(journal: Arc<Journal>, session: SessionNumber) -> Self {
+        Self { journal, session }
+    }
+
+    /// Appends a record of the session. The caller holds the session's lock that orders it.
+    pub(crate) fn add(&self, record: impl FnOnce(SessionNumber) -> Record) -> Ticket {
+        self.journal.append(record(self.session))
+    }
+
+    /// The ticket of everything that was recorded so far, by whomever. Who repeats a question is answered when what it did
+    /// the first time is settled.
+    pub(crate) fn latest(&self) -> Ticket {
+        self.journal.last()
     }
 }
 
@@ -96,7 +165,7 @@ impl Journal {
     pub fn new(bytes_max: usize) -> Self {
         Self {
             pending: Mutex::default(),
-            gates: std::array::from_fn(|_| RwLock::new(())),
+            gates: std::array::from_fn(|_| Gate::default()),
             settled: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
             bytes_max: AtomicUsize::new(bytes_max),
@@ -106,7 +175,7 @@ impl Journal {
     }
 
     /// Appends a record. The caller holds the lock that orders it among those that concern the same thing.
-    pub(crate) fn append(&self, record: Record) -> Ticket {
+    pub fn append(&self, record: Record) -> Ticket {
         let bytes = RECORD_OVERHEAD_BYTES + record.bytes();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut pending = self.pending.lock();
@@ -122,23 +191,34 @@ impl Journal {
         ticket
     }
 
+    /// The ticket of the last record: what was appended before this call is settled when it is.
+    pub(crate) fn last(&self) -> Ticket {
+        Ticket(self.pending.lock().last)
+    }
+
     /// Joins what is appended until the guard goes: a portion has all of it or nothing. `number` is any number of the
-    /// caller's own, such as its session's. Not taken twice by one thread.
+    /// caller's own, such as its session's.
+    ///
+    /// It comes before every other lock, and is not taken twice by one thread: who holds it must not wait for somebody who
+    /// may be waiting for it, and while a taker waits everybody who comes waits behind.
     pub(crate) fn together(&self, number: u64) -> Together<'_> {
         let place = usize::try_from(number % GATES as u64).unwrap_or_default();
         // The array has GATES places.
         let gate = self.gates.get(place).unwrap_or(&self.gates[0]);
-        Together(gate.read())
+        Together(gate.0.read())
     }
 
-    /// Who is called when there is something to take; once for each [`Self::take`].
+    /// Who is called when there is something to take; once for each [`Self::take`]. Take once after this: what was appended
+    /// before does not call.
+    ///
+    /// It is called with locks of the core held: it may not call the core, only wake somebody.
     pub fn set_bell(&self, bell: Waker) {
         self.pending.lock().bell = Some(bell);
     }
 
     /// Takes everything that was appended. `None`: nothing was.
     pub fn take(&self) -> Option<Portion> {
-        let _closed: Vec<_> = self.gates.iter().map(RwLock::write).collect();
+        let _closed: Vec<_> = self.gates.iter().map(|gate| gate.0.write()).collect();
         let mut pending = self.pending.lock();
         self.rung.store(false, Ordering::Release);
         if pending.records.is_empty() {
@@ -158,9 +238,9 @@ impl Journal {
             let mut waiting = self.waiting.lock();
             let later = waiting.wakers.split_off(&(Ticket(upto.0.saturating_add(1)), 0));
             let due = std::mem::replace(&mut waiting.wakers, later);
-            (due, if has_room { std::mem::take(&mut waiting.room) } else { Vec::new() })
+            (due, if has_room { std::mem::take(&mut waiting.room) } else { BTreeMap::new() })
         };
-        for waker in due.into_values().chain(room) {
+        for waker in due.into_values().chain(room.into_values()) {
             waker.wake();
         }
     }
@@ -171,16 +251,16 @@ impl Journal {
         ticket.0 <= self.settled.load(Ordering::Acquire)
     }
 
-    /// Calls `waker` once `ticket` is settled. False: it is already, and nobody will call.
-    pub fn wake_when_settled(&self, ticket: Ticket, waker: &Waker) -> bool {
+    /// Calls `waker` once `ticket` is settled, unless the [`Call`] is dropped before. `None`: it is already, and nobody will
+    /// call.
+    pub fn wake_when_settled(self: &Arc<Self>, ticket: Ticket, waker: &Waker) -> Option<Call> {
         let mut waiting = self.waiting.lock();
         if self.is_settled(ticket) {
-            return false;
+            return None;
         }
-        let number = waiting.next;
-        waiting.next += 1;
+        let number = waiting.number();
         waiting.wakers.insert((ticket, number), waker.clone());
-        true
+        Some(Call { journal: Arc::clone(self), ticket: Some(ticket), number })
     }
 
     /// Whether so much is not durable yet that nothing more should be read from publishers.
@@ -189,14 +269,15 @@ impl Journal {
         self.bytes.load(Ordering::Relaxed) >= self.bytes_max.load(Ordering::Relaxed)
     }
 
-    /// Calls `waker` once there is room. False: there is, and nobody will call.
-    pub fn wake_when_room(&self, waker: &Waker) -> bool {
+    /// Calls `waker` once there is room, unless the [`Call`] is dropped before. `None`: there is, and nobody will call.
+    pub fn wake_when_room(self: &Arc<Self>, waker: &Waker) -> Option<Call> {
         let mut waiting = self.waiting.lock();
         if !self.is_full() {
-            return false;
+            return None;
         }
-        waiting.room.push(waker.clone());
-        true
+        let number = waiting.number();
+        waiting.room.insert(number, waker.clone());
+        Some(Call { journal: Arc::clone(self), ticket: None, number })
     }
 
     /// Another bound of unsettled bytes.
@@ -208,6 +289,13 @@ impl Journal {
     #[must_use]
     pub fn unsettled_bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Waiting {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
     }
 }
 

@@ -56,7 +56,10 @@ pub use close::{CloseReason, Refusal, Violation};
 pub use connection::{ClientIdRule, Connection, ListenerRules, Peer};
 pub use counters::{Counters, Counts};
 pub use event::{AnswerDropped, DeniedAccess, Event, Quota};
-pub use hub::{Condemned, ConnectionInfo, Consequences, Hears, Hub, Purged, RetainedTaken, SessionInfo};
+pub use hub::{
+    Backlog, Condemned, ConnectionInfo, Consequences, Hears, Hub, Pressure, Purged, Restored, Restoring,
+    RetainedTaken, SessionInfo,
+};
 pub use limits::{Limits, SlowConsumer};
 pub use message::{Author, Message, Publisher};
 pub use time::{Mono, Now, Wall};

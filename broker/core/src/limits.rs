@@ -42,6 +42,8 @@ pub struct Limits {
     pub sessions_per_claim_max: usize,
     /// Subscriptions of one session. Overrun: SUBACK 0x97.
     pub subscriptions_per_session_max: usize,
+    /// Subscriptions of all sessions of one principal. Overrun: SUBACK 0x97.
+    pub subscriptions_per_principal_max: usize,
     /// Levels of a topic or filter. Overrun: topic 0x90 and closed, filter 0x8F.
     pub topic_levels_max: usize,
     /// QoS 1 and 2 messages in flight from a client, announced as Receive Maximum. Overrun: 0x93.
@@ -56,6 +58,8 @@ pub struct Limits {
     pub queued_messages_max: usize,
     /// Bytes of messages that wait for a session that is not connected. Overrun: the newest is dropped and counted.
     pub queued_bytes_max: usize,
+    /// Bytes of messages that wait for all sessions of one principal. Overrun: the newest is dropped and counted.
+    pub queued_bytes_per_principal_max: usize,
     /// Bytes of messages that wait for a connected client. Overrun: QoS 0 is dropped and counted; QoS 1 and 2: see
     /// `slow_consumer`.
     pub outbox_bytes_max: usize,
@@ -97,12 +101,14 @@ impl Default for Limits {
             sessions_per_principal_max: 100,
             sessions_per_claim_max: 1000,
             subscriptions_per_session_max: 1000,
+            subscriptions_per_principal_max: 10_000,
             topic_levels_max: 200,
             receive_max: NonZeroU16::new(100).unwrap_or(NonZeroU16::MAX),
             unreleased_qos2_max: 1024,
             inflight_max: NonZeroU16::new(100).unwrap_or(NonZeroU16::MAX),
             queued_messages_max: 1000,
             queued_bytes_max: 16 * MIB,
+            queued_bytes_per_principal_max: 64 * MIB,
             outbox_bytes_max: 16 * MIB,
             slow_consumer: SlowConsumer::Close,
             drain_bytes_max: 64 * 1024,

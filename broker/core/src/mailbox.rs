@@ -11,6 +11,8 @@ use signet_wire::QoS;
 use smallvec::SmallVec;
 
 use crate::action::SubscriptionIds;
+use crate::hub::Usage;
+use crate::journal::{Log, QueuedEntry, Record, Ticket};
 use crate::limits::{Limits, SlowConsumer};
 use crate::link::Link;
 use crate::message::Message;
@@ -32,6 +34,8 @@ pub(crate) type Batch = SmallVec<[Entry; BATCH_ENTRIES]>;
 /// One message for one session.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    /// Its place in the session: later ones are higher. Given by the mailbox.
+    pub(crate) number: u64,
     pub(crate) message: Arc<Message>,
     /// The lower of the published and the granted quality of service.
     pub(crate) qos: QoS,
@@ -44,15 +48,30 @@ pub(crate) struct Entry {
     pub(crate) group: Option<Group>,
 }
 
+impl Entry {
+    /// As it is recorded.
+    fn queued(&self) -> QueuedEntry {
+        QueuedEntry {
+            number: self.number,
+            message: Arc::clone(&self.message),
+            qos: self.qos,
+            retain: self.retain,
+            replay: self.replay,
+            subscription_ids: self.subscription_ids.clone(),
+            shared: self.group.as_ref().map(|group| group.filter().clone()),
+        }
+    }
+}
+
 /// What became of a pushed entry.
 #[derive(Debug)]
 pub(crate) enum Pushed {
     /// It waits; the link is to be woken, unless somebody has done so since the last batch.
-    Queued(Option<Arc<Link>>),
+    Queued(Option<Arc<Link>>, Ticket),
     /// A bound is reached.
     Dropped,
     /// A bound is reached and the client is to be closed for it. Whether the entry was kept for the session.
-    TooSlow { link: Arc<Link>, kept: bool },
+    TooSlow { link: Arc<Link>, kept: Option<Ticket> },
     /// Nobody will ever take it: the session has ended, or it is QoS 0 and nobody is connected.
     Unwanted,
 }
@@ -93,18 +112,48 @@ pub(crate) struct Mailbox {
     /// The owner has no slot for QoS 1 and 2, and will come by itself when it has.
     stalled: bool,
     next: u64,
-    at_most_once: VecDeque<(u64, Entry)>,
-    acknowledged: VecDeque<(u64, Entry)>,
+    at_most_once: VecDeque<Entry>,
+    acknowledged: VecDeque<Entry>,
     at_most_once_bytes: usize,
     /// Of the entries in `acknowledged` that are not replayed; those that are share their bytes with the retained
     /// store.
     acknowledged_live: Fill,
     replayed: usize,
+    /// What all queues of the principal hold.
+    usage: Arc<Usage>,
     /// Nothing in `acknowledged` expires before; `None`: nothing expires.
     expires_first: Option<Mono>,
+    /// Where `acknowledged` is recorded, if it is.
+    log: Option<Log>,
 }
 
 impl Mailbox {
+    /// An empty one, which counts what it holds in `usage` too.
+    pub(crate) fn new(usage: Arc<Usage>) -> Self {
+        Self { usage, ..Self::default() }
+    }
+
+    /// Bytes of live messages that wait, QoS 0 included.
+    pub(crate) fn bytes_waiting(&self) -> usize {
+        self.at_most_once_bytes + self.acknowledged_live.bytes
+    }
+
+    /// From now on what waits is recorded, or no longer.
+    pub(crate) fn set_log(&mut self, log: Option<Log>) {
+        self.log = log;
+    }
+
+    /// Takes back what an earlier process kept, behind what is here. It has its number, and is not recorded again.
+    pub(crate) fn restore(&mut self, entry: Entry) {
+        self.next = self.next.max(entry.number + 1);
+        self.insert(entry);
+    }
+
+    /// Numbers up to this one are taken.
+    pub(crate) fn number_after(&mut self, number: u64) {
+        self.next = self.next.max(number + 1);
+    }
+
     pub(crate) fn link(&self) -> Option<&Arc<Link>> {
         self.link.as_ref()
     }
@@ -120,17 +169,18 @@ impl Mailbox {
     pub(crate) fn detach(&mut self) {
         self.link = None;
         self.woken = false;
-        self.replayed -= self.at_most_once.iter().filter(|(_, entry)| entry.replay).count();
+        self.replayed -= self.at_most_once.iter().filter(|entry| entry.replay).count();
         self.at_most_once = VecDeque::new();
-        self.at_most_once_bytes = 0;
+        self.usage.unqueue(std::mem::take(&mut self.at_most_once_bytes));
         self.acknowledged.shrink_to_fit();
     }
 
     /// Ends the mailbox and hands out everything that waited.
     pub(crate) fn end(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let waiting = std::mem::take(&mut self.acknowledged);
+        self.usage.unqueue(self.bytes_waiting());
         *self = Self { ended: true, ..Self::default() };
-        waiting.into_iter().map(|(_, entry)| entry)
+        waiting.into_iter()
     }
 
     /// Messages of QoS 1 and 2 that wait.
@@ -155,7 +205,10 @@ impl Mailbox {
     }
 
     fn fits(&self, qos: QoS, bytes: usize, bytes_max: usize, limits: &Limits) -> bool {
-        let waiting = self.at_most_once_bytes + self.acknowledged_live.bytes;
+        if self.usage.queued_bytes() + bytes > limits.queued_bytes_per_principal_max {
+            return false;
+        }
+        let waiting = self.bytes_waiting();
         match qos {
             QoS::AtMostOnce => waiting + bytes <= bytes_max,
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
@@ -174,7 +227,7 @@ impl Mailbox {
             return 0;
         }
         let removed = self.remove(|entry| !entry.message.is_expired(now)).len();
-        self.expires_first = self.acknowledged.iter().filter_map(|(_, entry)| entry.message.expires).min();
+        self.expires_first = self.acknowledged.iter().filter_map(|entry| entry.message.expires).min();
         removed
     }
 
@@ -187,8 +240,8 @@ impl Mailbox {
         let bytes = entry.message.bytes;
         let bytes_max = if self.link.is_some() { limits.outbox_bytes_max } else { limits.queued_bytes_max };
         if self.fits(qos, bytes, bytes_max, limits) {
-            self.append(entry);
-            return Pushed::Queued(self.call(qos));
+            let ticket = self.append(entry);
+            return Pushed::Queued(self.call(qos), ticket);
         }
         let overrun = self.acknowledged_live.bytes + bytes > bytes_max;
         match &self.link {
@@ -196,10 +249,8 @@ impl Mailbox {
                 if qos != QoS::AtMostOnce && overrun && limits.slow_consumer == SlowConsumer::Close =>
             {
                 let link = Arc::clone(link);
-                let kept = self.fits(qos, bytes, limits.queued_bytes_max, limits);
-                if kept {
-                    self.append(entry);
-                }
+                let fits = self.fits(qos, bytes, limits.queued_bytes_max, limits);
+                let kept = fits.then(|| self.append(entry));
                 Pushed::TooSlow { link, kept }
             }
             _ => Pushed::Dropped,
@@ -212,25 +263,35 @@ impl Mailbox {
     }
 
     /// Appends a retained message for a new subscription of the session's connected client. Its bytes are those of
-    /// the retained store; the bound is `retained_replay_max`. False: dropped.
-    pub(crate) fn replay(&mut self, entry: Entry, limits: &Limits) -> bool {
-        if self.replay_is_full(limits) {
-            return false;
-        }
-        self.append(entry);
-        true
+    /// the retained store; the bound is `retained_replay_max`. `None`: dropped.
+    pub(crate) fn replay(&mut self, entry: Entry, limits: &Limits) -> Option<Ticket> {
+        (!self.replay_is_full(limits)).then(|| self.append(entry))
     }
 
-    fn append(&mut self, entry: Entry) {
-        let numbered = (self.next, entry);
+    fn append(&mut self, mut entry: Entry) -> Ticket {
+        entry.number = self.next;
         self.next += 1;
-        let entry = &numbered.1;
+        let ticket = match &self.log {
+            Some(log) if entry.qos != QoS::AtMostOnce => {
+                let queued = Box::new(entry.queued());
+                log.add(|session| Record::Queued(session, queued))
+            }
+            _ => Ticket::NONE,
+        };
+        self.insert(entry);
+        ticket
+    }
+
+    fn insert(&mut self, entry: Entry) {
         let bytes = entry.message.bytes;
         self.replayed += usize::from(entry.replay);
+        if !entry.replay {
+            self.usage.queue(bytes);
+        }
         match (entry.qos, entry.replay) {
             (QoS::AtMostOnce, replay) => {
                 self.at_most_once_bytes += if replay { 0 } else { bytes };
-                self.at_most_once.push_back(numbered);
+                self.at_most_once.push_back(entry);
             }
             (QoS::AtLeastOnce | QoS::ExactlyOnce, replay) => {
                 if !replay {
@@ -238,7 +299,7 @@ impl Mailbox {
                     self.acknowledged_live.bytes += bytes;
                 }
                 self.expires_first = self.expires_first.into_iter().chain(entry.message.expires).min();
-                self.acknowledged.push_back(numbered);
+                self.acknowledged.push_back(entry);
             }
         }
     }
@@ -279,16 +340,15 @@ impl Mailbox {
     }
 
     fn pop(&mut self, slots: usize) -> Option<Entry> {
-        let first = self.at_most_once.front().map(|(number, _)| *number);
-        let second = self.acknowledged.front().map(|(number, _)| *number).filter(|_| slots > 0);
+        let first = self.at_most_once.front().map(|entry| entry.number);
+        let second = self.acknowledged.front().map(|entry| entry.number).filter(|_| slots > 0);
         let from_first = match (first, second) {
             (None, None) => return None,
             (Some(first), Some(second)) => first < second,
             (first, None) => first.is_some(),
             (None, Some(_)) => false,
         };
-        let (_, entry) =
-            if from_first { self.at_most_once.pop_front() } else { self.acknowledged.pop_front() }?;
+        let entry = if from_first { self.at_most_once.pop_front() } else { self.acknowledged.pop_front() }?;
         self.forget(&entry);
         Some(entry)
     }
@@ -296,6 +356,9 @@ impl Mailbox {
     /// Takes an entry that is no longer in a queue out of the bounds.
     fn forget(&mut self, entry: &Entry) {
         let bytes = entry.message.bytes;
+        if !entry.replay {
+            self.usage.unqueue(bytes);
+        }
         match (entry.replay, entry.qos) {
             (true, _) => self.replayed -= 1,
             (false, QoS::AtMostOnce) => self.at_most_once_bytes -= bytes,
@@ -309,11 +372,14 @@ impl Mailbox {
     /// Takes out every waiting QoS 1 and 2 entry that `keep` refuses.
     pub(crate) fn remove(&mut self, mut keep: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
         let mut removed = Vec::new();
-        for (number, entry) in std::mem::take(&mut self.acknowledged) {
+        for entry in std::mem::take(&mut self.acknowledged) {
             if keep(&entry) {
-                self.acknowledged.push_back((number, entry));
+                self.acknowledged.push_back(entry);
             } else {
                 self.forget(&entry);
+                if let Some(log) = &self.log {
+                    log.add(|session| Record::Done(session, entry.number));
+                }
                 removed.push(entry);
             }
         }

@@ -117,6 +117,13 @@ impl Message {
         }
     }
 
+    /// A message that an earlier process kept. Its expiry is the one given, whatever its properties say.
+    #[must_use]
+    pub fn kept(mut self, expires: Option<Mono>) -> Self {
+        self.expires = expires;
+        self
+    }
+
     /// The bytes of its PUBLISH that do not depend on the receiver.
     #[must_use]
     pub fn template(&self, version: Version) -> &PublishTemplate {

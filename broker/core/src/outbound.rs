@@ -19,8 +19,9 @@ struct Exchange {
 enum Stage {
     /// PUBLISH is out; PUBACK or PUBREC is due.
     Published(Entry),
-    /// PUBREC came and PUBREL is out; PUBCOMP is due. From here on only the identifier counts (`[MQTT5-4.3.3-6]`).
-    Released,
+    /// PUBREC came and PUBREL is out; PUBCOMP is due. From here on only the identifier counts (`[MQTT5-4.3.3-6]`); the
+    /// entry's number is for the journal.
+    Released(u64),
     /// The answer to a request is out; PUBACK is due. It is kept by nobody and never sent again.
     Answered,
 }
@@ -30,12 +31,14 @@ enum Stage {
 pub(crate) struct OutOfOrder;
 
 /// What a PUBREC did.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Received {
-    /// Answer with PUBREL.
-    Release,
-    /// The client refused: the exchange is over, nothing is answered (`[MQTT5-4.3.3-4]`).
-    Refused,
+    /// Answer with PUBREL. The number of the entry.
+    Release(u64),
+    /// Answer with PUBREL, once more.
+    ReleaseAgain,
+    /// The client refused: the exchange is over, nothing is answered (`[MQTT5-4.3.3-4]`). The number of the entry.
+    Refused(u64),
     /// No exchange has this identifier.
     Unknown,
 }
@@ -86,6 +89,17 @@ impl Outbound {
         self.exchanges.push_back(Exchange { id, sent: true, stage: Stage::Published(entry) });
     }
 
+    /// Takes back an exchange that an earlier process began, behind those that are here. It waits for the client.
+    pub(crate) fn restore(&mut self, id: PacketId, entry: Entry) {
+        self.unsent += 1;
+        self.exchanges.push_back(Exchange { id, sent: false, stage: Stage::Published(entry) });
+    }
+
+    /// As [`Self::restore`], of an exchange whose PUBREC has come.
+    pub(crate) fn restore_released(&mut self, id: PacketId, number: u64) {
+        self.exchanges.push_back(Exchange { id, sent: false, stage: Stage::Released(number) });
+    }
+
     /// Records that an answer goes out now, with an identifier from [`Self::next_id`].
     pub(crate) fn begin_answer(&mut self, id: PacketId) {
         self.next = id.next();
@@ -106,30 +120,31 @@ impl Outbound {
     pub(crate) fn received(&mut self, id: PacketId, refused: bool) -> Result<Received, OutOfOrder> {
         let Some(place) = self.find(id) else { return Ok(Received::Unknown) };
         let Some(exchange) = self.exchanges.get_mut(place) else { return Ok(Received::Unknown) };
-        match &exchange.stage {
-            Stage::Published(entry) if entry.qos == QoS::ExactlyOnce => {}
-            Stage::Released => return Ok(Received::Release),
+        let number = match &exchange.stage {
+            Stage::Published(entry) if entry.qos == QoS::ExactlyOnce => entry.number,
+            Stage::Released(_) => return Ok(Received::ReleaseAgain),
             Stage::Published(_) | Stage::Answered => return Err(OutOfOrder),
-        }
+        };
         if refused {
             self.remove(place);
-            return Ok(Received::Refused);
+            return Ok(Received::Refused(number));
         }
         if !exchange.sent {
             exchange.sent = true;
             self.unsent -= 1;
         }
-        exchange.stage = Stage::Released;
-        Ok(Received::Release)
+        exchange.stage = Stage::Released(number);
+        Ok(Received::Release(number))
     }
 
-    /// PUBCOMP. False: no exchange has this identifier.
-    pub(crate) fn completed(&mut self, id: PacketId) -> Result<bool, OutOfOrder> {
-        let Some(place) = self.find(id) else { return Ok(false) };
+    /// PUBCOMP. The number of the entry; `None`: no exchange has this identifier.
+    pub(crate) fn completed(&mut self, id: PacketId) -> Result<Option<u64>, OutOfOrder> {
+        let Some(place) = self.find(id) else { return Ok(None) };
         match self.exchanges.get(place).map(|exchange| &exchange.stage) {
-            Some(Stage::Released) => {
+            Some(Stage::Released(number)) => {
+                let number = *number;
                 self.remove(place);
-                Ok(true)
+                Ok(Some(number))
             }
             _ => Err(OutOfOrder),
         }
@@ -151,7 +166,7 @@ impl Outbound {
     pub(crate) fn releases(&mut self) -> impl Iterator<Item = PacketId> + '_ {
         self.exchanges
             .iter_mut()
-            .filter(|exchange| !exchange.sent && matches!(exchange.stage, Stage::Released))
+            .filter(|exchange| !exchange.sent && matches!(exchange.stage, Stage::Released(_)))
             .map(|exchange| {
                 exchange.sent = true;
                 exchange.id
@@ -188,7 +203,7 @@ impl Outbound {
         self.unsent = 0;
         std::mem::take(&mut self.exchanges).into_iter().filter_map(|exchange| match exchange.stage {
             Stage::Published(entry) => Some(entry),
-            Stage::Released | Stage::Answered => None,
+            Stage::Released(_) | Stage::Answered => None,
         })
     }
 
@@ -206,7 +221,7 @@ impl Outbound {
                 self.unsent -= usize::from(!exchange.sent);
                 Some(entry)
             }
-            Stage::Released | Stage::Answered => None,
+            Stage::Released(_) | Stage::Answered => None,
         }
     }
 }

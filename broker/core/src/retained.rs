@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use signet_identity::PrincipalKey;
 use signet_wire::{ReasonCode, TopicFilter, TopicName};
 
+use crate::journal::{Journal, Record, Ticket};
 use crate::message::{Author, Message};
 use crate::time::Mono;
 use seek::{Verdict, literal_prefix, verdict};
@@ -100,6 +101,8 @@ pub struct RetainedStore {
     count: AtomicUsize,
     bytes: AtomicUsize,
     bounds: ArcSwap<RetainedBounds>,
+    /// Where what clients have published is recorded, under the topic's shard.
+    journal: Option<Arc<Journal>>,
 }
 
 struct Kept {
@@ -119,7 +122,13 @@ impl RetainedStore {
     /// An empty store.
     #[must_use]
     pub fn new(bounds: RetainedBounds) -> Self {
+        Self::with_journal(bounds, None)
+    }
+
+    /// An empty store that records what clients publish. What the broker itself publishes it makes anew each time.
+    pub(crate) fn with_journal(bounds: RetainedBounds, journal: Option<Arc<Journal>>) -> Self {
         Self {
+            journal,
             topics: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
             order: ArcSwap::default(),
             order_writer: Mutex::new(()),
@@ -137,16 +146,17 @@ impl RetainedStore {
     }
 
     /// Retains a message in place of the one that its topic had `[MQTT5-3.3.1-5]`. With an empty payload the topic is
-    /// cleared `[MQTT5-3.3.1-6]`, `[MQTT5-3.3.1-7]`.
+    /// cleared `[MQTT5-3.3.1-6]`, `[MQTT5-3.3.1-7]`. Gives what must be settled before that outlives the process.
     ///
     /// The message should own its bytes: a slice of a read buffer keeps the whole buffer in memory.
     ///
     /// # Errors
     /// [`RetainedFull`] when a bound would be exceeded. What the broker itself publishes counts, but is never refused.
-    pub fn set(&self, message: Arc<Message>) -> Result<(), RetainedFull> {
+    pub fn set(&self, message: Arc<Message>) -> Result<Ticket, RetainedFull> {
         if message.payload.is_empty() {
             self.clear(&message.topic);
-            return Ok(());
+            // Also when there was nothing: an earlier request to clear it may not be settled, and this one repeats it.
+            return Ok(self.journal.as_deref().map_or(Ticket::NONE, Journal::last));
         }
         if let Some(mut kept) = self.topics.get_mut(&*message.topic) {
             let topic = Arc::clone(kept.key());
@@ -161,10 +171,11 @@ impl RetainedStore {
                 let topic = Arc::clone(place.key());
                 self.charge(&topic, None, &message)?;
                 self.edit_order(|order| order.insert(Arc::clone(&topic)));
+                let ticket = self.record(None, &message);
                 let mut kept = Kept { message, scheduled: None };
                 self.reschedule(&topic, &mut kept);
                 place.insert(kept);
-                Ok(())
+                Ok(ticket)
             }
         }
     }
@@ -259,6 +270,34 @@ impl RetainedStore {
         }
     }
 
+    /// Takes back a message of an earlier process, beyond all bounds, unless it has expired. Searches do not find its
+    /// topic, which this gives, before [`Self::restore_order`].
+    pub(crate) fn restore(&self, message: Arc<Message>, now: Mono) -> Option<Arc<str>> {
+        if message.is_expired(now) {
+            self.record_cleared(&message);
+            return None;
+        }
+        let Entry::Vacant(place) = self.topics.entry(Arc::from(&*message.topic)) else { return None };
+        let topic = Arc::clone(place.key());
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(cost(&message), Ordering::Relaxed);
+        if let Some(publisher) = publisher_of(&message) {
+            let mut account = self.accounts.entry(publisher.clone()).or_default();
+            account.topics.insert(Arc::clone(&topic));
+            account.bytes += cost(&message);
+        }
+        let mut kept = Kept { message, scheduled: None };
+        self.reschedule(&topic, &mut kept);
+        place.insert(kept);
+        Some(topic)
+    }
+
+    /// Lets searches find the topics of restored messages. All at once: to add a million one by one takes minutes.
+    pub(crate) fn restore_order(&self, mut topics: Vec<Arc<str>>) {
+        topics.sort_unstable();
+        self.edit_order(|order| order.extend(topics));
+    }
+
     /// How many messages are retained.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -279,17 +318,43 @@ impl RetainedStore {
     }
 
     /// With the topic's shard locked.
-    fn replace(&self, topic: &Arc<str>, kept: &mut Kept, message: Arc<Message>) -> Result<(), RetainedFull> {
+    fn replace(
+        &self,
+        topic: &Arc<str>,
+        kept: &mut Kept,
+        message: Arc<Message>,
+    ) -> Result<Ticket, RetainedFull> {
         self.charge(topic, Some(&kept.message), &message)?;
+        let ticket = self.record(Some(&kept.message), &message);
         kept.message = message;
         self.reschedule(topic, kept);
-        Ok(())
+        Ok(ticket)
+    }
+
+    /// With the topic's shard locked: `new` is there instead of `old`.
+    fn record(&self, old: Option<&Message>, new: &Arc<Message>) -> Ticket {
+        let Some(journal) = &self.journal else { return Ticket::NONE };
+        if publisher_of(new).is_some() {
+            return journal.append(Record::Retained(Arc::clone(new)));
+        }
+        old.map_or(Ticket::NONE, |old| self.record_cleared(old))
+    }
+
+    /// With the topic's shard locked: `old` is there no longer.
+    fn record_cleared(&self, old: &Message) -> Ticket {
+        match &self.journal {
+            Some(journal) if publisher_of(old).is_some() => {
+                journal.append(Record::Cleared(old.topic.clone()))
+            }
+            _ => Ticket::NONE,
+        }
     }
 
     fn remove_if(&self, topic: &str, condemned: impl Fn(&Kept) -> bool) -> bool {
         let removed = self.topics.remove_if(topic, |topic, kept| {
             let remove = condemned(kept);
             if remove {
+                self.record_cleared(&kept.message);
                 self.discharge(topic, &kept.message);
                 self.edit_order(|order| order.remove(&**topic));
                 if let Some(due) = kept.scheduled {

@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use signet_identity::PrincipalKey;
 use signet_wire::{ClientId, PacketId, SubscriptionFilter, Will};
 
+use crate::hub::Usage;
+use crate::journal::{Log, Record};
 use crate::mailbox::Mailbox;
 use crate::message::Author;
 use crate::outbound::Outbound;
@@ -39,6 +41,14 @@ impl Expiry {
             secs => Self::AfterSecs(secs),
         }
     }
+
+    pub(crate) const fn secs(self) -> u32 {
+        match self {
+            Self::AtClose => 0,
+            Self::AfterSecs(secs) => secs,
+            Self::Never => u32::MAX,
+        }
+    }
 }
 
 /// A will that is to be sent unless the client disconnects properly.
@@ -55,6 +65,8 @@ pub(crate) struct SessionCell {
     pub(crate) number: u64,
     pub(crate) key: SessionKey,
     pub(crate) author: ArcSwap<Author>,
+    /// What all sessions of the principal have together.
+    pub(crate) usage: Arc<Usage>,
     /// Lock order: `state`, then `mailbox`; nothing else is locked under `mailbox`.
     pub(crate) state: Mutex<Session>,
     pub(crate) mailbox: Mutex<Mailbox>,
@@ -81,7 +93,7 @@ pub(crate) struct Session {
     pub(crate) ends: Option<(Mono, Wall)>,
     pub(crate) will: Option<Box<ArmedWill>>,
     /// When the will is sent; only without an owner.
-    pub(crate) will_due: Option<Mono>,
+    pub(crate) will_due: Option<(Mono, Wall)>,
     /// The deadline under which the session stands in the hub's timers.
     pub(crate) timer: Option<Mono>,
     pub(crate) subscriptions: HashMap<SubscriptionFilter, SubOptions, RandomState>,
@@ -91,14 +103,39 @@ pub(crate) struct Session {
     pub(crate) unreleased: HashMap<PacketId, u64, RandomState>,
     /// The policy that last judged the subscriptions.
     pub(crate) policy_generation: u64,
+    /// Where it is recorded, while it is a session that outlives its connection and the broker has a journal. The mailbox
+    /// has the same.
+    pub(crate) log: Option<Log>,
+}
+
+impl Session {
+    /// Records that the message with this number no longer waits.
+    pub(crate) fn done(&self, number: u64) {
+        if let Some(log) = &self.log {
+            log.add(|session| Record::Done(session, number));
+        }
+    }
+
+    /// The earlier of what it waits for without an owner.
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
+        [self.will_due, self.ends].into_iter().flatten().map(|(at, _)| at).min()
+    }
 }
 
 impl SessionCell {
-    pub(crate) fn new(number: u64, key: SessionKey, author: Arc<Author>, policy_generation: u64) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        key: SessionKey,
+        author: Arc<Author>,
+        policy_generation: u64,
+        usage: Arc<Usage>,
+    ) -> Self {
+        let mailbox = Mutex::new(Mailbox::new(Arc::clone(&usage)));
         Self {
             number,
             key,
             author: ArcSwap::new(author),
+            usage,
             state: Mutex::new(Session {
                 owner: None,
                 ended: false,
@@ -111,8 +148,9 @@ impl SessionCell {
                 outbound: Outbound::default(),
                 unreleased: HashMap::default(),
                 policy_generation,
+                log: None,
             }),
-            mailbox: Mutex::new(Mailbox::default()),
+            mailbox,
         }
     }
 }

@@ -62,3 +62,45 @@ pub struct Now {
     /// For people and for what outlives the process.
     pub wall: Wall,
 }
+
+impl Now {
+    /// What the wall clock shows at `at`, if nobody sets it.
+    #[must_use]
+    pub fn wall_at(self, at: Mono) -> Wall {
+        if at >= self.mono {
+            return self.wall.after(at.since(self.mono));
+        }
+        let before = u64::try_from(self.mono.since(at).as_millis()).unwrap_or(u64::MAX);
+        Wall(self.wall.0.saturating_sub(before))
+    }
+
+    /// When the wall clock shows `at`, if nobody sets it; the broker's start when that was before.
+    #[must_use]
+    pub fn mono_at(self, at: Wall) -> Mono {
+        match at.0.checked_sub(self.wall.0) {
+            Some(ahead) => self.mono.after(Duration::from_millis(ahead)),
+            None => {
+                let behind = Duration::from_millis(self.wall.0 - at.0);
+                Mono::new(self.mono.elapsed().saturating_sub(behind))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_clock_tells_what_the_other_shows() {
+        let now = Now { mono: Mono::new(Duration::from_secs(100)), wall: Wall(1_000_000) };
+        for secs in [0_i64, 50, 100, 101, 5000] {
+            let mono = Mono::new(Duration::from_secs(secs as u64));
+            let wall = Wall((1_000_000 + (secs - 100) * 1000) as u64);
+            assert_eq!(now.wall_at(mono), wall);
+            assert_eq!(now.mono_at(wall), mono);
+        }
+        assert_eq!(now.mono_at(Wall(0)), Mono::START);
+        assert_eq!(Now { wall: Wall(5), ..now }.wall_at(Mono::START), Wall(0));
+    }
+}

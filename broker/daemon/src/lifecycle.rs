@@ -306,7 +306,7 @@ const fn disconnect_reason(reason: &CloseReason) -> (bool, &'static str) {
         CloseReason::CertificateRevoked | CloseReason::CertificateExpired | CloseReason::ClaimEnded => {
             (false, "AUTH_ERROR")
         }
-        CloseReason::SlowConsumer => (false, "THROTTLED"),
+        CloseReason::SlowConsumer | CloseReason::Overloaded => (false, "THROTTLED"),
         CloseReason::ServerShuttingDown => (false, "SERVER_INITIATED_DISCONNECT"),
         CloseReason::Administrative => (false, "API_INITIATED_DISCONNECT"),
         CloseReason::Abandoned => (false, "SERVER_ERROR"),

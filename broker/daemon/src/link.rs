@@ -2,6 +2,12 @@
 //!
 //! The task is one hand-written future. It is woken by its socket, its timer and the core; each wake does all there is to do, and everything that one wake produces
 //! leaves in as few TLS records as possible. While it waits, it holds no buffer of its own.
+//!
+//! What acknowledges something leaves when that outlives the process. A disk that does not keep up holds the connection
+//! back: its output waits ([`holds`]), and no more is taken from the peer that would have to be written. That is no silence
+//! of the peer, so no keep alive ends meanwhile.
+
+mod holds;
 
 use std::future::poll_fn;
 use std::io;
@@ -13,7 +19,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use signet_config::Listener;
 use signet_core::{Action, Actions, CloseReason, Connection, Input, Mono, Now, Peer};
-use signet_wire::{ClientId, Version, decode_connect, decode_from_client, encode, frame};
+use signet_wire::{ClientId, Packet, Version, decode_connect, decode_from_client, encode, frame};
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
@@ -26,6 +32,7 @@ use crate::listener;
 use crate::server::Broker;
 use crate::standing::Until;
 use crate::tls::Judged;
+use holds::Holds;
 
 /// Room for one read from TLS: a record of the largest size.
 const READ_BYTES: usize = 16 * 1024;
@@ -87,6 +94,8 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival:
         connection,
         inbound: BytesMut::new(),
         outbound: BytesMut::new(),
+        holds: Holds::new(broker.hub().journal().cloned()),
+        held_up: false,
         secret: false,
         actions: Actions::default(),
         timer: None,
@@ -113,6 +122,10 @@ struct Link {
     connection: Connection,
     inbound: BytesMut,
     outbound: BytesMut,
+    /// What of the output may not leave yet.
+    holds: Holds,
+    /// A packet that has arrived waits for the disk, and what is behind it too.
+    held_up: bool,
     /// A private key is among the output.
     secret: bool,
     actions: Actions,
@@ -186,7 +199,7 @@ impl Link {
     /// One round of all there is to do. The number of bytes that moved, 0 when everything waits.
     fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<usize> {
         let mut moved = 0;
-        let room = self.outbound.len() < OUTBOUND_BYTES_HIGH;
+        let room = self.has_room();
         if self.connection.is_summoned() && !room {
             self.input(Input::Wake, now);
         }
@@ -195,16 +208,22 @@ impl Link {
                 self.input(Input::Wake, now);
                 moved += 1;
             }
-            match self.poll_inbound(cx)? {
-                Inbound::Bytes(count) => {
-                    moved += count;
-                    self.take_packets(now);
+            if self.held_up {
+                self.take_packets(cx, now);
+                moved += usize::from(!self.held_up);
+            }
+            if !self.held_up {
+                match self.poll_inbound(cx)? {
+                    Inbound::Bytes(count) => {
+                        moved += count;
+                        self.take_packets(cx, now);
+                    }
+                    Inbound::Closed => {
+                        self.input(Input::PeerClosed, now);
+                        return Ok(moved);
+                    }
+                    Inbound::Nothing => {}
                 }
-                Inbound::Closed => {
-                    self.input(Input::PeerClosed, now);
-                    return Ok(moved);
-                }
-                Inbound::Nothing => {}
             }
         }
         moved += self.poll_outbound(cx)?;
@@ -227,9 +246,24 @@ impl Link {
         }
     }
 
-    /// Every whole packet that has arrived goes to the core.
-    fn take_packets(&mut self, now: Now) {
+    /// Whether more output may be made.
+    fn has_room(&self) -> bool {
+        self.outbound.len() < OUTBOUND_BYTES_HIGH && !self.holds.is_full()
+    }
+
+    /// Whether it is the disk that keeps us from listening to the peer.
+    fn waits_for_the_disk(&self) -> bool {
+        self.held_up || (self.holds.any() && !self.has_room())
+    }
+
+    /// Every whole packet that has arrived goes to the core, until one has to wait for the disk.
+    fn take_packets(&mut self, cx: &mut Context<'_>, now: Now) {
+        self.held_up = false;
         while matches!(self.phase, Phase::Open) {
+            if self.holds.is_full() || (records(&self.inbound) && self.holds.journal_is_full(cx.waker())) {
+                self.held_up = true;
+                return;
+            }
             let input = match frame(&mut self.inbound, self.connection.packet_bytes_max()) {
                 Ok(None) => return,
                 Ok(Some(frame)) => match self.connection.version() {
@@ -257,7 +291,11 @@ impl Link {
         let version = self.connection.version().unwrap_or(Version::V311);
         for action in self.actions.drain() {
             match action {
+                Action::Hold(ticket) => self.holds.push(self.outbound.len(), ticket),
                 Action::Send(packet) => {
+                    if matches!(packet, Packet::Disconnect(_)) {
+                        self.holds.say_last_words(self.outbound.len());
+                    }
                     if let Err(error) = encode(&packet, version, &mut self.outbound) {
                         tracing::error!(%error, "a packet of our own could not be encoded and was left out");
                     }
@@ -290,18 +328,21 @@ impl Link {
 
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
         let mut moved = 0;
-        while !self.outbound.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.outbound)? {
+        loop {
+            let free = self.holds.free(self.outbound.len(), cx.waker());
+            let Some(free) = self.outbound.get(..free).filter(|free| !free.is_empty()) else { break };
+            match Pin::new(&mut self.stream).poll_write(cx, free)? {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => {
                     self.outbound.advance(count);
+                    self.holds.advance(count);
                     self.broker.hub().counters().add_bytes_sent(self.connection.number(), count as u64);
                     moved += count;
                 }
             }
         }
-        if self.secret {
+        if self.secret && self.outbound.is_empty() {
             self.wipe_outbound();
         }
         // What TLS holds back because the socket was full goes out when the socket has room again.
@@ -319,6 +360,7 @@ impl Link {
         }
         let Phase::Farewell { until, shut, drained } = &mut self.phase else { return Poll::Ready(()) };
         if now.mono >= *until || *drained >= FAREWELL_BYTES_MAX {
+            self.give_up_held(cx);
             return Poll::Ready(());
         }
         let until = *until;
@@ -341,15 +383,39 @@ impl Link {
         }
         self.arm(until);
         match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => Poll::Ready(()),
+            Some(Poll::Ready(())) => {
+                self.give_up_held(cx);
+                Poll::Ready(())
+            }
             _ => Poll::Pending,
+        }
+    }
+
+    /// The disk did not keep up until the end. What would acknowledge something that may be lost is cut out of the output;
+    /// the last words go out if the socket takes them at once.
+    fn give_up_held(&mut self, cx: &mut Context<'_>) {
+        if !self.holds.any() {
+            return;
+        }
+        let held = self.holds.give_up(self.outbound.len());
+        let mut after = self.outbound.split_off(held.end);
+        if let Some(held) = self.outbound.get_mut(held.start..).filter(|_| self.secret) {
+            held.zeroize();
+        }
+        self.outbound.truncate(held.start);
+        self.outbound.extend_from_slice(&after);
+        after.clear();
+        if self.poll_outbound(cx).is_ok() {
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
         }
     }
 
     /// Waits for the next deadline of the core or of the certificate.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
         loop {
-            let deadline = self.connection.next_deadline().map_or(self.ends, |next| next.min(self.ends));
+            // Who is not listened to cannot be silent.
+            let next = self.connection.next_deadline().filter(|_| !self.waits_for_the_disk());
+            let deadline = next.map_or(self.ends, |next| next.min(self.ends));
             // A deadline that moved away (every packet moves the keep alive) leaves the timer as it is: it fires early
             // once, and is set again then. Setting it for every packet would cost more than the packet.
             if self.timer.is_none() || self.armed > deadline {
@@ -361,7 +427,7 @@ impl Link {
             let now = Now { mono: self.broker.clock.mono().max(now.mono), ..now };
             if now.mono >= self.ends {
                 self.input(Input::Close(self.ends_as), now);
-            } else if self.connection.next_deadline().is_some_and(|next| next <= now.mono) {
+            } else if next.is_some_and(|next| next <= now.mono) {
                 self.input(Input::Deadline, now);
             }
             if matches!(self.phase, Phase::Farewell { .. }) {
@@ -407,5 +473,18 @@ impl Link {
         if self.outbound.is_empty() && self.outbound.capacity() > 0 {
             self.outbound = BytesMut::new();
         }
+        self.holds.shrink();
+    }
+}
+
+/// Whether the packet that begins here may have to be recorded: PUBLISH that is acknowledged or retained, SUBSCRIBE and
+/// UNSUBSCRIBE. Acknowledgements are few and small, and take away more than they add.
+fn records(inbound: &[u8]) -> bool {
+    const RETAIN_OR_QOS: u8 = 0b0111;
+    let Some(first) = inbound.first() else { return false };
+    match first >> 4 {
+        3 => first & RETAIN_OR_QOS != 0,
+        8 | 10 => true,
+        _ => false,
     }
 }

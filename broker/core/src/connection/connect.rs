@@ -16,7 +16,7 @@ use crate::connection::alias::{InboundAliases, OutboundAliases};
 use crate::connection::{ClientIdRule, Connection, ListenerRules, Open, Phase, fits};
 use crate::counters::count;
 use crate::event::{DeniedAccess, Event};
-use crate::hub::{Attach, Attached};
+use crate::hub::{Attach, Attached, Pressure};
 use crate::limits::Limits;
 use crate::message::Author;
 use crate::provisioning::is_below_aws;
@@ -117,6 +117,13 @@ impl Connection {
             reason: ReasonCode::Success,
             properties: Box::new(offer(connect, &terms, &limits, &self.rules, &author)),
         };
+        if self.sheds(&terms) {
+            count(&self.hub.counters.shard(self.link.number).shed_connects);
+            return Err(Refusal::Overloaded);
+        }
+        if terms.expiry_secs > 0 && self.hub.is_behind() {
+            return Err(Refusal::StoreBehind);
+        }
         let max = connect.properties.packet_bytes_max;
         if max.is_some_and(|max| !fits(&Packet::ConnAck(Box::new(connack.clone())), connect.version, max)) {
             return Err(Refusal::ConnAckTooLarge);
@@ -127,14 +134,27 @@ impl Connection {
         let counters = self.hub.counters.shard(self.link.number);
         count(&counters.connects);
         count(&counters.packets_sent);
-        let Attached { cell, session_present, took_over } = attached;
+        let Attached { cell, session_present, took_over, ticket } = attached;
         connack.session_present = session_present;
+        self.hub.hold(ticket, out);
         out.push(Action::Send(Packet::ConnAck(Box::new(connack))));
         out.push(Action::Note(Event::Connected { session_present, took_over }));
         if let Some(event) = self.will_denied(connect, &author) {
             out.push(Action::Note(event));
         }
         Ok(Box::new(self.opened(connect, &terms, &limits, author, (cell, session_present), now)))
+    }
+
+    /// While memory runs short, nobody new gets in. Who has a session comes for what waits there, which makes room.
+    fn sheds(&self, terms: &Terms) -> bool {
+        match self.hub.pressure() {
+            Pressure::None => false,
+            Pressure::Shed => {
+                let principal = self.link.principal.key().clone();
+                !self.hub.has_session(&SessionKey { principal, client_id: terms.client_id.clone() })
+            }
+            Pressure::Full => true,
+        }
     }
 
     fn is_claim(&self) -> bool {

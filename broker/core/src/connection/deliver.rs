@@ -11,6 +11,7 @@ use crate::connection::Open;
 use crate::counters::{count, count_by};
 use crate::event::{DeniedAccess, Event};
 use crate::hub::{Hub, PolicySlot};
+use crate::journal::Record;
 use crate::mailbox::{Batch, Entry, Left};
 use crate::message::Message;
 use crate::session::Session;
@@ -43,6 +44,8 @@ impl Open {
     /// Hands out what may go now: PUBREL and PUBLISH packets of a resumed session first, in their order, then what
     /// waits.
     pub(super) fn drain(&mut self, hub: &Hub, now: Now, out: &mut Actions) -> Result<(), CloseReason> {
+        // What one member of a shared subscription may not have and another gets is never with neither.
+        let _together = hub.together(self.cell.number);
         let slot = hub.policy_slot();
         let cell = Arc::clone(&self.cell);
         let mut state = cell.state.lock();
@@ -53,6 +56,12 @@ impl Open {
         let mut run =
             Run { hub, slot: &slot, now, out, budget, sent: 0, sent_payload_bytes: 0, orphans: Vec::new() };
         if std::mem::take(&mut self.releases_due) {
+            // What the connection before left may not be settled yet.
+            if state.outbound.len() > 0
+                && let Some(log) = &state.log
+            {
+                hub.hold(log.latest(), run.out);
+            }
             for id in state.outbound.releases() {
                 self.send(hub, Packet::PubRel(Ack::success(id)), run.out)?;
             }
@@ -74,6 +83,7 @@ impl Open {
     fn send_again(&mut self, run: &mut Run<'_>, state: &mut Session) {
         while run.budget > 0 && state.outbound.used() < self.window {
             let Some((id, entry)) = state.outbound.first_unsent() else { return };
+            let number = entry.number;
             let allowed = self.judge(run, entry);
             let delivery = self.delivery(entry, qos_id(entry.qos, id), true, run.now);
             if allowed && let Some(delivery) = self.fitted(run, delivery) {
@@ -81,6 +91,7 @@ impl Open {
                 self.hand_out(run, delivery);
                 continue;
             }
+            state.done(number);
             let given_up =
                 state.outbound.abandon(id).filter(|entry| entry.qos == QoS::AtLeastOnce && !allowed);
             run.orphans.extend(given_up.filter(|entry| entry.group.is_some()));
@@ -119,9 +130,11 @@ impl Open {
         let counters = self.counters(run.hub);
         if entry.message.is_expired(run.now.mono) {
             count(&counters.dropped_expired);
+            done(state, &entry);
             return;
         }
         if !self.judge(run, &entry) {
+            done(state, &entry);
             if entry.group.is_some() {
                 run.orphans.push(entry);
             }
@@ -133,7 +146,15 @@ impl Open {
         };
         let delivery = self.delivery(&entry, qos, false, run.now);
         // [MQTT5-3.1.2-25]: as if it had been sent. It has no identifier yet, so it takes no slot.
-        let Some(delivery) = self.fitted(run, delivery) else { return };
+        let Some(delivery) = self.fitted(run, delivery) else {
+            done(state, &entry);
+            return;
+        };
+        if let (QosId::ExactlyOnce(id), Some(log)) = (qos, &state.log) {
+            // Sent again after a crash, it must have the identifier by which the client knows it (`[MQTT5-4.4.0-1]`).
+            let ticket = log.add(|session| Record::Sent(session, entry.number, id));
+            run.hub.hold(ticket, run.out);
+        }
         if let Some(id) = qos.packet_id() {
             state.outbound.begin(id, entry);
         }
@@ -219,6 +240,13 @@ impl Open {
         run.sent += 1;
         run.sent_payload_bytes += delivery.message.payload.len();
         run.out.push(Action::Deliver(delivery));
+    }
+}
+
+/// A message that waited is not handed out. At QoS 0 it was never recorded.
+fn done(state: &Session, entry: &Entry) {
+    if entry.qos != QoS::AtMostOnce {
+        state.done(entry.number);
     }
 }
 

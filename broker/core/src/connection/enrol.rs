@@ -9,6 +9,7 @@ use crate::connection::{Open, fits};
 use crate::counters::count;
 use crate::event::{AnswerDropped, Event, Quota};
 use crate::hub::{Draft, Hub, Routed, SendError};
+use crate::journal::Ticket;
 use crate::link::Answered;
 use crate::provisioning::{
     Answer, ErrorCode, REQUESTS_IN_FLIGHT_MAX, Reply, ReplyTo, Request, RequestTopic, read_payload,
@@ -44,7 +45,7 @@ impl Open {
     pub(super) fn request(
         &mut self,
         hub: &Hub,
-        qos: QosId,
+        qos: (QosId, Ticket),
         mut draft: Draft,
         topic: RequestTopic,
         out: &mut Actions,
@@ -54,7 +55,7 @@ impl Open {
             let denied = Err(SendError::Denied(denied.because));
             return self.acknowledge(hub, qos, &draft, denied, out);
         }
-        self.acknowledge(hub, qos, &draft, Ok(Routed::ToSomebody), out)?;
+        self.acknowledge(hub, qos, &draft, Ok(Routed { somebody: true, ..Routed::default() }), out)?;
         let payload = if draft.retain {
             Err(ErrorCode::InvalidPayload.because("A request must not be retained."))
         } else {

@@ -319,6 +319,7 @@ impl Open {
         self.more = true;
         self.answers_due |= signals & SIGNAL_ANSWER != 0;
         if signals & SIGNAL_POLICY != 0 {
+            let _together = hub.together(self.cell.number);
             let judged = {
                 let mut state = self.state()?;
                 hub.reauthorise(&self.cell, &mut state)
@@ -369,7 +370,9 @@ impl Open {
                 return CloseReason::Violation(Violation::SessionExpiryFromZero);
             }
             match self.state() {
-                Ok(mut state) => state.expiry = connect::session_expiry(secs, &hub.limits.load()),
+                Ok(mut state) => {
+                    hub.prolong(&self.cell, &mut state, connect::session_expiry(secs, &hub.limits.load()))
+                }
                 Err(reason) => return reason,
             }
         }

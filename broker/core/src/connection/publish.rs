@@ -7,7 +7,8 @@ use crate::close::{CloseReason, Violation};
 use crate::connection::Open;
 use crate::counters::{count, count_by};
 use crate::event::{DeniedAccess, Event, Quota};
-use crate::hub::{Draft, Hub, Routed, SendError, routed_reason};
+use crate::hub::{Draft, Hub, Routed, SendError, may_be_lost, routed_reason};
+use crate::journal::{Record, Ticket};
 use crate::provisioning::RequestTopic;
 use crate::time::Now;
 
@@ -40,10 +41,17 @@ impl Open {
         if hub.too_deep(&topic) {
             return Err(CloseReason::Violation(Violation::TopicTooDeep));
         }
-        if let QosId::ExactlyOnce(id) = publish.qos
-            && self.arrival(hub, id)? == Arrival::Again
-        {
-            return self.send(hub, Packet::PubRec(Ack::success(id)), out);
+        // That the message came and where it went is known to the next process together, or not at all: then the client
+        // sends it again, and it is routed once.
+        let _together = (publish.qos.qos() == QoS::ExactlyOnce).then(|| hub.together(self.cell.number));
+        let mut received = Ticket::NONE;
+        if let QosId::ExactlyOnce(id) = publish.qos {
+            let (arrival, ticket) = self.arrival(hub, id)?;
+            if arrival == Arrival::Again {
+                hub.hold(ticket, out);
+                return self.send(hub, Packet::PubRec(Ack::success(id)), out);
+            }
+            received = ticket;
         }
         let mut draft = Draft {
             topic,
@@ -53,16 +61,19 @@ impl Open {
             properties: publish.properties,
         };
         if let Some(request) = RequestTopic::parse(&draft.topic) {
-            return self.request(hub, publish.qos, draft, request, out);
+            return self.request(hub, (publish.qos, received), draft, request, out);
         }
         let scratch = self.scratch.get_or_insert_default();
+        if hub.sheds_publish(draft.retain, draft.payload.is_empty()) {
+            return self.shed(hub, (publish.qos, received), &draft, out);
+        }
         let sent = hub.send(&mut draft, &self.author, self.cell.number, scratch, now);
-        self.acknowledge(hub, publish.qos, &draft, sent, out)
+        self.acknowledge(hub, (publish.qos, received), &draft, sent, out)
     }
 
     /// Remembers the identifier of a QoS 2 message before it is routed: if another connection of the session receives
-    /// it again at this moment, that one does not route it.
-    fn arrival(&mut self, hub: &Hub, id: PacketId) -> Result<Arrival, CloseReason> {
+    /// it again at this moment, that one does not route it. With the ticket that PUBREC waits for.
+    fn arrival(&mut self, hub: &Hub, id: PacketId) -> Result<(Arrival, Ticket), CloseReason> {
         let mut state = self.state()?;
         let me = self.link.number;
         let (arrival, on_this_connection) = match state.unreleased.get_mut(&id) {
@@ -81,6 +92,12 @@ impl Open {
                 (Arrival::First, false)
             }
         };
+        let ticket = match (&state.log, arrival) {
+            (None, _) => Ticket::NONE,
+            (Some(log), Arrival::First) => log.add(|session| Record::Received(session, id)),
+            // What the first time has recorded, on an earlier connection perhaps, may not be settled yet.
+            (Some(log), Arrival::Again) => log.latest(),
+        };
         drop(state);
         if !on_this_connection {
             // `[MQTT5-3.3.4-7]`: what an earlier connection left over does not count.
@@ -89,19 +106,44 @@ impl Open {
             }
             self.unreleased += 1;
         }
-        Ok(arrival)
+        Ok((arrival, ticket))
+    }
+
+    /// Memory runs short. QoS 0 is lost; a 5.0 client is told that its message was not taken; a 3.1.1 client cannot be
+    /// told, and must not be acknowledged what is nowhere, so it is closed and sends it again.
+    fn shed(
+        &mut self,
+        hub: &Hub,
+        (qos, received): (QosId, Ticket),
+        draft: &Draft,
+        out: &mut Actions,
+    ) -> Result<(), CloseReason> {
+        let counters = self.counters(hub);
+        if may_be_lost(qos.qos()) {
+            count(&counters.shed_qos0);
+            return Ok(());
+        }
+        if self.version == Version::V311 {
+            count(&counters.shed_publish);
+            if let QosId::ExactlyOnce(id) = qos {
+                self.forget(id)?;
+            }
+            return Err(CloseReason::Overloaded);
+        }
+        self.acknowledge(hub, (qos, received), draft, Err(SendError::Overloaded), out)
     }
 
     /// Acknowledges, now that the message is where it has to be. 3.1.1 cannot say no: a refused message is
-    /// acknowledged and gone, as with Mosquitto.
+    /// acknowledged and gone, as with Mosquitto. `received` is what the identifier of a QoS 2 message waits for.
     pub(super) fn acknowledge(
         &mut self,
         hub: &Hub,
-        qos: QosId,
+        (qos, received): (QosId, Ticket),
         draft: &Draft,
         sent: Result<Routed, SendError>,
         out: &mut Actions,
     ) -> Result<(), CloseReason> {
+        let ticket = received.max(sent.map_or(Ticket::NONE, |routed| routed.ticket));
         let (reason, why) = match sent {
             Ok(routed) => (routed_reason(routed), None),
             Err(error) => {
@@ -113,6 +155,7 @@ impl Open {
         let Some(packet_id) = qos.packet_id() else { return Ok(()) };
         let reason = if self.version == Version::V311 { ReasonCode::Success } else { reason };
         let ack = Ack { packet_id, reason, properties: why.and_then(|why| self.explain(why)) };
+        hub.hold(ticket, out);
         if qos.qos() == QoS::AtLeastOnce {
             return self.send(hub, Packet::PubAck(ack), out);
         }
@@ -124,11 +167,25 @@ impl Open {
     }
 
     fn forget(&mut self, id: PacketId) -> Result<(), CloseReason> {
-        let removed = self.state()?.unreleased.remove(&id);
+        let (removed, _) = self.free(id)?;
         if removed == Some(self.link.number) {
             self.unreleased = self.unreleased.saturating_sub(1);
         }
         Ok(())
+    }
+
+    /// Frees the identifier of a QoS 2 message: the number of the link that last sent it, if it was in use, and the ticket
+    /// that PUBCOMP waits for.
+    fn free(&self, id: PacketId) -> Result<(Option<u64>, Ticket), CloseReason> {
+        let mut state = self.state()?;
+        let known = state.unreleased.remove(&id);
+        let ticket = match (&state.log, known) {
+            (None, _) => Ticket::NONE,
+            (Some(log), Some(_)) => log.add(|session| Record::Freed(session, id)),
+            // What freed it, on an earlier connection perhaps, may not be settled yet.
+            (Some(log), None) => log.latest(),
+        };
+        Ok((known, ticket))
     }
 
     fn refused(&self, hub: &Hub, draft: &Draft, error: SendError) -> (ReasonCode, &'static str, Event) {
@@ -151,6 +208,11 @@ impl Open {
                 let why = "the publisher may not read its own response topic";
                 (ReasonCode::NotAuthorized, why, Event::Denied { access, cause })
             }
+            SendError::Overloaded => {
+                count(&counters.shed_publish);
+                let why = "the broker has no memory to spare; try again later";
+                (ReasonCode::QuotaExceeded, why, Event::QuotaReached(Quota::Memory))
+            }
             SendError::RetainedQuota => {
                 count(&counters.quota_retained);
                 let why = "no more messages can be retained";
@@ -159,9 +221,10 @@ impl Open {
         }
     }
 
-    /// PUBREL: the client will not send this message again, and its identifier is free (`[MQTT5-4.3.3-11]`).
+    /// PUBREL: the client will not send this message again, and its identifier is free (`[MQTT5-4.3.3-11]`). It may use the
+    /// identifier for another message as soon as it sees PUBCOMP, so by then nobody may take that for this one.
     pub(super) fn pubrel(&mut self, hub: &Hub, ack: &Ack, out: &mut Actions) -> Result<(), CloseReason> {
-        let known = self.state()?.unreleased.remove(&ack.packet_id);
+        let (known, ticket) = self.free(ack.packet_id)?;
         if known == Some(self.link.number) {
             self.unreleased = self.unreleased.saturating_sub(1);
         }
@@ -169,6 +232,7 @@ impl Open {
             (Some(_), _) | (None, Version::V311) => ReasonCode::Success,
             (None, Version::V5) => ReasonCode::PacketIdentifierNotFound,
         };
+        hub.hold(ticket, out);
         self.send(hub, Packet::PubComp(Ack::new(ack.packet_id, reason)), out)
     }
 }

@@ -14,7 +14,8 @@ use crate::close::CloseReason;
 use crate::connection::Open;
 use crate::counters::count;
 use crate::event::{DeniedAccess, Event, Quota};
-use crate::hub::Hub;
+use crate::hub::{Hub, Pressure};
+use crate::journal::{Log, Record, Ticket};
 use crate::mailbox::Entry;
 use crate::message::Message;
 use crate::provisioning::is_below_aws;
@@ -24,6 +25,11 @@ use crate::time::Now;
 /// So many refusals of one SUBSCRIBE are reported; it can have tens of thousands.
 const EVENTS_PER_SUBSCRIBE_MAX: usize = 16;
 
+/// What a subscription takes in the session and in the index, in bytes.
+const SUBSCRIPTION_BYTES: usize = 512;
+/// What a retained message takes that waits for a session, in bytes.
+const REPLAY_BYTES: usize = 160;
+
 /// What came of one SUBSCRIBE beside the reason codes.
 #[derive(Default)]
 struct Made {
@@ -32,6 +38,8 @@ struct Made {
     events: Vec<Event>,
     /// Every filter that was granted, while somebody wants to know.
     reported: Option<Vec<SubscriptionFilter>>,
+    /// What is to be recorded.
+    recorded: Vec<(SubscriptionFilter, SubOptions)>,
 }
 
 impl Made {
@@ -45,6 +53,9 @@ impl Made {
 impl Open {
     /// One SUBACK with one reason code per filter, in order (`[MQTT5-3.8.4-6]`), as if each filter had come alone: a
     /// later filter of the same packet replaces an earlier equal one (`[MQTT5-3.8.4-3]`). Then the retained messages.
+    ///
+    /// They are recorded before the subscriptions are: if only they outlive the process, the client has no SUBACK, and
+    /// subscribes again.
     pub(super) fn subscribe(
         &mut self,
         hub: &Hub,
@@ -58,16 +69,37 @@ impl Open {
         for requested in subscribe.filters {
             reasons.push(self.subscribe_one(hub, requested, subscribe.subscription_id, &mut made)?);
         }
+        for (filter, options) in &made.granted {
+            self.replay(hub, filter, options, now);
+        }
+        let ticket = self.record_subscriptions(std::mem::take(&mut made.recorded))?;
+        hub.hold(ticket, out);
         let suback = SubAck { packet_id: subscribe.packet_id, reasons, properties: None };
         self.send(hub, Packet::SubAck(Box::new(suback)), out)?;
         let reported = made.reported.filter(|filters| !filters.is_empty()).map(Event::Subscribed);
         for event in made.events.into_iter().chain(reported) {
             out.push(Action::Note(event));
         }
-        for (filter, options) in &made.granted {
-            self.replay(hub, filter, options, now);
-        }
         Ok(())
+    }
+
+    /// Those that are still there, since the policy may have taken them away again. Gives what SUBACK waits for.
+    fn record_subscriptions(
+        &self,
+        made: Vec<(SubscriptionFilter, SubOptions)>,
+    ) -> Result<Ticket, CloseReason> {
+        let mut ticket = Ticket::NONE;
+        if made.is_empty() {
+            return Ok(ticket);
+        }
+        let state = self.state()?;
+        let Some(log) = &state.log else { return Ok(ticket) };
+        for (filter, options) in made {
+            if state.subscriptions.get(&filter) == Some(&options) {
+                ticket = log.add(|session| Record::Subscribed(session, filter, options));
+            }
+        }
+        Ok(ticket)
     }
 
     fn subscribe_one(
@@ -98,16 +130,19 @@ impl Open {
             made.note(Event::Denied { access, cause: denied.because });
             return Ok(ReasonCode::NotAuthorized);
         }
-        let max = hub.limits.load().subscriptions_per_session_max;
-        if state.subscriptions.len() >= max && !state.subscriptions.contains_key(&filter) {
-            count(&self.counters(hub).quota_subscriptions);
-            made.note(Event::QuotaReached(Quota::Subscriptions));
+        if !state.subscriptions.contains_key(&filter)
+            && let Err(quota) = self.one_more(hub, state.subscriptions.len())
+        {
+            made.note(Event::QuotaReached(quota));
             return Ok(ReasonCode::QuotaExceeded);
         }
         let filter = filter.detached();
         let options = sub_options(requested.options, subscription_id);
         hub.index.subscribe(self.cell.clone(), &filter, options);
         let new = state.subscriptions.insert(filter.clone(), options).is_none();
+        if state.log.is_some() {
+            made.recorded.push((filter.clone(), options));
+        }
         drop(state);
         if let Some(reported) = &mut made.reported {
             reported.push(filter.clone());
@@ -120,6 +155,25 @@ impl Open {
             QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
             QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
         })
+    }
+
+    /// Whether the session, which has `own` subscriptions, may have another; it is counted for its principal then.
+    fn one_more(&self, hub: &Hub, own: usize) -> Result<(), Quota> {
+        let (limits, counters) = (hub.limits.load(), self.counters(hub));
+        if hub.pressure() != Pressure::None {
+            count(&counters.shed_subscriptions);
+            return Err(Quota::Memory);
+        }
+        if own >= limits.subscriptions_per_session_max {
+            count(&counters.quota_subscriptions);
+            return Err(Quota::Subscriptions);
+        }
+        if !self.cell.usage.subscribe(limits.subscriptions_per_principal_max) {
+            count(&counters.quota_subscriptions_of_principal);
+            return Err(Quota::SubscriptionsOfPrincipal);
+        }
+        hub.grow(SUBSCRIPTION_BYTES);
+        Ok(())
     }
 
     /// Puts the retained messages of a new subscription into the session's own mailbox. They are judged when they are
@@ -137,6 +191,7 @@ impl Open {
                 return;
             }
             let entry = Entry {
+                number: 0,
                 message: message.clone(),
                 qos: message.qos.min(options.qos),
                 retain: true,
@@ -144,7 +199,8 @@ impl Open {
                 subscription_ids: options.subscription_id.into_iter().collect(),
                 group: None,
             };
-            if !self.cell.mailbox.lock().replay(entry, &limits) {
+            hub.grow(REPLAY_BYTES);
+            if self.cell.mailbox.lock().replay(entry, &limits).is_none() {
                 count(&counters.dropped_retained_replay);
             }
         });
@@ -167,22 +223,34 @@ impl Open {
     ) -> Result<(), CloseReason> {
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         let mut reported = hub.reports_subscriptions().then(Vec::new);
+        let mut ticket = Ticket::NONE;
         {
             let mut state = self.state()?;
+            let log = state.log.clone();
             for filter in unsubscribe.filters {
                 reasons.push(match filter {
                     Err(error) => error.reason(),
                     Ok(filter) if state.subscriptions.remove(&filter).is_some() => {
                         hub.index.unsubscribe(self.cell.number, &filter);
+                        self.cell.usage.unsubscribe(1);
+                        if let Some(log) = &log {
+                            let filter = filter.detached();
+                            ticket = log.add(|session| Record::Unsubscribed(session, filter));
+                        }
                         if let Some(reported) = &mut reported {
                             reported.push(filter.detached());
                         }
                         ReasonCode::Success
                     }
-                    Ok(_) => ReasonCode::NoSubscriptionExisted,
+                    Ok(_) => {
+                        // What ended it, on an earlier connection perhaps, may not be settled yet.
+                        ticket = log.as_ref().map_or(Ticket::NONE, Log::latest);
+                        ReasonCode::NoSubscriptionExisted
+                    }
                 });
             }
         }
+        hub.hold(ticket, out);
         let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reasons, properties: None };
         self.send(hub, Packet::UnsubAck(Box::new(unsuback)), out)?;
         if let Some(filters) = reported.filter(|filters| !filters.is_empty()) {

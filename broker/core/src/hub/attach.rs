@@ -8,7 +8,8 @@ use signet_identity::{PrincipalKey, Role};
 
 use crate::close::{CloseReason, Refusal};
 use crate::counters::count;
-use crate::hub::{Hub, Scratch, purge, rejudge};
+use crate::hub::{Hub, Scratch, Usage, purge, rejudge};
+use crate::journal::Ticket;
 use crate::link::Link;
 use crate::mailbox::Entry;
 use crate::message::Author;
@@ -29,7 +30,19 @@ pub(crate) struct Attached {
     pub(crate) cell: SessionRef,
     pub(crate) session_present: bool,
     pub(crate) took_over: bool,
+    /// What must be settled before the client may be told.
+    pub(crate) ticket: Ticket,
 }
+
+/// What one principal has: how many sessions, and what they hold together.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    sessions: usize,
+    usage: Arc<Usage>,
+}
+
+/// What a session takes, its entries in the tables included, in bytes.
+const SESSION_BYTES: usize = 2048;
 
 /// What has to happen once no lock is held any more.
 #[derive(Default)]
@@ -47,7 +60,12 @@ impl Hub {
     /// A connection that owns it is told to close (`[MQTT5-3.1.4-3]`). Its will is sent, unless it has a delay and
     /// the session goes on (`[MQTT5-3.1.3-9]`). Clean Start ends a stored session (`[MQTT5-3.1.2-4]`), and so does a
     /// session expiry of 0 on the old connection: that session ended with its connection.
+    ///
+    /// The client may be told once it holds for the next process too that a session before this one is over, and what is
+    /// new about a stored one: its expiry, its will, and that it no longer waits for its end. A new session without a will
+    /// is not waited for: it has nothing to lose.
     pub(crate) fn attach(&self, link: &Arc<Link>, mut ask: Attach, now: Now) -> Result<Attached, Refusal> {
+        let _together = self.together(link.number);
         let mut took_over = false;
         loop {
             let Some(cell) = self.find(&ask.key) else {
@@ -58,9 +76,12 @@ impl Hub {
                             // Another connection of the same client was faster between the two locks.
                             continue;
                         }
-                        self.own(&cell, &mut state, link, &mut ask);
+                        let has_will = ask.will.is_some();
+                        let recorded = self.own(&cell, &mut state, link, &mut ask);
+                        let recorded = if has_will { recorded } else { Ticket::NONE };
+                        let ticket = recorded.max(self.ending_of(&ask.key));
                         drop(state);
-                        return Ok(Attached { cell, session_present: false, took_over });
+                        return Ok(Attached { cell, session_present: false, took_over, ticket });
                     }
                     None => continue,
                 }
@@ -93,11 +114,16 @@ impl Hub {
                 (Some(_), Some(armed)) if armed.will.delay_secs == 0 => state.will.take(),
                 _ => None,
             };
-            let orphans = self.resume(&cell, &mut state, link, &mut ask);
+            let (orphans, ticket) = self.resume(&cell, &mut state, link, &mut ask);
             drop(state);
             self.settle(Aftermath { will: fires, orphans, from: cell.number }, now);
-            return Ok(Attached { cell, session_present: true, took_over });
+            return Ok(Attached { cell, session_present: true, took_over, ticket });
         }
+    }
+
+    /// Whether somebody has this session already.
+    pub(crate) fn has_session(&self, key: &SessionKey) -> bool {
+        self.sessions.contains_key(key)
     }
 
     pub(super) fn find(&self, key: &SessionKey) -> Option<SessionRef> {
@@ -106,13 +132,15 @@ impl Hub {
 
     /// Puts a new session into the directory; `None` when there is one already.
     fn create(&self, ask: &Attach) -> Result<Option<SessionRef>, Refusal> {
-        self.reserve(&ask.key.principal)?;
+        let usage = self.reserve(&ask.key.principal)?;
+        self.grow(SESSION_BYTES);
         let generation = self.policy_slot().generation;
         let cell = Arc::new(SessionCell::new(
             self.next_number(),
             ask.key.clone(),
             Arc::clone(&ask.author),
             generation,
+            usage,
         ));
         let vacant = match self.sessions.entry(ask.key.clone()) {
             dashmap::Entry::Occupied(_) => false,
@@ -129,38 +157,54 @@ impl Hub {
     }
 
     /// Counts one more session of a principal, within `sessions_max` and `sessions_per_principal_max` or `sessions_per_claim_max`.
-    fn reserve(&self, principal: &PrincipalKey) -> Result<(), Refusal> {
+    fn reserve(&self, principal: &PrincipalKey) -> Result<Arc<Usage>, Refusal> {
         let limits = self.limits.load();
         let sessions = self.session_count.fetch_add(1, Ordering::Relaxed);
         if sessions >= limits.sessions_max {
             self.session_count.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::TooManySessions);
         }
-        let mut own = self.principals.entry(principal.clone()).or_insert(0);
+        let mut own = self.principals.entry(principal.clone()).or_default();
         let own_max = match principal.role {
             Role::Claim => limits.sessions_per_claim_max,
             Role::Device | Role::Operator => limits.sessions_per_principal_max,
         };
-        if *own >= own_max {
+        if own.sessions >= own_max {
             self.session_count.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::TooManySessionsOfPrincipal);
         }
-        *own += 1;
+        own.sessions += 1;
         self.session_count_max.fetch_max(sessions + 1, Ordering::Relaxed);
-        Ok(())
+        Ok(Arc::clone(&own.usage))
+    }
+
+    /// Counts one more session of a principal, without a bound.
+    pub(super) fn count_in(&self, principal: &PrincipalKey) -> Arc<Usage> {
+        let sessions = self.session_count.fetch_add(1, Ordering::Relaxed);
+        self.session_count_max.fetch_max(sessions + 1, Ordering::Relaxed);
+        let mut own = self.principals.entry(principal.clone()).or_default();
+        own.sessions += 1;
+        Arc::clone(&own.usage)
     }
 
     fn unreserve(&self, principal: &PrincipalKey) {
         self.session_count.fetch_sub(1, Ordering::Relaxed);
         if let dashmap::Entry::Occupied(mut own) = self.principals.entry(principal.clone()) {
-            *own.get_mut() = own.get().saturating_sub(1);
-            if *own.get() == 0 {
+            own.get_mut().sessions = own.get().sessions.saturating_sub(1);
+            if own.get().sessions == 0 {
                 own.remove();
             }
         }
     }
 
-    fn own(&self, cell: &SessionRef, state: &mut Session, link: &Arc<Link>, ask: &mut Attach) {
+    /// Gives the ticket of what is new about the session for the next process, if anything is.
+    fn own(&self, cell: &SessionRef, state: &mut Session, link: &Arc<Link>, ask: &mut Attach) -> Ticket {
+        let is_new = state.log.is_none()
+            || state.expiry != ask.expiry
+            || state.ends.is_some()
+            || state.will.is_some()
+            || ask.will.is_some()
+            || cell.author.load().principal != ask.author.principal;
         cell.author.store(Arc::clone(&ask.author));
         state.owner = Some(link.number);
         state.expiry = ask.expiry;
@@ -170,6 +214,8 @@ impl Hub {
         self.set_timer(cell, state, None);
         cell.mailbox.lock().attach(Arc::clone(link));
         self.connected_count.fetch_add(1, Ordering::Relaxed);
+        let ended = self.enlist(cell, state);
+        if is_new { ended.max(self.record(cell, state)) } else { ended }
     }
 
     /// A stored session continues: its subscriptions are judged again if the policy changed meanwhile, and unfinished
@@ -180,20 +226,23 @@ impl Hub {
         state: &mut Session,
         link: &Arc<Link>,
         ask: &mut Attach,
-    ) -> Vec<Entry> {
-        self.own(cell, state, link, ask);
+    ) -> (Vec<Entry>, Ticket) {
+        // A will that is sent because of this was taken out already; that it is no longer there is new.
+        let ticket = self.own(cell, state, link, ask);
         state.outbound.resume();
         count(&self.counters.shard(link.number).resumed);
         // The certificate may be a new one with other groups, so even under the same policy the answer can differ.
-        self.reauthorise(cell, state).orphans
+        (self.reauthorise(cell, state).orphans, ticket)
     }
 
     /// The connection `link` is over. Nothing happens when it no longer owns the session.
     pub(crate) fn release(&self, link: &Link, cell: &SessionRef, reason: CloseReason, now: Now) {
+        let _together = self.together(link.number);
         let mut state = cell.state.lock();
         if state.owner != Some(link.number) {
             return;
         }
+        let had_will = state.will.is_some();
         state.owner = None;
         cell.mailbox.lock().detach();
         self.connected_count.fetch_sub(1, Ordering::Relaxed);
@@ -216,14 +265,17 @@ impl Hub {
         let fires = match &state.will {
             Some(armed) if armed.will.delay_secs == 0 => state.will.take(),
             Some(armed) => {
-                let due = now.mono.after_secs(armed.will.delay_secs.min(delay_secs_max));
-                state.will_due = Some(state.ends.map_or(due, |(ends, _)| due.min(ends)));
+                let due = end_of(now, armed.will.delay_secs.min(delay_secs_max));
+                state.will_due = Some(state.ends.map_or(due, |ends| due.min(ends)));
                 None
             }
             None => None,
         };
-        let timer = [state.will_due, state.ends.map(|(ends, _)| ends)].into_iter().flatten().min();
+        let timer = state.next_deadline();
         self.set_timer(cell, &mut state, timer);
+        if had_will || state.ends.is_some() {
+            self.record(cell, &state);
+        }
         let stale = state.policy_generation != self.policy_slot().generation;
         let orphans = if stale { self.reauthorise(cell, &mut state).orphans } else { Vec::new() };
         drop(state);
@@ -234,10 +286,12 @@ impl Hub {
     pub(crate) fn end(&self, cell: &SessionRef, mut state: MutexGuard<'_, Session>) -> Aftermath {
         state.ended = true;
         state.owner = None;
+        cell.usage.unsubscribe(state.subscriptions.len());
         for filter in std::mem::take(&mut state.subscriptions).into_keys() {
             self.index.unsubscribe(cell.number, &filter);
         }
         self.set_timer(cell, &mut state, None);
+        self.delist(cell, &mut state);
         let queued = cell.mailbox.lock().end();
         // [MQTT5-4.8.2-4], [MQTT5-4.8.2-5]: a QoS 2 message that was sent ends with its member; QoS 1 goes to
         // another.
@@ -259,6 +313,6 @@ impl Hub {
     }
 }
 
-fn end_of(now: Now, secs: u32) -> (Mono, Wall) {
+pub(super) fn end_of(now: Now, secs: u32) -> (Mono, Wall) {
     (now.mono.after_secs(secs), now.wall.after(std::time::Duration::from_secs(secs.into())))
 }

@@ -45,7 +45,7 @@ impl Hub {
             Ok(_) => Ok(()),
             Err(SendError::Denied(because) | SendError::ResponseTopic(because)) => Err(Denied { because }),
             // Nothing is retained here.
-            Err(SendError::RetainedQuota) => Ok(()),
+            Err(SendError::RetainedQuota | SendError::Overloaded) => Ok(()),
         }
     }
 

@@ -9,12 +9,16 @@
 mod attach;
 mod closing;
 mod command;
+mod durable;
 mod policy;
+mod pressure;
 mod purge;
 mod rejudge;
+mod restore;
 mod route;
 mod sys;
 mod timers;
+mod usage;
 mod view;
 
 use std::sync::Arc;
@@ -31,11 +35,15 @@ use signet_wire::{ReasonCode, TopicName};
 pub(crate) use attach::{Attach, Attached};
 pub use command::Hears;
 pub(crate) use policy::PolicySlot;
+pub(crate) use pressure::may_be_lost;
+pub use pressure::{Backlog, Pressure};
 pub use purge::{Condemned, Consequences, Purged, RetainedTaken};
+pub use restore::{Restored, Restoring};
 pub(crate) use route::{Draft, Routed, Scratch, SendError};
 pub use view::{ConnectionInfo, SessionInfo};
 
 use crate::counters::Counters;
+use crate::journal::{Durability, Journal};
 use crate::limits::Limits;
 use crate::link::{Answered, Link};
 use crate::provisioning::{Answer, ReplyTo};
@@ -43,6 +51,11 @@ use crate::retained::{RetainedBounds, RetainedStore};
 use crate::router::Index;
 use crate::session::{SessionKey, SessionRef};
 use closing::Closings;
+use durable::Endings;
+pub(crate) use usage::Usage;
+
+use attach::Own;
+use pressure::Load;
 use sys::SysState;
 use timers::Timers;
 
@@ -57,14 +70,20 @@ pub struct Hub {
     session_count: AtomicUsize,
     session_count_max: AtomicUsize,
     connected_count: AtomicUsize,
-    /// How many sessions each principal has.
-    principals: DashMap<PrincipalKey, usize, RandomState>,
+    /// What each principal has here.
+    principals: DashMap<PrincipalKey, Own, RandomState>,
+    load: Load,
     links: DashMap<u64, Arc<Link>, RandomState>,
     numbers: AtomicU64,
     timers: Timers,
     closings: Closings,
     sys: Mutex<SysState>,
     reports_subscriptions: AtomicBool,
+    /// What must outlive the process; `None`: nothing does.
+    journal: Option<Arc<Journal>>,
+    /// Acknowledgements wait for the journal.
+    strict: bool,
+    endings: Endings,
 }
 
 impl std::fmt::Debug for Hub {
@@ -80,8 +99,32 @@ impl Hub {
     /// A broker without sessions.
     #[must_use]
     pub fn new(limits: Limits, policy: Arc<Policy>) -> Arc<Self> {
+        Self::build(limits, policy, None, Durability::default())
+    }
+
+    /// A broker whose stored sessions and retained messages outlive the process, as far as somebody writes down what
+    /// comes out of `journal`. [`Self::restore`] puts what an earlier process left into it.
+    #[must_use]
+    pub fn with_journal(
+        limits: Limits,
+        policy: Arc<Policy>,
+        journal: Arc<Journal>,
+        durability: Durability,
+    ) -> Arc<Self> {
+        Self::build(limits, policy, Some(journal), durability)
+    }
+
+    fn build(
+        limits: Limits,
+        policy: Arc<Policy>,
+        journal: Option<Arc<Journal>>,
+        durability: Durability,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            retained: RetainedStore::new(retained_bounds(&limits)),
+            retained: RetainedStore::with_journal(retained_bounds(&limits), journal.clone()),
+            strict: durability == Durability::Strict,
+            journal,
+            endings: Endings::default(),
             limits: ArcSwap::from_pointee(limits),
             policy: ArcSwap::from_pointee(PolicySlot { policy, generation: 0 }),
             index: Index::new(),
@@ -91,6 +134,7 @@ impl Hub {
             session_count_max: AtomicUsize::new(0),
             connected_count: AtomicUsize::new(0),
             principals: DashMap::default(),
+            load: Load::default(),
             links: DashMap::default(),
             numbers: AtomicU64::new(1),
             timers: Timers::default(),
@@ -183,10 +227,7 @@ pub(crate) const NOBODY: u64 = 0;
 
 /// What a successful PUBLISH is answered with.
 pub(crate) fn routed_reason(routed: Routed) -> ReasonCode {
-    match routed {
-        Routed::ToSomebody => ReasonCode::Success,
-        Routed::ToNobody => ReasonCode::NoMatchingSubscribers,
-    }
+    if routed.somebody { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
 }
 
 /// A topic of the broker's own making.

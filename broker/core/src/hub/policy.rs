@@ -7,6 +7,7 @@ use signet_identity::TemplateName;
 
 use crate::counters::count_by;
 use crate::hub::{Hub, NOBODY};
+use crate::journal::Record;
 use crate::mailbox::Entry;
 use crate::session::{Session, SessionRef};
 
@@ -37,6 +38,7 @@ impl Hub {
         self.policy.store(Arc::new(PolicySlot { policy, generation: self.next_number() }));
         let cells: Vec<SessionRef> = self.sessions.iter().map(|cell| Arc::clone(&cell)).collect();
         for cell in cells {
+            let _together = self.together(cell.number);
             let mut state = cell.state.lock();
             if state.ended {
                 continue;
@@ -66,14 +68,19 @@ impl Hub {
         let author = cell.author.load();
         let subject = author.subject();
         let before = state.subscriptions.len();
+        let log = state.log.clone();
         state.subscriptions.retain(|filter, _| {
             let allowed = slot.policy.may_subscribe(&subject, filter.filter()).is_ok();
             if !allowed {
                 self.index.unsubscribe(cell.number, filter);
+                if let Some(log) = &log {
+                    log.add(|session| Record::Unsubscribed(session, filter.clone()));
+                }
             }
             allowed
         });
         let revoked = before - state.subscriptions.len();
+        cell.usage.unsubscribe(revoked);
         let removed = cell
             .mailbox
             .lock()

@@ -115,6 +115,7 @@ impl Hub {
 
     /// Ends a session, or sees to it that its connection does; whether it ends.
     fn purge_session(&self, cell: &SessionRef, consequences: &Consequences, now: Now) -> bool {
+        let _together = self.together(cell.number);
         let mut state = cell.state.lock();
         if state.ended {
             return false;
@@ -128,6 +129,7 @@ impl Hub {
             forget_will(&mut state);
         }
         if consequences.keep_sessions {
+            self.record(cell, &state);
             return false;
         }
         let aftermath = self.end(cell, state);

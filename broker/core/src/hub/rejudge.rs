@@ -33,6 +33,7 @@ impl Hub {
             let Some(armed) = &state.will else { continue };
             let rights = now_is(&armed.author.principal).map_or(Rights::Nobody, Rights::Of);
             put(&mut state, rights);
+            self.record(&cell, &state);
         }
     }
 }

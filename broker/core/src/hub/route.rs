@@ -11,7 +11,9 @@ use smallvec::SmallVec;
 
 use crate::close::CloseReason;
 use crate::counters::{Shard, count};
+use crate::hub::pressure::taken_by;
 use crate::hub::{Hub, NOBODY};
+use crate::journal::Ticket;
 use crate::limits::Limits;
 use crate::mailbox::{Entry, Group, Pushed, Room};
 use crate::message::{Author, Message, Publisher};
@@ -43,10 +45,20 @@ pub(crate) struct Scratch {
 }
 
 /// Who got a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Routed {
-    ToSomebody,
-    ToNobody,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Routed {
+    /// Somebody did.
+    pub(crate) somebody: bool,
+    /// What must be settled before its publisher may believe so.
+    pub(crate) ticket: Ticket,
+}
+
+impl Routed {
+    /// Another one got it.
+    fn also(&mut self, ticket: Ticket) {
+        self.somebody = true;
+        self.ticket = self.ticket.max(ticket);
+    }
 }
 
 /// Why a message was not routed.
@@ -57,6 +69,8 @@ pub(crate) enum SendError {
     ResponseTopic(DenyCause),
     /// The retained store is full for this publisher.
     RetainedQuota,
+    /// Memory runs short.
+    Overloaded,
 }
 
 impl Hub {
@@ -92,7 +106,7 @@ impl Hub {
         let draft = allowed.into_inner();
         self.index.matches(&draft.topic, from, &mut scratch.matches);
         if scratch.matches.is_empty() && !draft.retain {
-            return Ok(Routed::ToNobody);
+            return Ok(Routed::default());
         }
         let limits = self.limits.load();
         let message = Arc::new(Message::new(
@@ -106,11 +120,16 @@ impl Hub {
         ));
         // Before routing: a client that subscribes at this moment then gets the message from one side or from both,
         // never from none.
-        if let Err(error) = self.retain(&message) {
-            scratch.matches.clear();
-            return Err(error);
-        }
-        Ok(self.spread(&message, &mut scratch.matches, &limits, self.counters.shard(from)))
+        let retained = match self.retain(&message) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                scratch.matches.clear();
+                return Err(error);
+            }
+        };
+        let mut routed = self.spread(&message, &mut scratch.matches, &limits, self.counters.shard(from));
+        routed.ticket = routed.ticket.max(retained);
+        Ok(routed)
     }
 
     /// Publishes in the broker's own name: `$SYS`, and replies of its services. Readers need their right as for any
@@ -150,13 +169,10 @@ impl Hub {
     }
 
     /// Keeps or clears the retained message of a topic (`[MQTT5-3.3.1-5]`, `[MQTT5-3.3.1-6]`, `[MQTT5-3.3.1-7]`).
-    fn retain(&self, message: &Arc<Message>) -> Result<(), SendError> {
+    /// Gives what must be settled before the publisher may believe so.
+    fn retain(&self, message: &Arc<Message>) -> Result<Ticket, SendError> {
         if !message.retain {
-            return Ok(());
-        }
-        if message.payload.is_empty() {
-            self.retained.clear(&message.topic);
-            return Ok(());
+            return Ok(Ticket::NONE);
         }
         self.retained.set(Arc::clone(message)).map_err(|_| SendError::RetainedQuota)
     }
@@ -168,15 +184,17 @@ impl Hub {
         limits: &Limits,
         counters: &Shard,
     ) -> Routed {
-        let mut routed = Routed::ToNobody;
+        let (mut routed, mut queues) = (Routed::default(), 0);
         for group in matches.shared() {
-            if self.share(message, group, limits, counters) {
-                routed = Routed::ToSomebody;
+            if let Some(ticket) = self.share(message, group, limits, counters) {
+                routed.also(ticket);
+                queues += 1;
             }
         }
         for hit in matches.drain_plain() {
-            routed = Routed::ToSomebody;
+            queues += 1;
             let entry = Entry {
+                number: 0,
                 message: Arc::clone(message),
                 qos: message.qos.min(hit.qos),
                 retain: message.retain && hit.retain_as_published,
@@ -184,15 +202,22 @@ impl Hub {
                 subscription_ids: hit.subscription_ids,
                 group: None,
             };
-            push(&hit.subscriber, entry, limits, counters);
+            routed.also(push(&hit.subscriber, entry, limits, counters).unwrap_or_default());
         }
         matches.clear();
+        self.grow(taken_by(message.bytes, queues));
         routed
     }
 
     /// Gives a message to one member of a shared subscription (MQTT5 §4.8.2): the next in turn that is connected and
-    /// has room, else the next that can keep it for later. False: no member may or can have it.
-    fn share(&self, message: &Arc<Message>, group: &Group, limits: &Limits, counters: &Shard) -> bool {
+    /// has room, else the next that can keep it for later. `None`: no member may or can have it.
+    fn share(
+        &self,
+        message: &Arc<Message>,
+        group: &Group,
+        limits: &Limits,
+        counters: &Shard,
+    ) -> Option<Ticket> {
         let slot = self.policy_slot();
         let mut unwilling: SmallVec<[u64; 4]> = SmallVec::new();
         loop {
@@ -223,9 +248,10 @@ impl Hub {
             });
             let Some((member, options)) = picked else {
                 count(&counters.dropped_no_member);
-                return false;
+                return None;
             };
             let entry = Entry {
+                number: 0,
                 message: Arc::clone(message),
                 qos: message.qos.min(options.qos),
                 retain: message.retain && options.retain_as_published,
@@ -233,8 +259,8 @@ impl Hub {
                 subscription_ids: options.subscription_id.into_iter().collect(),
                 group: Some(Arc::clone(group)),
             };
-            if push(&member, entry, limits, counters) {
-                return true;
+            if let Some(ticket) = push(&member, entry, limits, counters) {
+                return Some(ticket);
             }
             // Its session ended meanwhile, or the lower QoS of its subscription cannot wait.
             unwilling.push(member.number);
@@ -247,7 +273,7 @@ impl Hub {
         let counters = self.counters.shard(NOBODY);
         for orphan in orphans {
             if let Some(group) = &orphan.group
-                && self.share(&orphan.message, group, &self.limits.load(), counters)
+                && self.share(&orphan.message, group, &self.limits.load(), counters).is_some()
             {
                 count(&counters.shared_redelivered);
             }
@@ -271,8 +297,9 @@ fn check_response_topic(policy: &Policy, author: &Author, draft: &Draft) -> Resu
     }
 }
 
-/// Puts an entry into a session's mailbox. False: the session will never take it.
-fn push(session: &SessionCell, entry: Entry, limits: &Limits, counters: &Shard) -> bool {
+/// Puts an entry into a session's mailbox; gives what must be settled before it is kept there for good. `None`: the
+/// session will never take it.
+fn push(session: &SessionCell, entry: Entry, limits: &Limits, counters: &Shard) -> Option<Ticket> {
     // The guard is gone before anybody is woken.
     let pushed = {
         let mut mailbox = session.mailbox.lock();
@@ -282,18 +309,25 @@ fn push(session: &SessionCell, entry: Entry, limits: &Limits, counters: &Shard) 
         mailbox.push(entry, limits)
     };
     match pushed {
-        Pushed::Queued(None) => {}
-        Pushed::Queued(Some(link)) => link.mail(),
-        Pushed::Dropped => count(&counters.dropped_queue_full),
+        Pushed::Queued(link, ticket) => {
+            if let Some(link) = link {
+                link.mail();
+            }
+            Some(ticket)
+        }
+        Pushed::Dropped => {
+            count(&counters.dropped_queue_full);
+            Some(Ticket::NONE)
+        }
         Pushed::TooSlow { link, kept } => {
-            if !kept {
+            if kept.is_none() {
                 count(&counters.dropped_queue_full);
             }
             link.close(CloseReason::SlowConsumer);
+            Some(kept.unwrap_or_default())
         }
-        Pushed::Unwanted => return false,
+        Pushed::Unwanted => None,
     }
-    true
 }
 
 impl Scratch {

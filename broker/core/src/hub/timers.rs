@@ -70,6 +70,7 @@ impl Hub {
     }
 
     fn session_due(&self, at: Mono, cell: &SessionRef, now: Now) {
+        let _together = self.together(cell.number);
         let mut state = cell.state.lock();
         if state.ended || state.timer != Some(at) {
             return;
@@ -81,13 +82,15 @@ impl Hub {
             self.settle(aftermath, now);
             return;
         }
-        let fires = if state.will_due.is_some_and(|due| due <= now.mono) {
+        let fires = if state.will_due.is_some_and(|(due, _)| due <= now.mono) {
             state.will_due = None;
-            state.will.take()
+            let will = state.will.take();
+            self.record(cell, &state);
+            will
         } else {
             None
         };
-        let next = [state.will_due, state.ends.map(|(ends, _)| ends)].into_iter().flatten().min();
+        let next = state.next_deadline();
         self.set_timer(cell, &mut state, next);
         drop(state);
         if let Some(armed) = fires {
@@ -133,6 +136,8 @@ impl Hub {
             Ok(_) => count(&counters.wills_sent),
             Err(SendError::Denied(_) | SendError::ResponseTopic(_)) => count(&counters.denied_will),
             Err(SendError::RetainedQuota) => count(&counters.quota_retained),
+            // A will is not turned away: there is one for each connection at most.
+            Err(SendError::Overloaded) => count(&counters.shed_publish),
         }
     }
 }

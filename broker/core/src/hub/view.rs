@@ -125,6 +125,7 @@ impl Hub {
     pub fn end_session(&self, principal: &PrincipalKey, client_id: &ClientId, now: Now) -> bool {
         let key = SessionKey { principal: principal.clone(), client_id: client_id.clone() };
         let Some(cell) = self.find(&key) else { return false };
+        let _together = self.together(cell.number);
         let state = cell.state.lock();
         if state.ended || state.owner.is_some() {
             return false;

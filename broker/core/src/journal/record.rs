@@ -8,7 +8,7 @@ use signet_wire::{ClientId, PacketId, QoS, SubscriptionFilter, TopicName, Will};
 use crate::action::SubscriptionIds;
 use crate::message::{Author, Message};
 use crate::router::SubOptions;
-use crate::time::{Mono, Wall};
+use crate::time::Wall;
 
 /// The number of a session: never used twice, not by the next process either.
 pub type SessionNumber = u64;
@@ -59,7 +59,7 @@ pub struct StoredSession {
     /// A will that is to be sent, with its author.
     pub will: Option<(Will, Arc<Author>)>,
     /// When the will is sent; only while not connected.
-    pub will_due: Option<Mono>,
+    pub will_due: Option<Wall>,
 }
 
 /// A message that waits for a session.
@@ -89,7 +89,14 @@ impl Record {
                 256 + session.will.as_ref().map_or(0, |(will, _)| will.payload.len() + will.topic.len())
             }
             Self::Subscribed(_, filter, _) | Self::Unsubscribed(_, filter) => filter.filter().len(),
-            Self::Queued(_, entry) => entry.message.bytes,
+            // A replayed message is in the retained store anyway.
+            Self::Queued(_, entry) => {
+                if entry.replay {
+                    0
+                } else {
+                    entry.message.bytes
+                }
+            }
             Self::Retained(message) => message.bytes,
             Self::Cleared(topic) => topic.len(),
             Self::Ended(_)

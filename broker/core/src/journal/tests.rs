@@ -32,12 +32,13 @@ fn record() -> Record {
 
 #[test]
 fn a_ticket_is_settled_when_its_portion_is_and_who_waits_is_called_once() {
-    let journal = Journal::new(1 << 20);
+    let journal = Arc::new(Journal::new(1 << 20));
     let first = journal.append(record());
     let (calls, waker) = Calls::new();
     assert!(journal.is_settled(Ticket::NONE));
     assert!(!journal.is_settled(first));
-    assert!(journal.wake_when_settled(first, &waker));
+    let call = journal.wake_when_settled(first, &waker);
+    assert!(call.is_some());
     let portion = journal.take().expect("a record");
     let second = journal.append(record());
     assert_eq!(calls.count(), 0, "taken is not durable");
@@ -45,12 +46,12 @@ fn a_ticket_is_settled_when_its_portion_is_and_who_waits_is_called_once() {
     assert_eq!(calls.count(), 1);
     assert!(journal.is_settled(first));
     assert!(!journal.is_settled(second));
-    assert!(!journal.wake_when_settled(first, &waker), "it is settled already");
+    assert!(journal.wake_when_settled(first, &waker).is_none(), "it is settled already");
 }
 
 #[test]
 fn the_bell_rings_once_for_each_portion() {
-    let journal = Journal::new(1 << 20);
+    let journal = Arc::new(Journal::new(1 << 20));
     let (calls, waker) = Calls::new();
     journal.set_bell(waker);
     journal.append(record());
@@ -64,12 +65,13 @@ fn the_bell_rings_once_for_each_portion() {
 
 #[test]
 fn a_full_journal_has_room_again_when_enough_is_settled() {
-    let journal = Journal::new(1);
+    let journal = Arc::new(Journal::new(1));
     let (calls, waker) = Calls::new();
-    assert!(!journal.wake_when_room(&waker));
+    assert!(journal.wake_when_room(&waker).is_none());
     journal.append(record());
     assert!(journal.is_full());
-    assert!(journal.wake_when_room(&waker));
+    let call = journal.wake_when_room(&waker);
+    assert!(call.is_some());
     let portion = journal.take().expect("a record");
     assert!(journal.is_full(), "taken is still in memory");
     journal.settle(portion.upto, portion.bytes());
@@ -90,4 +92,19 @@ fn what_belongs_together_is_in_one_portion() {
     journal.append(record());
     drop(together);
     assert_eq!(taker.join().unwrap(), 2);
+}
+
+#[test]
+fn who_no_longer_waits_is_not_called_and_not_kept() {
+    let journal = Arc::new(Journal::new(1));
+    let ticket = journal.append(record());
+    let (calls, waker) = Calls::new();
+    let settled = journal.wake_when_settled(ticket, &waker).expect("not settled");
+    let room = journal.wake_when_room(&waker).expect("full");
+    assert_eq!(Arc::strong_count(&calls), 4, "this one, the waker and two who wait");
+    drop((settled, room));
+    assert_eq!(Arc::strong_count(&calls), 2);
+    let portion = journal.take().expect("a record");
+    journal.settle(portion.upto, portion.bytes());
+    assert_eq!(calls.count(), 0);
 }

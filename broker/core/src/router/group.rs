@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foldhash::quality::RandomState;
 use parking_lot::RwLock;
+use signet_wire::SubscriptionFilter;
 
 use super::set::Entry;
 use super::{SubOptions, Subscriber};
@@ -16,6 +17,7 @@ use super::{SubOptions, Subscriber};
 /// The same name with another filter is another group. Members take turns; a member joins behind those who are there.
 pub struct SharedGroup<S> {
     name: Arc<str>,
+    filter: SubscriptionFilter,
     turn: AtomicUsize,
     members: RwLock<Members<S>>,
 }
@@ -27,9 +29,10 @@ struct Members<S> {
 }
 
 impl<S> SharedGroup<S> {
-    pub(super) fn new(name: Arc<str>) -> Self {
+    pub(super) fn new(name: Arc<str>, filter: SubscriptionFilter) -> Self {
         Self {
             name,
+            filter,
             turn: AtomicUsize::new(0),
             members: RwLock::new(Members { order: Vec::new(), places: HashMap::default() }),
         }
@@ -38,6 +41,11 @@ impl<S> SharedGroup<S> {
     /// The share name, without `$share/` and the filter.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the group subscribes to, with its name.
+    pub fn filter(&self) -> &SubscriptionFilter {
+        &self.filter
     }
 
     /// How many sessions are members, connected or not.

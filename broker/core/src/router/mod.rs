@@ -91,7 +91,7 @@ impl<S: Subscriber> Index<S> {
         let entry = Entry::new(subscriber, options);
         let new = self.insert(filter.filter(), |slot| match filter.group() {
             None => slot.insert(entry),
-            Some(group) => slot.join(group, entry),
+            Some(group) => slot.join(group, filter, entry),
         });
         if new {
             self.count(filter).fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use signet_wire::QoS;
+use signet_wire::{QoS, SubscriptionFilter};
 
 use super::group::SharedGroup;
 use super::matches::Matches;
@@ -116,13 +116,13 @@ impl<S: Subscriber> Slot<S> {
         }
     }
 
-    /// Adds a member to the shared group `name`, or replaces its options; true if it was new.
-    pub(super) fn join(&mut self, name: &str, entry: Entry<S>) -> bool {
+    /// Adds a member to the shared group `name` of `filter`, or replaces its options; true if it was new.
+    pub(super) fn join(&mut self, name: &str, filter: &SubscriptionFilter, entry: Entry<S>) -> bool {
         if let Some(group) = self.group(name) {
             return group.join(entry);
         }
         let name: Arc<str> = name.into();
-        let group = SharedGroup::new(Arc::clone(&name));
+        let group = SharedGroup::new(Arc::clone(&name), filter.clone());
         group.join(entry);
         self.edit_set(|set| set.groups.insert(name, Arc::new(group)));
         true

@@ -88,7 +88,12 @@ fn act(mut connection: Connection, numbers: &mut Numbers, actions: &mut Actions)
                 QosId::ExactlyOnce(id) => answers.push(Packet::PubRec(Ack::success(id))),
             },
             Action::Send(Packet::PubRel(ack)) => answers.push(Packet::PubComp(Ack::success(ack.packet_id))),
-            Action::Send(_) | Action::Enrol(_) | Action::Answer(_) | Action::Note(_) | Action::Close(_) => {}
+            Action::Hold(_)
+            | Action::Send(_)
+            | Action::Enrol(_)
+            | Action::Answer(_)
+            | Action::Note(_)
+            | Action::Close(_) => {}
         }
     }
     for answer in answers {

@@ -470,6 +470,7 @@ impl Client {
                     delivery.write(version, &mut outbound);
                     assert_eq!(outbound.len() - before, delivery.encoded_len(version));
                 }
+                Action::Hold(_) => panic!("a hub without a journal holds nothing"),
                 Action::Note(event) => self.notes.push(event),
                 Action::Enrol(request) => self.requests.push(*request),
                 Action::Answer(reply) => {

@@ -1,0 +1,113 @@
+//! What the broker takes on while its memory runs short. How short it is, its owner says; what follows is decided here.
+//!
+//! What was acknowledged is never given up for it: queues of QoS 1 and 2 and retained messages stay. What is new is
+//! refused, what may be lost is lost first.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use signet_wire::QoS;
+
+use crate::close::CloseReason;
+use crate::hub::Hub;
+
+/// How short memory is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// There is enough.
+    #[default]
+    None,
+    /// Nothing new is taken on: QoS 0 is dropped, QoS 1 and 2 and new subscriptions are refused with 0x97, and whoever has
+    /// no session yet gets CONNACK 0x89.
+    Shed,
+    /// As before, and nobody is admitted any more. The owner closes those who hold the most.
+    Full,
+}
+
+/// The state of one broker.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    pressure: AtomicU8,
+    growth: AtomicUsize,
+}
+
+impl Pressure {
+    const fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Self::None,
+            1 => Self::Shed,
+            _ => Self::Full,
+        }
+    }
+}
+
+/// What one connected session has waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// [`crate::Connection::number`] of the connection that owns it.
+    pub connection: u64,
+    /// Bytes of messages in its queues, QoS 0 included. A message that waits in several queues counts in each.
+    pub bytes: usize,
+}
+
+impl Hub {
+    /// How short memory is, by the last [`Self::set_pressure`].
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        Pressure::from_u8(self.load.pressure.load(Ordering::Relaxed))
+    }
+
+    /// Says how short memory is, for what happens from now on. Any thread may.
+    pub fn set_pressure(&self, pressure: Pressure) {
+        self.load.pressure.store(pressure as u8, Ordering::Relaxed);
+    }
+
+    /// About how many bytes the core has taken since the last [`Self::reset_growth`]; what it gave back is not counted.
+    /// It says when to look again at how much memory there is.
+    #[must_use]
+    pub fn growth(&self) -> usize {
+        self.load.growth.load(Ordering::Relaxed)
+    }
+
+    /// Begins to count anew.
+    pub fn reset_growth(&self) {
+        self.load.growth.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn grow(&self, bytes: usize) {
+        self.load.growth.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a new message of a client is turned away. Clearing a retained message gives memory back, so it is not.
+    pub(crate) fn sheds_publish(&self, retain: bool, payload_is_empty: bool) -> bool {
+        self.pressure() != Pressure::None && !(retain && payload_is_empty)
+    }
+
+    /// The connected sessions for which something waits, in no particular order.
+    #[must_use]
+    pub fn backlogs(&self) -> Vec<Backlog> {
+        let waiting = |mailbox: &crate::mailbox::Mailbox| {
+            let connection = mailbox.link()?.number;
+            let bytes = mailbox.bytes_waiting();
+            (bytes > 0).then_some(Backlog { connection, bytes })
+        };
+        self.cells(|_| true).iter().filter_map(|cell| waiting(&cell.mailbox.lock())).collect()
+    }
+
+    /// Closes a connection with 0x97 because it takes too slowly what waits for it. False: there is none.
+    pub fn close_slow(&self, number: u64) -> bool {
+        self.close_connection(number, CloseReason::SlowConsumer)
+    }
+}
+
+/// What a queue's entry takes beside its message, in bytes.
+const ENTRY_BYTES: usize = 160;
+
+/// What a message takes that was put into `queues`.
+pub(crate) const fn taken_by(message_bytes: usize, queues: usize) -> usize {
+    message_bytes + queues * ENTRY_BYTES
+}
+
+/// Whether a message of this quality may be lost without anybody being told.
+pub(crate) fn may_be_lost(qos: QoS) -> bool {
+    qos == QoS::AtMostOnce
+}

@@ -1,0 +1,166 @@
+//! What is turned away while memory runs short, and what is not; and what all sessions of one name may have together.
+
+use signet_core::{CloseReason, Event, Pressure, Quota, Refusal};
+use signet_wire::{Packet, ReasonCode};
+
+use crate::world::{World, filter, say, v3, v5};
+
+#[test]
+fn qos_0_is_lost_first_and_qos_1_and_2_are_refused() {
+    let mut w = World::new();
+    let (reader, writer) = (w.connect(v5("reader")), w.connect(v5("writer")));
+    w.subscribe(reader, "t", 2);
+    w.hub.set_pressure(Pressure::Shed);
+    w.publish(writer, say("t", "lost"));
+    assert_eq!(w.publish(writer, say("t", "refused").qos(1)), ReasonCode::QuotaExceeded);
+    assert_eq!(w.publish(writer, say("t", "refused").qos(2)), ReasonCode::QuotaExceeded);
+    assert!(w.notes(writer).contains(&Event::QuotaReached(Quota::Memory)));
+    assert_eq!((w.counts().shed_qos0, w.counts().shed_publish), (1, 2));
+    w.hub.set_pressure(Pressure::None);
+    assert_eq!(w.publish(writer, say("t", "taken").qos(2)), ReasonCode::Success);
+    assert_eq!(w.payloads(reader), ["taken"]);
+}
+
+#[test]
+fn a_3_1_1_publisher_is_closed_and_never_acknowledged_what_is_nowhere() {
+    let mut w = World::new();
+    let reader = w.connect(v5("reader"));
+    w.subscribe(reader, "t", 2);
+    for qos in [1, 2] {
+        let writer = w.connect(v3("writer").lasting());
+        w.hub.set_pressure(Pressure::Shed);
+        w.send(writer, Packet::Publish(say("t", "m").qos(qos).packet(7)));
+        assert_eq!(w.closed(writer), Some(CloseReason::Overloaded));
+        assert!(w.heard(writer).is_empty(), "no acknowledgement");
+        w.hub.set_pressure(Pressure::None);
+        // It sends the same again, under the same identifier.
+        let writer = w.connect(v3("writer").lasting());
+        w.send(writer, Packet::Publish(say("t", "m").qos(qos).packet(7)));
+        assert_eq!(w.payloads(reader), ["m"]);
+        w.disconnect(writer);
+    }
+}
+
+#[test]
+fn clearing_a_retained_message_gives_memory_back_and_is_taken() {
+    let mut w = World::new();
+    let writer = w.connect(v5("writer"));
+    w.publish(writer, say("t", "kept").retain());
+    w.hub.set_pressure(Pressure::Shed);
+    assert_eq!(w.publish(writer, say("t", "").retain().qos(1)), ReasonCode::NoMatchingSubscribers);
+    assert_eq!(w.hub.retained_fill().0, 0);
+    assert_eq!(w.publish(writer, say("t", "more").retain().qos(1)), ReasonCode::QuotaExceeded);
+    assert_eq!(w.publish(writer, say("t", "").qos(1)), ReasonCode::QuotaExceeded, "an empty message is one");
+}
+
+#[test]
+fn nobody_new_gets_in_and_who_has_messages_waiting_does_until_nobody_can() {
+    let mut w = World::new();
+    let reader = w.connect(v5("reader").lasting());
+    w.subscribe(reader, "t", 1);
+    w.drop_connection(reader);
+    let writer = w.connect(v5("writer"));
+    w.publish(writer, say("t", "waits").qos(1));
+    w.hub.set_pressure(Pressure::Shed);
+    let (new, connack) = w.dial(v5("new"));
+    assert_eq!(connack.unwrap().reason, ReasonCode::ServerBusy);
+    assert_eq!(w.closed(new), Some(CloseReason::Refused(Refusal::Overloaded)));
+    w.hub.set_pressure(Pressure::Full);
+    let (_, connack) = w.dial(v5("reader").lasting());
+    assert_eq!(connack.unwrap().reason, ReasonCode::ServerBusy);
+    w.hub.set_pressure(Pressure::Shed);
+    let reader = w.connect(v5("reader").lasting());
+    assert_eq!(w.payloads(reader), ["waits"]);
+    assert_eq!(w.counts().shed_connects, 2);
+    w.hub.set_pressure(Pressure::None);
+    w.connect(v5("new"));
+}
+
+#[test]
+fn new_subscriptions_are_refused_and_those_that_exist_can_be_asked_for_again() {
+    let mut w = World::new();
+    let who = w.connect(v5("dev"));
+    w.subscribe(who, "a", 0);
+    w.hub.set_pressure(Pressure::Shed);
+    let answer = w.subscribe_to(who, vec![filter("a", 1), filter("b", 0)], None);
+    assert_eq!(answer.reasons, [ReasonCode::GrantedQoS1, ReasonCode::QuotaExceeded]);
+    assert_eq!(w.counts().shed_subscriptions, 1);
+}
+
+#[test]
+fn what_is_taken_is_told_so_that_memory_is_looked_at_in_time() {
+    let mut w = World::new();
+    let (reader, writer) = (w.connect(v5("reader")), w.connect(v5("writer")));
+    w.subscribe(reader, "t", 0);
+    w.hub.reset_growth();
+    w.publish(writer, say("t", &"x".repeat(10_000)));
+    assert!((10_000..12_000).contains(&w.hub.growth()), "{}", w.hub.growth());
+}
+
+#[test]
+fn who_holds_the_most_can_be_told_and_closed() {
+    let mut w = World::new();
+    let (slow, fast, writer) = (w.connect(v5("slow")), w.connect(v5("fast")), w.connect(v5("writer")));
+    w.subscribe(slow, "t", 0);
+    w.subscribe(fast, "t", 0);
+    w.stall(slow, true);
+    w.publish(writer, say("t", &"x".repeat(1000)));
+    let backlogs = w.hub.backlogs();
+    assert_eq!(backlogs.len(), 1, "{backlogs:?}");
+    assert_eq!(backlogs[0].connection, w.connection(slow).number());
+    assert!(backlogs[0].bytes > 1000);
+    assert!(w.hub.close_slow(backlogs[0].connection));
+    w.drive();
+    assert_eq!(w.closed(slow), Some(CloseReason::SlowConsumer));
+    assert!(w.hub.backlogs().is_empty());
+    w.assert_open(fast);
+}
+
+#[test]
+fn subscriptions_of_all_sessions_of_a_name_have_one_bound() {
+    let mut w = World::limited(|limits| limits.subscriptions_per_principal_max = 3);
+    let first = w.connect(v5("dev").client_id("1"));
+    let second = w.connect(v5("dev").client_id("2"));
+    w.subscribe(first, "a", 0);
+    w.subscribe(first, "b", 0);
+    w.subscribe(second, "a", 0);
+    let answer = w.subscribe_to(second, vec![filter("b", 0), filter("a", 1)], None);
+    assert_eq!(answer.reasons, [ReasonCode::QuotaExceeded, ReasonCode::GrantedQoS1]);
+    assert_eq!(w.counts().quota_subscriptions_of_principal, 1);
+    let other = w.connect(v5("other"));
+    w.subscribe(other, "a", 0);
+    // What is given up can be had by the other session, by UNSUBSCRIBE and by the end of a session.
+    w.unsubscribe(first, "b");
+    w.subscribe(second, "b", 0);
+    w.disconnect(first);
+    w.subscribe(second, "c", 0);
+    let answer = w.subscribe_to(second, vec![filter("d", 0)], None);
+    assert_eq!(answer.reasons, [ReasonCode::QuotaExceeded]);
+}
+
+#[test]
+fn bytes_that_wait_for_all_sessions_of_a_name_have_one_bound() {
+    let mut w = World::limited(|limits| limits.queued_bytes_per_principal_max = 3000);
+    for id in ["1", "2"] {
+        let reader = w.connect(v5("reader").client_id(id).lasting());
+        w.subscribe(reader, id, 1);
+        w.drop_connection(reader);
+    }
+    let other = w.connect(v5("other").lasting());
+    w.subscribe(other, "2", 1);
+    w.drop_connection(other);
+    let writer = w.connect(v5("writer"));
+    let payload = "x".repeat(1000);
+    w.publish(writer, say("1", &payload).qos(1));
+    w.publish(writer, say("1", &payload).qos(1));
+    w.publish(writer, say("2", &payload).qos(1));
+    assert_eq!(w.counts().dropped_queue_full, 1, "the third of `reader`");
+    let first = w.connect(v5("reader").client_id("1").lasting());
+    assert_eq!(w.payloads(first).len(), 2);
+    // They have been taken, so there is room for the other session.
+    w.publish(writer, say("2", &payload).qos(1));
+    let second = w.connect(v5("reader").client_id("2").lasting());
+    assert_eq!(w.payloads(second).len(), 1);
+    let other = w.connect(v5("other").lasting());
+    assert_eq!(w.payloads(other).len(), 2, "another name has a bound of its own");
+}
