@@ -1,7 +1,8 @@
 //! Updates: a signed manifest, the image in parts, a trial, and the way back.
 //!
 //! The device asks for each part on `devices/<id>/telemetry/ota`; parts come on `devices/<id>/commands/ota/<offset>`. So the
-//! device sets the pace, and a part that is lost is asked for again. Nothing is made bootable before the whole image has the
+//! device sets the pace, and a part that is lost is asked for again. Or the manifest has an address, and the device fetches the
+//! image from there over HTTPS. Nothing is made bootable before the whole image has the
 //! digest that the signed manifest says.
 
 use alloc::string::String;
@@ -12,6 +13,7 @@ use p256::ecdsa::{DerSignature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::https::Url;
 use crate::platform::{ImageError, Images};
 
 /// The longest part of an image, in bytes: it fits a record of 4 KiB with its topic.
@@ -37,6 +39,9 @@ pub struct Manifest {
     pub sha256: String,
     /// The anti-rollback counter: the device never goes back below one that worked.
     pub counter: u32,
+    /// Where the image is, an address of HTTPS. Without one the device asks for it over MQTT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// A manifest's exact bytes with a signature over them.
@@ -65,6 +70,9 @@ impl SignedManifest {
         key.verify(&self.bytes, &signature).map_err(|_| Refused::Signature)?;
         let manifest: Manifest = serde_json::from_slice(&self.bytes).map_err(|_| Refused::Manifest)?;
         if unhex(&manifest.sha256).is_none_or(|digest| digest.len() != 32) || manifest.size == 0 {
+            return Err(Refused::Manifest);
+        }
+        if manifest.url.as_deref().is_some_and(|url| Url::parse(url).is_none()) {
             return Err(Refused::Manifest);
         }
         if manifest.chip != running.chip {
@@ -135,6 +143,10 @@ pub enum Refused {
     Flash,
     /// The image does not have the digest of its manifest.
     Digest,
+    /// What is at the manifest's address is not an image of this size.
+    Address,
+    /// The manifest's address cannot be reached.
+    Unreachable,
 }
 
 impl Refused {
@@ -150,6 +162,8 @@ impl Refused {
             Self::TooLarge => "image refused: larger than its partition",
             Self::Flash => "image refused: the flash cannot be written",
             Self::Digest => "image refused: it does not have the digest of its manifest",
+            Self::Address => "image refused: it is not at the address of its manifest",
+            Self::Unreachable => "image refused: the address of its manifest cannot be reached",
         }
     }
 }
@@ -211,6 +225,12 @@ impl Update {
     #[must_use]
     pub const fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Where it comes from, when that is not the broker.
+    #[must_use]
+    pub fn url(&self) -> Option<Url> {
+        self.manifest.url.as_deref().and_then(Url::parse)
     }
 
     /// The offset that is waited for.

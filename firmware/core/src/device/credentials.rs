@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Device, MINUTE, Phase, Session};
+use super::{Asking, Device, MINUTE, Phase, Session};
 use crate::factory::Claim;
 use crate::io::{Action, Event, Failure, Now, ProvisioningError, Rung};
 use crate::platform::Platform;
@@ -232,7 +232,10 @@ impl<P: Platform> Device<P> {
                 }
                 None
             }
-            Phase::Asking { .. } => {
+            Phase::Asking { what, .. } => {
+                if matches!(what, Asking::Image(_)) {
+                    self.fetch_failed(now, out);
+                }
                 if failure == Failure::ServerUntrusted {
                     out.push(Action::Event(Event::ServerUntrusted));
                     out.push(Action::SetClock);

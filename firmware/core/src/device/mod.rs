@@ -2,6 +2,7 @@
 
 mod credentials;
 mod enrolling;
+mod fetch;
 mod session;
 mod token;
 mod update;
@@ -24,6 +25,7 @@ use crate::store::{Store, StoreFault, StoreState};
 use crate::telemetry::Queue;
 use crate::topic;
 use crate::trial::Trial;
+use fetch::Fetch;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -108,6 +110,8 @@ enum Phase {
 enum Asking {
     /// A certificate for a token.
     Token(Box<Redemption>),
+    /// An image.
+    Image(Fetch),
 }
 
 /// A connection.
@@ -186,7 +190,7 @@ pub struct Device<P: Platform> {
     /// The result of the last update, on its way to the broker.
     trial_report: Option<u32>,
     /// Results that are sent at the next connection.
-    notes: VecDeque<ota::Outcome>,
+    notes: VecDeque<(ota::Outcome, Option<String>)>,
     reboot: Option<PendingReboot>,
 }
 
@@ -197,7 +201,10 @@ type TlsKey = (Secret, Secret);
 #[derive(Debug)]
 struct Updating {
     update: ota::Update,
+    /// When it goes on, in milliseconds.
     ask_again: u64,
+    /// How often its address was asked in vain, in a row.
+    fetches: u8,
     command_id: Option<String>,
 }
 
@@ -358,8 +365,12 @@ impl<P: Platform> Device<P> {
             Input::Subscribed { id, granted } => self.subscribed(id, &granted, now, out),
             Input::Acknowledged { id, accepted } => self.acknowledged(id, accepted, now, out),
             Input::Message(message) => self.message(message, now, out),
-            // Nothing was asked.
-            Input::Answered(answer) => self.redeemed(answer, now, out),
+            Input::Answered(answer) => match &self.phase {
+                Phase::Asking { what: Asking::Token(_), .. } => self.redeemed(answer, now, out),
+                Phase::Asking { what: Asking::Image(_), .. } => self.fetched(answer, now, out),
+                // Nothing was asked.
+                _ => {}
+            },
             Input::Sampled(reading) => self.sampled(reading, now, out),
             Input::RotateNow => self.rotation.commanded = true,
         }

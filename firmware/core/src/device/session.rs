@@ -29,8 +29,8 @@ impl<P: Platform> Device<P> {
         let online = Publish { id, topic: topic::status(&thing), payload: b"online".to_vec(), retain: true };
         out.push(Action::Publish(online));
         self.resume_update(now);
-        while let Some(outcome) = self.notes.pop_front() {
-            self.report_outcome(outcome, None, out);
+        while let Some((outcome, id)) = self.notes.pop_front() {
+            self.report_outcome(outcome, id.as_deref(), out);
         }
         if let Some(outcome) = self.trial_outcome() {
             self.report_outcome(outcome, None, out);

@@ -6,7 +6,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Device, Phase, SECOND, Updating};
+use super::{Device, SECOND, Updating};
 use crate::command::CommandError;
 use crate::io::{Action, Event, Now, Publish, RebootReason};
 use crate::ota::{self, Outcome, Progress, Refused, SignedManifest, Update, Wanted};
@@ -61,7 +61,7 @@ impl<P: Platform> Device<P> {
         let counted = self.set_trial(Some(Trial { boots, ..trial }), out).is_ok();
         if boots > ota::TRIAL_BOOTS_MAX + ota::REVERTS_MAX {
             out.push(Action::Event(Event::Update(Outcome::Stuck)));
-            self.notes.push_back(Outcome::Stuck);
+            self.notes.push_back((Outcome::Stuck, None));
             self.trial_deadline = None;
         } else if !counted || boots > ota::TRIAL_BOOTS_MAX || trial.stage == Stage::Reverting {
             self.revert_image(now, out);
@@ -113,7 +113,7 @@ impl<P: Platform> Device<P> {
         self.trial_deadline = None;
         out.push(Action::Event(Event::Update(Outcome::Confirmed)));
         if self.trial.is_none() {
-            self.notes.push_back(Outcome::Confirmed);
+            self.notes.push_back((Outcome::Confirmed, None));
         }
     }
 
@@ -170,7 +170,8 @@ impl<P: Platform> Device<P> {
             .and_then(|manifest| Update::begin(manifest, &mut self.images));
         match begun {
             Ok(update) => {
-                self.update = Some(Updating { update, ask_again: now.mono, command_id });
+                let ask_again = Self::first_ask(&update, now);
+                self.update = Some(Updating { update, ask_again, fetches: 0, command_id });
                 self.result("ota", id.as_deref(), Ok(None), out);
             }
             Err(refused) => {
@@ -183,8 +184,13 @@ impl<P: Platform> Device<P> {
     /// Connected again: go on where it stopped.
     pub(super) fn resume_update(&mut self, now: Now) {
         if let Some(updating) = &mut self.update {
-            updating.ask_again = now.mono;
+            updating.ask_again = updating.ask_again.max(Self::first_ask(&updating.update, now));
         }
+    }
+
+    /// When an update is asked for. What is to be said on this connection is said before it is given up for another one.
+    fn first_ask(update: &Update, now: Now) -> u64 {
+        if update.url().is_some() { now.mono.saturating_add(SECOND) } else { now.mono }
     }
 
     pub(super) fn ask_for_image(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -192,6 +198,9 @@ impl<P: Platform> Device<P> {
         let Some(updating) = &mut self.update else { return };
         if now.mono < updating.ask_again {
             return;
+        }
+        if let Some(url) = updating.update.url() {
+            return self.fetch(&url, now, out);
         }
         updating.ask_again = now.mono.saturating_add(ASK_AGAIN);
         let wanted = Wanted {
@@ -212,22 +221,27 @@ impl<P: Platform> Device<P> {
                 updating.ask_again = now.mono;
                 self.ask_for_image(now, out);
             }
-            Ok(Progress::Complete) => {
-                let counter = updating.update.manifest().counter;
-                match self.install(counter, out) {
-                    Ok(()) => {
-                        self.end_update(Outcome::Installed, out);
-                        self.reboot_after_result(RebootReason::NewImage, now);
-                    }
-                    Err(refused) => self.end_update(Outcome::Refused(refused), out),
-                }
+            Ok(Progress::Complete) => self.install(now, out),
+            Err(refused) => self.end_update(Outcome::Refused(refused), out),
+        }
+    }
+
+    /// The image is whole: it boots next.
+    pub(super) fn install(&mut self, now: Now, out: &mut Vec<Action>) {
+        let Some(counter) = self.update.as_ref().map(|updating| updating.update.manifest().counter) else {
+            return;
+        };
+        match self.select_image(counter, out) {
+            Ok(()) => {
+                self.end_update(Outcome::Installed, out);
+                self.reboot_after_result(RebootReason::NewImage, now);
             }
             Err(refused) => self.end_update(Outcome::Refused(refused), out),
         }
     }
 
     /// Lets the image that was written boot next: on trial, whatever is cut.
-    fn install(&mut self, counter: u32, out: &mut Vec<Action>) -> Result<(), Refused> {
+    fn select_image(&mut self, counter: u32, out: &mut Vec<Action>) -> Result<(), Refused> {
         let trial = Trial::of(self.images.running().other(), counter);
         self.set_trial(Some(trial), out).map_err(|_| Refused::Flash)?;
         if self.images.boot_next().is_ok() {
@@ -240,11 +254,15 @@ impl<P: Platform> Device<P> {
         Err(Refused::Flash)
     }
 
-    fn end_update(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
+    /// An update is over. What cannot be said now is said at the next connection; that it is installed, the new image says.
+    pub(super) fn end_update(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
         let id = self.update.take().and_then(|updating| updating.command_id);
         out.push(Action::Event(Event::Update(outcome)));
-        debug_assert!(matches!(self.phase, Phase::Online(_)) || !matches!(outcome, Outcome::Installed));
-        self.report_outcome(outcome, id.as_deref(), out);
+        if self.name().is_some() {
+            self.report_outcome(outcome, id.as_deref(), out);
+        } else if outcome != Outcome::Installed {
+            self.notes.push_back((outcome, id));
+        }
     }
 }
 

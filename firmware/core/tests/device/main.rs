@@ -11,6 +11,7 @@ mod flash;
 mod broker;
 mod commands;
 mod factory;
+mod fetch;
 mod power_cut;
 mod provisioning;
 mod rotation;

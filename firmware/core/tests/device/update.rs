@@ -17,15 +17,15 @@ use signet_device_core::{
 use super::flash::Flash;
 use super::world::{DAY, PoolSigner, START, TestRng, World};
 
-fn key() -> SigningKey {
+pub fn key() -> SigningKey {
     SigningKey::from_slice(&[5; 32]).expect("a key")
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn running() -> Running {
+pub fn running() -> Running {
     let point = p256::PublicKey::from(*key().verifying_key());
     Running {
         version: "1.4.0".into(),
@@ -35,7 +35,7 @@ fn running() -> Running {
     }
 }
 
-fn manifest(version: &str, chip: &str, image: &[u8], counter: u32) -> String {
+pub fn manifest(version: &str, chip: &str, image: &[u8], counter: u32) -> String {
     let digest = hex(&Sha256::digest(image));
     format!(
         r#"{{"version":"{version}","chip":"{chip}","size":{},"sha256":"{digest}","counter":{counter}}}"#,
@@ -43,15 +43,15 @@ fn manifest(version: &str, chip: &str, image: &[u8], counter: u32) -> String {
     )
 }
 
-fn signed(manifest: &str) -> SignedManifest {
+pub fn signed(manifest: &str) -> SignedManifest {
     let signature: DerSignature = key().sign(manifest.as_bytes());
     SignedManifest::read(manifest, &hex(signature.as_bytes())).expect("hex")
 }
 
 #[derive(Debug, Default)]
-struct Partition {
-    image: Vec<u8>,
-    boots_next: bool,
+pub struct Partition {
+    pub image: Vec<u8>,
+    pub boots_next: bool,
     /// What the bootloader's note says.
     on_trial: bool,
     reverted: bool,
@@ -62,7 +62,7 @@ struct Partition {
 }
 
 #[derive(Debug, Clone, Default)]
-struct TwoImages(Rc<RefCell<Partition>>);
+pub struct TwoImages(pub Rc<RefCell<Partition>>);
 
 impl TwoImages {
     fn written(&self) -> Result<std::cell::RefMut<'_, Partition>, ImageError> {
@@ -193,7 +193,7 @@ fn an_image_is_bootable_only_when_it_is_whole_and_the_one_that_was_signed() {
     assert_eq!(FixedImage.begin(1), Err(ImageError::TooLarge));
 }
 
-struct Updating;
+pub struct Updating;
 
 impl Platform for Updating {
     type Flash = Flash;
@@ -204,7 +204,7 @@ impl Platform for Updating {
 }
 
 /// An enrolled device with two images, started with what is in `flash`.
-fn start(flash: &Flash, world: &World, images: &TwoImages, mono: u64) -> (Device<Updating>, Vec<Action>) {
+pub fn start(flash: &Flash, world: &World, images: &TwoImages, mono: u64) -> (Device<Updating>, Vec<Action>) {
     let parts = Parts {
         flash: flash.clone(),
         rng: TestRng(3),
@@ -218,26 +218,26 @@ fn start(flash: &Flash, world: &World, images: &TwoImages, mono: u64) -> (Device
     (Device::new(parts, world.factory.clone(), settings, now, &mut out), out)
 }
 
-fn handle(device: &mut Device<Updating>, mono: u64, input: Input<'_>) -> Vec<Action> {
+pub fn handle(device: &mut Device<Updating>, mono: u64, input: Input<'_>) -> Vec<Action> {
     let mut out = Vec::new();
     device.handle(Now { mono, wall: Some(START + 60 + mono / 1_000) }, input, &mut out);
     out
 }
 
-fn online(device: &mut Device<Updating>) -> Vec<Action> {
+pub fn online(device: &mut Device<Updating>) -> Vec<Action> {
     let connect = handle(device, 5_000, Input::Tick);
     assert!(connect.iter().any(|action| matches!(action, Action::Connect(_))), "{connect:?}");
     handle(device, 5_100, Input::Connected)
 }
 
-fn enrolled() -> World {
+pub fn enrolled() -> World {
     let mut world = World::new();
     world.boot();
     world.online();
     world
 }
 
-fn payloads(actions: &[Action], end: &str) -> Vec<String> {
+pub fn payloads(actions: &[Action], end: &str) -> Vec<String> {
     let published = actions.iter().filter_map(|action| match action {
         Action::Publish(publish) if publish.topic.ends_with(end) => Some(&publish.payload),
         _ => None,
