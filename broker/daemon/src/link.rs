@@ -62,51 +62,9 @@ pub(crate) struct Arrival {
 }
 
 /// Runs one authenticated connection to its end.
-pub(crate) async fn run(broker: Arc<Broker>, stream: TlsStream<PeerIo>, arrival: Arrival) {
-    let Arrival { peer, listener, judged, settings, until } = arrival;
+pub(crate) async fn run(broker: Arc<Broker>, stream: Box<TlsStream<PeerIo>>, arrival: Arrival) {
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let now = broker.clock.now();
-    let (ends, ends_as) = until.on_the_clock(now);
-    let (address, principal) = (peer.address, peer.principal.clone());
-    let refused = peer.rules.refusal.is_some();
-    let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
-    let number = connection.number();
-    let registration = broker.directory.register(Live {
-        number,
-        listener,
-        address,
-        principal,
-        judged,
-        settings,
-        since: now,
-    });
-    // A reload may have judged the live connections between the judgement in the handshake and the registration.
-    // One that is refused at CONNECT anyway lives to be told so.
-    if !refused {
-        listener::judge_again(&broker, registration.live());
-    }
-    // A stop closes the connections that are registered; one that comes from its handshake afterwards closes itself.
-    if broker.is_stopping() {
-        broker.hub().close_connection(number, CloseReason::ServerShuttingDown);
-    }
-    let mut link = Link {
-        stream,
-        connection,
-        inbound: BytesMut::new(),
-        outbound: BytesMut::new(),
-        holds: Holds::new(broker.hub().journal().cloned()),
-        held_up: false,
-        secret: false,
-        actions: Actions::default(),
-        timer: None,
-        armed: Mono::START,
-        ends,
-        ends_as,
-        phase: Phase::Open,
-        asked: None,
-        registration,
-        broker,
-    };
+    let mut link = Link::open(broker, stream, arrival, waker);
     poll_fn(|cx| link.poll_guarded(cx)).await;
 }
 
@@ -118,7 +76,7 @@ enum Phase {
 }
 
 struct Link {
-    stream: TlsStream<PeerIo>,
+    stream: Box<TlsStream<PeerIo>>,
     connection: Connection,
     inbound: BytesMut,
     outbound: BytesMut,
@@ -151,6 +109,58 @@ enum Inbound {
 }
 
 impl Link {
+    /// A connection in a place of its own: what a task holds while it waits is then a pointer, and moving it costs nothing.
+    fn open(
+        broker: Arc<Broker>,
+        stream: Box<TlsStream<PeerIo>>,
+        arrival: Arrival,
+        waker: std::task::Waker,
+    ) -> Box<Self> {
+        let Arrival { peer, listener, judged, settings, until } = arrival;
+        let now = broker.clock.now();
+        let (ends, ends_as) = until.on_the_clock(now);
+        let (address, principal) = (peer.address, peer.principal.clone());
+        let refused = peer.rules.refusal.is_some();
+        let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
+        let number = connection.number();
+        let registration = broker.directory.register(Live {
+            number,
+            listener,
+            address,
+            principal,
+            judged,
+            settings,
+            since: now,
+        });
+        // A reload may have judged the live connections between the judgement in the handshake and the registration.
+        // One that is refused at CONNECT anyway lives to be told so.
+        if !refused {
+            listener::judge_again(&broker, registration.live());
+        }
+        // A stop closes the connections that are registered; one that comes from its handshake afterwards closes itself.
+        if broker.is_stopping() {
+            broker.hub().close_connection(number, CloseReason::ServerShuttingDown);
+        }
+        Box::new(Self {
+            stream,
+            connection,
+            inbound: BytesMut::new(),
+            outbound: BytesMut::new(),
+            holds: Holds::new(broker.hub().journal().cloned()),
+            held_up: false,
+            secret: false,
+            actions: Actions::default(),
+            timer: None,
+            armed: Mono::START,
+            ends,
+            ends_as,
+            phase: Phase::Open,
+            asked: None,
+            registration,
+            broker,
+        })
+    }
+
     /// [`Link::poll`], with the promise that a panic in this connection's work ends this connection only.
     fn poll_guarded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.poll(cx))) {
@@ -276,7 +286,7 @@ impl Link {
                 Err(error) => Input::Unframable(error),
             };
             if let Input::Connect(Ok(connect)) = &input
-                && self.broker.lifecycle.is_enabled()
+                && self.broker.tells_of_events()
             {
                 self.asked.clone_from(&connect.client_id);
             }

@@ -301,7 +301,8 @@ impl Arriving {
                 let presence = in_force
                     .then(|| clones::watch(&self.broker, &admitted.principal, self.address.ip(), client))
                     .flatten();
-                Ok(Named { stream, judged, admitted, settings, resumed, presence })
+                // From here on it changes threads and owners: a pointer does so for less.
+                Ok(Named { stream: Box::new(stream), judged, admitted, settings, resumed, presence })
             }
             Err(why) => {
                 let leaf = leaf.to_vec();
@@ -472,7 +473,7 @@ fn log_failure(record: &FailureRecord, suppressed: u64) {
 
 /// A peer that has proven who it is.
 struct Named {
-    stream: TlsStream<PeerIo>,
+    stream: Box<TlsStream<PeerIo>>,
     judged: Judged,
     admitted: Admitted,
     /// The listener's settings that this was done under.

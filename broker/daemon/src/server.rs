@@ -224,6 +224,11 @@ impl Broker {
         }
     }
 
+    /// Whether somebody may hear of connections and subscriptions. While nobody does, they cost no other thread's time.
+    pub(crate) fn tells_of_events(&self) -> bool {
+        self.lifecycle.is_enabled() && self.hub().hears_events()
+    }
+
     /// An occurrence on a connection that goes on.
     pub(crate) fn note(&self, live: &Live, connection: &Connection, event: &Event, now: Now) {
         let name = live.principal.name();
@@ -234,12 +239,15 @@ impl Broker {
                 id = live.number, %name, role = %live.principal.role(), client_id, address = %live.address, version,
                 session_present, took_over, "connected"
             );
-            self.lifecycle.connected(live, connection.client_id(), now);
+            if self.tells_of_events() {
+                self.lifecycle.connected(live, connection.client_id(), now);
+            }
             self.rotations.connected(live.principal.key());
             crate::standing::connected(self, live);
             return;
         }
         match event {
+            Event::Subscribed(_) | Event::Unsubscribed(_) if !self.tells_of_events() => return,
             Event::Subscribed(filters) => {
                 return self.lifecycle.subscribed(live, connection.client_id(), filters, now);
             }
@@ -267,7 +275,9 @@ impl Broker {
 
     /// A connection has ended.
     pub(crate) fn closed(&self, live: &Live, connection: &Connection, reason: &CloseReason, now: Now) {
-        self.lifecycle.disconnected(live, connection.client_id(), *reason, now);
+        if self.tells_of_events() {
+            self.lifecycle.disconnected(live, connection.client_id(), *reason, now);
+        }
         self.metrics.closed.with_label_values(&[reason.metric_label()]).inc();
         let client_id = connection.client_id().map_or("", |id| id);
         tracing::info!(
@@ -423,6 +433,8 @@ impl Broker {
             lists: crate::lists::sights(self),
             uptime_seconds: self.clock.mono().elapsed().as_secs(),
         };
+        let stats = self.registry().map(|registry| registry.stats());
+        self.metrics.authority.show(&self.authorities(), stats);
         self.metrics.text(&sampled)
     }
 }

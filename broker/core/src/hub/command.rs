@@ -76,6 +76,12 @@ impl Hub {
         !matches.is_empty()
     }
 
+    /// Whether anybody could hear of an event below `$aws/events/`. Costs one load; [`Self::is_heard`] knows of one topic.
+    #[must_use]
+    pub fn hears_events(&self) -> bool {
+        self.index.reaches_aws()
+    }
+
     /// Tells operators what happens, with QoS 1, below `$aws/events/`. Readers need their right as for any topic.
     ///
     /// # Errors

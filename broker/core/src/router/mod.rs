@@ -26,6 +26,7 @@ use signet_wire::{QoS, SubscriptionFilter, TopicFilter, TopicName};
 pub use group::SharedGroup;
 pub use matches::{Hit, Matches};
 
+use crate::provisioning::is_below_aws;
 use set::{Entry, Slot};
 use trie::Trie;
 
@@ -66,6 +67,8 @@ pub struct Index<S> {
     wild: Trie<S>,
     plain: AtomicUsize,
     shared: AtomicUsize,
+    /// Of both, those below `$aws/`.
+    aws: AtomicUsize,
 }
 
 impl<S: Subscriber> Default for Index<S> {
@@ -82,6 +85,7 @@ impl<S: Subscriber> Index<S> {
             wild: Trie::new(),
             plain: AtomicUsize::new(0),
             shared: AtomicUsize::new(0),
+            aws: AtomicUsize::new(0),
         }
     }
 
@@ -95,6 +99,7 @@ impl<S: Subscriber> Index<S> {
         });
         if new {
             self.count(filter).fetch_add(1, Ordering::Relaxed);
+            self.aws.fetch_add(usize::from(is_below_aws(filter.filter())), Ordering::Relaxed);
         }
         new
     }
@@ -108,6 +113,7 @@ impl<S: Subscriber> Index<S> {
         });
         if found {
             self.count(filter).fetch_sub(1, Ordering::Relaxed);
+            self.aws.fetch_sub(usize::from(is_below_aws(filter.filter())), Ordering::Relaxed);
         }
         found
     }
@@ -143,6 +149,12 @@ impl<S: Subscriber> Index<S> {
     /// How many of them are shared: one per member of a group.
     pub fn shared_subscriptions(&self) -> usize {
         self.shared.load(Ordering::Relaxed)
+    }
+
+    /// Whether anybody could get a message on a topic below `$aws/`: no wildcard stands for that level
+    /// (`[MQTT5-4.7.2-1]`). Costs one load.
+    pub fn reaches_aws(&self) -> bool {
+        self.aws.load(Ordering::Relaxed) > 0
     }
 
     fn count(&self, filter: &SubscriptionFilter) -> &AtomicUsize {

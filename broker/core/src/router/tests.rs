@@ -523,3 +523,18 @@ proptest! {
         prop_assert!(index.wild.is_empty());
     }
 }
+
+#[test]
+fn only_filters_that_name_the_first_level_reach_what_is_below_aws() {
+    let index = subscribed(&["#", "+/events/#", "$SYS/#", "$aws"]);
+    assert!(!index.reaches_aws());
+    let (plain, shared) = (filter("$aws/events/presence/#"), filter("$share/g/$aws/events/#"));
+    assert!(index.subscribe(session(7), &plain, QOS0));
+    assert!(index.subscribe(session(8), &shared, QOS0));
+    assert!(!index.subscribe(session(7), &plain, QOS0), "replaced, not new");
+    assert!(index.unsubscribe(7, &plain));
+    assert!(index.reaches_aws(), "the shared one is left");
+    assert!(index.unsubscribe(8, &shared));
+    assert!(!index.unsubscribe(8, &shared));
+    assert!(!index.reaches_aws());
+}
