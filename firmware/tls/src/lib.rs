@@ -99,13 +99,12 @@ impl<'t, D: Dial> MbedTls<'t, D> {
         &mut self,
         name: &CStr,
         port: u16,
-        creds: Option<Credentials<'_>>,
+        creds: Option<Credentials<'static>>,
     ) -> Result<Session<'_, D::Stream<'_>>, Failure> {
         let root = Certificate::new(X509::DER(&self.server_ca)).map_err(|_| Failure::ServerUntrusted)?;
         let config = SessionConfig::Client(ClientSessionConfig {
             ca_chain: Some(root),
             creds,
-            server_name: Some(name),
             auth_mode: AuthMode::Required,
             min_version: TlsVersion::Tls1_2,
             ..ClientSessionConfig::new()
@@ -113,6 +112,9 @@ impl<'t, D: Dial> MbedTls<'t, D> {
         let host = name.to_str().map_err(|_| Failure::Unreachable)?;
         let stream = self.dial.dial(host, port).await?;
         let mut session = Session::new(self.tls, stream, &config).map_err(|_| Failure::Unreachable)?;
+        // Here, where it is copied, and not in the configuration, where it would have to live as long as the session. Without
+        // a name Mbed TLS makes no handshake.
+        session.set_server_name(name).map_err(|_| Failure::Unreachable)?;
         match session.connect().await {
             Ok(()) => Ok(session),
             Err(_)
