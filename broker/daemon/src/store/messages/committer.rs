@@ -272,18 +272,26 @@ impl Writer {
                     *self.shared.trouble.lock() = None;
                     self.metrics.failing.set(0);
                     let seconds = since.elapsed().as_secs();
-                    tracing::warn!(seconds, "the message store can be written again; nothing that was acknowledged is lost");
+                    tracing::warn!(
+                        seconds,
+                        "the message store can be written again; nothing that was acknowledged is lost"
+                    );
                 }
                 return true;
             };
             self.metrics.errors.with_label_values(&[error.metric_label()]).inc();
             self.metrics.failing.set(1);
             if failing_since.is_none() {
-                let hint = if error.is_full() { "make room on the disk" } else { "see that the disk is well and can be written" };
+                let hint = if error.is_full() {
+                    "make room on the disk"
+                } else {
+                    "see that the disk is well and can be written"
+                };
                 tracing::error!(
                     cause = error.metric_label(),
                     "ALARM: the message store cannot be written: {error}\n  hint: {hint}; QoS 1 and 2 are not acknowledged until \
-                     then, and it is tried again every {} ms without a restart", RETRY.as_millis()
+                     then, and it is tried again every {} ms without a restart",
+                    RETRY.as_millis()
                 );
                 failing_since = Some(started);
             } else {
@@ -291,7 +299,8 @@ impl Writer {
             }
             *self.shared.trouble.lock() = Some(error);
             let again = Instant::now() + RETRY;
-            while let Some(left) = again.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            while let Some(left) = again.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+            {
                 self.answer_asks();
                 if self.shared.stopping.load(Ordering::Acquire) {
                     // The last attempt was this one.

@@ -67,7 +67,10 @@ struct Engine {
 
 impl std::fmt::Debug for DiskStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DiskStore").field("place", &self.place).field("commit", &self.commit).finish_non_exhaustive()
+        f.debug_struct("DiskStore")
+            .field("place", &self.place)
+            .field("commit", &self.commit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -263,8 +266,9 @@ fn read(
 
 /// The engine panics over some damage that it does not expect: that is damage as any other.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, MessagesError>) -> Result<T, MessagesError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(MessagesError::corrupt(path, "the storage engine gave up over what it found")))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(MessagesError::corrupt(path, "the storage engine gave up over what it found"))
+    })
 }
 
 /// Opens the rows, which go up to the commit `known` at least; the number of their last commit.
@@ -336,7 +340,8 @@ fn open_engine(path: &Path) -> Result<Engine, MessagesError> {
         .manual_journal_persist(true)
         .open()
         .map_err(fail)?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true);
+    let options =
+        || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true);
     let rows = database.keyspace(KEYSPACE, options).map_err(fail)?;
     Ok(Engine { rows, database })
 }

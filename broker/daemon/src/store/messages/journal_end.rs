@@ -26,7 +26,9 @@ const SHORT_BYTES: u64 = 16;
 pub(super) fn cut_unfinished(rows: &Path, known: u64) -> Result<bool, MessagesError> {
     let Some(path) = newest(rows).map_err(|error| MessagesError::io(rows, error))? else { return Ok(false) };
     let fail = |error| MessagesError::io(&path, error);
-    let Some(Last { start, commit: Some(commit) }) = last_batch(&path).map_err(fail)? else { return Ok(false) };
+    let Some(Last { start, commit: Some(commit) }) = last_batch(&path).map_err(fail)? else {
+        return Ok(false);
+    };
     if commit <= known {
         return Ok(false);
     }
@@ -40,7 +42,10 @@ fn newest(rows: &Path) -> std::io::Result<Option<PathBuf>> {
     let mut newest: Option<(u64, PathBuf)> = None;
     for entry in std::fs::read_dir(rows)? {
         let path = entry?.path();
-        let number = path.extension().filter(|end| *end == "jnl").and_then(|_| path.file_stem()?.to_str()?.parse().ok());
+        let number = path
+            .extension()
+            .filter(|end| *end == "jnl")
+            .and_then(|_| path.file_stem()?.to_str()?.parse().ok());
         if let Some(number) = number
             && newest.as_ref().is_none_or(|(other, _)| *other < number)
         {
@@ -80,7 +85,9 @@ fn last_batch(path: &Path) -> std::io::Result<Option<Last>> {
                     return Ok(last);
                 }
                 let (key, value) = bytes.split_at(commit_key.len());
-                if let (Some(last), Ok(Row::Commit(commit))) = (&mut last, Decoder::new(Now::default()).row(key, value)) {
+                if let (Some(last), Ok(Row::Commit(commit))) =
+                    (&mut last, Decoder::new(Now::default()).row(key, value))
+                {
                     last.commit = Some(commit);
                 }
                 0
@@ -96,7 +103,10 @@ fn last_batch(path: &Path) -> std::io::Result<Option<Last>> {
 enum Entry {
     Start,
     /// So many bytes of key and value follow.
-    Item { key: u64, value: u64 },
+    Item {
+        key: u64,
+        value: u64,
+    },
     /// So many bytes follow.
     Other(u64),
 }

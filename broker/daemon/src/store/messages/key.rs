@@ -134,9 +134,7 @@ pub(super) fn session_prefix(session: SessionNumber) -> Vec<u8> {
 pub(super) fn filter_text(filter: &SubscriptionFilter) -> Vec<u8> {
     match filter.group() {
         None => filter.filter().as_bytes().to_vec(),
-        Some(group) => {
-            joined(&[b"$share/", group.as_str().as_bytes(), b"/", filter.filter().as_bytes()])
-        }
+        Some(group) => joined(&[b"$share/", group.as_str().as_bytes(), b"/", filter.filter().as_bytes()]),
     }
 }
 

@@ -183,7 +183,9 @@ impl Ledger {
     }
 
     fn done(&mut self, session: SessionNumber, number: u64) {
-        let Some(entries) = self.sessions.get_mut(&session).map(|session| &mut session.entries) else { return };
+        let Some(entries) = self.sessions.get_mut(&session).map(|session| &mut session.entries) else {
+            return;
+        };
         let Some(entry) = entries.get_mut(&number) else { return };
         if entry.stored.is_none() && !entry.exchange_stored {
             // The store never heard of it.
@@ -198,7 +200,9 @@ impl Ledger {
     }
 
     fn restage_received(&mut self, session: SessionNumber, id: PacketId, wanted: bool) {
-        let Some(received) = self.sessions.get_mut(&session).map(|session| &mut session.received) else { return };
+        let Some(received) = self.sessions.get_mut(&session).map(|session| &mut session.received) else {
+            return;
+        };
         let Some(stored) = received.get(&id).copied() else { return };
         if stored == wanted {
             self.staged.received.remove(&(session, id));

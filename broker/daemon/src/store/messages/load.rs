@@ -92,7 +92,9 @@ impl Loader<'_> {
         if self.rows.is_multiple_of(LOOK_EVERY) && self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             tracing::info!(
-                rows = self.rows, sessions = self.loaded.sessions, retained = self.loaded.retained,
+                rows = self.rows,
+                sessions = self.loaded.sessions,
+                retained = self.loaded.retained,
                 "loading sessions and retained messages"
             );
         }

@@ -82,7 +82,10 @@ impl StoreMetrics {
             disk_bytes: gauge("store_disk_bytes", "Bytes that the message store takes on disk.")?,
             tables: gauge("store_tables", "Files of rows of the message store.")?,
             compactions: gauge("store_compactions", "Compactions since the store was opened.")?,
-            waiting_messages: gauge("store_waiting_messages", "Messages in the store that wait for sessions.")?,
+            waiting_messages: gauge(
+                "store_waiting_messages",
+                "Messages in the store that wait for sessions.",
+            )?,
         })
     }
 }

@@ -18,7 +18,8 @@ use signet_identity::{
     CertificateId, GROUPS_MAX, GroupName, Lineage, Principal, PrincipalKey, Role, TemplateName, ThingName,
 };
 use signet_wire::{
-    ClientId, Frame, Packet, PacketId, Publish, QoS, QosId, SubscriptionFilter, Text, TopicName, Version, Will,
+    ClientId, Frame, Packet, PacketId, Publish, QoS, QosId, SubscriptionFilter, Text, TopicName, Version,
+    Will,
 };
 
 use super::bytes::{Reader, Writer};

@@ -1,0 +1,300 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::super::{Batch, Change, Damaged, DiskStore, MemoryStore, MessagesError};
+use super::*;
+
+fn open(directory: &Path) -> Result<DiskStore, MessagesError> {
+    DiskStore::open(directory, Damaged::Refuse).map(|opened| opened.store)
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    (dir, path)
+}
+
+fn batch(records: impl IntoIterator<Item = Record>) -> Batch {
+    let mut ledger = Ledger::new();
+    records.into_iter().for_each(|record| ledger.take_in(record));
+    ledger.render(now())
+}
+
+fn retained(topic: &str, payload: &str) -> Batch {
+    batch([Record::Retained(message(topic, payload))])
+}
+
+fn shown(store: &dyn MessageStore) -> Vec<String> {
+    found(store).1.retained.iter().map(|message| show(message)).collect()
+}
+
+/// The only journal of the engine.
+fn journal(directory: &Path) -> PathBuf {
+    let files = fs::read_dir(directory.join("messages")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|end| end == "jnl")).max().unwrap()
+}
+
+#[test]
+fn what_was_committed_is_there_after_the_store_is_opened_again() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    store.commit(&retained("a", "1")).unwrap();
+    store.commit(&retained("b", "2")).unwrap();
+    store.commit(&retained("a", "3")).unwrap();
+    let before = shown(&store);
+    drop(store);
+    let store = open(&path).unwrap();
+    assert_eq!(shown(&store), before);
+    assert_eq!(before, ["a=3", "b=2"]);
+    assert_eq!(store.last_commit(), 3);
+    assert!(store.size().disk_bytes > 0);
+}
+
+#[test]
+fn it_does_what_its_twin_in_memory_does() {
+    let (_dir, path) = folder();
+    let (mut disk, mut memory) = (open(&path).unwrap(), MemoryStore::new());
+    let mut ledger = Ledger::new();
+    // A small generator: which session, which entry, what happens.
+    let mut state = 7_u64;
+    let mut next = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let shared = message("shared", "body");
+    for round in 0..60 {
+        for _ in 0..next(12) {
+            let (session, number) = (next(4), next(6));
+            let record = match next(9) {
+                0 => Record::Session(session, stored("sensor-1")),
+                1 => Record::Ended(session),
+                2 => subscribed(session, ["a", "b/#"][number as usize % 2]),
+                3 => Record::Sent(session, number, id(1)),
+                4 => Record::Released(session, number),
+                5 => Record::Done(session, number),
+                6 => Record::Received(session, id(1 + number as u16)),
+                7 => Record::Retained(message(&format!("t/{number}"), &round.to_string())),
+                _ => queued(session, 100 * round + number, &shared),
+            };
+            ledger.take_in(record);
+        }
+        let batch = ledger.render(now());
+        disk.commit(&batch).unwrap();
+        memory.commit(&batch).unwrap();
+        if next(6) == 0 {
+            disk.reopen().unwrap();
+        }
+        let rows = |store: &dyn MessageStore| {
+            let mut rows = Vec::new();
+            store
+                .for_each(&mut |key, value| {
+                    rows.push((key.to_vec(), value.to_vec()));
+                    Ok(())
+                })
+                .unwrap();
+            // The number of the last commit is the disk's own affair.
+            rows.retain(|(key, _)| *key != [0, 2]);
+            rows
+        };
+        assert_eq!(rows(&disk), rows(&memory), "round {round}");
+    }
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", "1")).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    store.commit(&retained("a", "2")).unwrap();
+    store.commit(&retained("b", "2")).unwrap();
+    let mut keys = Vec::new();
+    snapshot
+        .for_each(&mut |key, value| {
+            keys.push((key.to_vec(), value.ends_with(b"1")));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(keys.last().unwrap(), &(b"\x30a".to_vec(), true));
+    assert_eq!(shown(&store), ["a=2", "b=2"]);
+}
+
+#[test]
+fn a_second_one_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    let refused = open(&path).unwrap_err();
+    assert!(matches!(refused, MessagesError::InUse(_)), "{refused}");
+    assert!(refused.to_string().contains("another process"));
+    store.commit(&retained("a", "1")).unwrap();
+}
+
+#[test]
+fn a_folder_that_others_can_read_is_refused() {
+    let (_dir, path) = folder();
+    drop(open(&path).unwrap());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+    assert!(matches!(open(&path).unwrap_err(), MessagesError::Exposed { mode: 0o750, .. }));
+}
+
+#[test]
+fn a_store_of_a_newer_schema_is_refused_and_left_alone() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    let mut newer = retained("a", "1");
+    newer.push(Change::Put(vec![0, 1], super::super::row::put_schema(2).into()));
+    store.commit(&newer).unwrap();
+    drop(store);
+    for damaged in [Damaged::Refuse, Damaged::MoveAside] {
+        let refused = DiskStore::open(&path, damaged).unwrap_err();
+        assert!(matches!(refused, MessagesError::Newer { found: 2, supported: 1, .. }), "{refused}");
+        assert!(refused.to_string().contains("use the newer program"));
+    }
+}
+
+#[test]
+fn a_batch_that_was_cut_off_is_not_there_and_those_before_it_are() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", "1")).unwrap();
+    let head = fs::read(path.join("messages.head")).unwrap();
+    store.commit(&retained("b", &"x".repeat(20_000))).unwrap();
+    drop(store);
+    // The process was killed before it noted the commit.
+    fs::write(path.join("messages.head"), &head).unwrap();
+    let whole = fs::read(journal(&path)).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let second = whole.windows(20).position(|bytes| bytes == [b'x'; 20]).unwrap();
+    // A page in the middle that never reached the disk, and every kind of end.
+    let mut holed = whole.clone();
+    holed[second + 8000..second + 12_000].fill(0);
+    let cut = |to: usize| [&whole[..to], &vec![0; whole.len() - to]].concat();
+    for (what, bytes) in [
+        ("hole", holed),
+        ("cut", cut(second + 5000)),
+        ("end", cut(end - 2)),
+        ("short", whole[..end - 9].to_vec()),
+    ] {
+        fs::write(journal(&path), bytes).unwrap();
+        let store = open(&path).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(shown(&store), ["a=1"], "{what}");
+        assert_eq!(store.last_commit(), 1);
+    }
+}
+
+#[test]
+fn a_confirmed_batch_that_is_gone_is_damage_and_not_forgotten() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", "1")).unwrap();
+    store.commit(&retained("b", &"x".repeat(20_000))).unwrap();
+    drop(store);
+    let whole = fs::read(journal(&path)).unwrap();
+    let second = whole.windows(20).position(|bytes| bytes == [b'x'; 20]).unwrap();
+    let mut holed = whole.clone();
+    holed[second + 8000] ^= 1;
+    for bytes in [holed, whole[..second].to_vec()] {
+        fs::write(journal(&path), bytes).unwrap();
+        let refused = open(&path).unwrap_err();
+        assert!(matches!(refused, MessagesError::Corrupt { .. }), "{refused}");
+        assert!(refused.to_string().contains("signet restore") && refused.to_string().contains("quarantine"));
+    }
+}
+
+#[test]
+fn a_damaged_store_is_moved_aside_when_that_is_asked_for() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", "1")).unwrap();
+    drop(store);
+    fs::write(journal(&path), b"\x01\x02").unwrap();
+    assert!(open(&path).is_err());
+    let opened = DiskStore::open(&path, Damaged::MoveAside).unwrap();
+    let (aside, why) = opened.moved_aside.unwrap();
+    assert!(aside.join("version").exists(), "what was there is kept");
+    assert!(matches!(why, MessagesError::Corrupt { .. }));
+    assert_eq!(shown(&opened.store), [""; 0]);
+    drop(opened.store);
+    assert!(open(&path).is_ok());
+}
+
+#[test]
+fn a_store_whose_files_are_gone_is_not_made_anew_by_itself() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", "1")).unwrap();
+    drop(store);
+    fs::remove_dir_all(path.join("messages")).unwrap();
+    let refused = open(&path).unwrap_err();
+    assert!(refused.to_string().contains("its files are gone"), "{refused}");
+}
+
+#[test]
+fn no_byte_that_is_changed_in_any_file_makes_it_panic_or_say_something_else() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    for round in 0..8 {
+        store.commit(&retained("a", &round.to_string())).unwrap();
+    }
+    // Into tables, so that these are tried too.
+    store.reopen().unwrap();
+    store.commit(&retained("b", "1")).unwrap();
+    let good = shown(&store);
+    drop(store);
+    let mut files = Vec::new();
+    let mut folders = vec![path.join("messages")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path())
+            } else {
+                files.push(entry.path())
+            }
+        }
+    }
+    let copy = tempfile::tempdir().unwrap();
+    for file in files {
+        let bytes = fs::read(&file).unwrap();
+        let Some(end) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
+        for at in (0..=end).step_by((end / 12).max(1)) {
+            let there = copy.path().join("data");
+            drop(fs::remove_dir_all(&there));
+            copy_folder(&path, &there);
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x10;
+            fs::write(there.join(file.strip_prefix(&path).unwrap()), bytes).unwrap();
+            let Ok(store) = open(&there) else { continue };
+            let mut rows = Vec::new();
+            let loaded = load(&store, &there, now(), &mut |left| {
+                if let Left::Retained(message) = left {
+                    rows.push(show(&message));
+                }
+            });
+            if loaded.is_ok() {
+                assert_eq!(rows, good, "{} byte {at}", file.display());
+            }
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            // Without the zeros behind the end of a journal.
+            let bytes = fs::read(entry.path()).unwrap();
+            let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |end| end + 1);
+            fs::write(to, &bytes[..end]).unwrap();
+        }
+    }
+}
