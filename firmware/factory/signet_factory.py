@@ -2,7 +2,8 @@
 """Tools for the line: what a sensor is given before it leaves the factory.
 
     signet_factory.py nvs    --serial sn-000123 --credential claims/line-1 --broker broker.example:8883 \\
-                             --server-ca root.pem --template fleet --rotation-template rotate --out factory.bin
+                             --server-ca root.pem --template fleet --rotation-template rotate --ota-key ota.pub --out factory.bin
+    signet_factory.py nvs    ... --token-file token --token-url https://broker.example:8443/provision   (instead of --credential)
     signet_factory.py nvs    ... --serials serials.csv --out-dir images
     signet_factory.py merge  --chip esp32c6 --bootloader bootloader.bin --partitions partitions-4mb.csv \\
                              --app app.bin --factory factory.bin --out device.bin
@@ -10,7 +11,8 @@
     signet_factory.py verify --key ota.pub --manifest app.manifest.json --app app.bin
     signet_factory.py rehearse-fuses --chip esp32c6 --secure-boot-key key.pem
 
-The credential is the folder that `signet claim create --out` or `signet device add --out` wrote.
+The credential is the folder that `signet claim create --out` or `signet device add --out` wrote; the token is what
+`signet token create` printed.
 Exit codes: 0 done, 1 refused (the message says why), 2 wrong usage.
 """
 
@@ -21,9 +23,11 @@ import json
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -33,10 +37,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 # As the firmware's grammar of names (firmware/core/src/identity.rs).
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
 TEMPLATE = re.compile(r"[A-Za-z0-9_-]{1,36}\Z")
+TOKEN = re.compile(r"[A-Za-z0-9_-]{16,256}\Z")
+TOKEN_URL = re.compile(r"https://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?/[!-\"$-~]{0,40}\Z")
 BROKER = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?\Z")
 # Names of the partition table that every board shares.
 FACTORY_PARTITION = "factory_nvs"
 FACTORY_BYTES = 0x6000
+TABLE_OFFSET = 0x8000
+TABLE_BYTES = 0xC00
+SECTOR = 0x1000
+# Where the ROM of a chip looks for the second-stage bootloader.
+BOOTLOADER_OFFSETS = {"esp32": 0x1000, "esp32s2": 0x1000, "esp32s3": 0, "esp32c3": 0, "esp32c6": 0}
+# The types of a partition table, and the subtypes that the boards use.
+TYPES = {"app": 0, "data": 1}
+SUBTYPES = {"ota_0": 0x10, "ota_1": 0x11, "ota": 0x00, "phy": 0x01, "nvs": 0x02}
 
 
 class Refused(Exception):
@@ -85,6 +99,17 @@ def read_root(file):
     return root.public_bytes(serialization.Encoding.DER)
 
 
+def read_update_key(file):
+    """The public key of updates as the device wants it: an uncompressed point of P-256."""
+    content = pathlib.Path(file).read_bytes()
+    if b"PRIVATE KEY" in content:
+        raise Refused(f"{file}: this is a private key; the device gets the public one: openssl ec -in {file} -pubout")
+    key = serialization.load_pem_public_key(content)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise Refused(f"{file}: the key of updates must be P-256; make one with openssl ecparam -genkey -name prime256v1")
+    return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+
+
 def checked(pattern, text, what):
     if not pattern.match(text):
         raise Refused(f"{what} {text!r} cannot be used: it must match {pattern.pattern}")
@@ -109,9 +134,28 @@ def write_private(path, content):
     os.replace(part, path)
 
 
-def nvs_rows(work, serial, args, credential, root):
+def read_token(file):
+    """A token, from a file that only its owner can read."""
+    path = pathlib.Path(file)
+    if path.stat().st_mode & 0o077:
+        raise Refused(f"{file}: others can read this token; run chmod 600 {file}")
+    return checked_token(path.read_text().strip(), file)
+
+
+def checked_token(token, where):
+    """The token itself is a secret: no message shows it."""
+    if not TOKEN.match(token):
+        raise Refused(f"{where}: this is no token; give what `signet token create` printed, and nothing else")
+    return token
+
+
+def nvs_rows(work, serial, token, args):
     """The rows of the NVS generator; binary values go through files, as it wants them."""
-    certificate, key = credential
+    binaries = {"server_ca": read_root(args.server_ca)}
+    if args.credential:
+        binaries["claim_cert"], binaries["claim_key"] = read_credential(args.credential)
+    if args.ota_key:
+        binaries["ota_key"] = read_update_key(args.ota_key)
     texts = {
         "device_id": checked(NAME, serial, "serial number"),
         "template": checked(TEMPLATE, args.template, "template"),
@@ -119,24 +163,26 @@ def nvs_rows(work, serial, args, credential, root):
         "format": args.format,
         "broker": checked_broker(args.broker),
     }
+    if token:
+        texts |= {"token": token, "token_url": checked(TOKEN_URL, args.token_url, "token address")}
     yield ["key", "type", "encoding", "value"]
     yield ["factory", "namespace", "", ""]
     for name, value in texts.items():
         yield [name, "data", "string", value]
-    for name, value in {"server_ca": root, "claim_cert": certificate, "claim_key": key}.items():
+    for name, value in binaries.items():
         file = work / f"{name}.der"
         file.touch(mode=0o600)
         file.write_bytes(value)
         yield [name, "file", "binary", str(file)]
 
 
-def make_nvs(serial, args, credential, root, out):
+def make_nvs(serial, token, args, out):
     """One factory partition."""
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         table = work / "factory.csv"
         with table.open("w", newline="") as file:
-            csv.writer(file).writerows(nvs_rows(work, serial, args, credential, root))
+            csv.writer(file).writerows(nvs_rows(work, serial, token, args))
         image = work / "factory.bin"
         run(
             "the NVS generator",
@@ -153,22 +199,40 @@ def run(what, command):
     return done.stdout
 
 
-def nvs(args):
-    credential, root = read_credential(args.credential), read_root(args.server_ca)
-    if args.serials is None:
-        make_nvs(args.serial, args, credential, root, args.out)
-        print(args.out)
-        return
-    out = pathlib.Path(args.out_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    serials = [row[0].strip() for row in csv.reader(pathlib.Path(args.serials).open()) if row and row[0].strip()]
+def read_serials(args):
+    """Serial numbers of a list, each with its token if the devices begin with one."""
+    rows = [row for row in csv.reader(pathlib.Path(args.serials).open()) if row and row[0].strip()]
+    serials = [checked(NAME, row[0].strip(), "serial number") for row in rows]
     twice = {serial for serial in serials if serials.count(serial) > 1}
     if twice:
         raise Refused(f"{args.serials}: these serial numbers are there twice: {', '.join(sorted(twice))}")
-    for done, serial in enumerate(serials, 1):
-        image = out / f"{serial}.bin"
-        if not image.exists():
-            make_nvs(serial, args, credential, root, image)
+    if not args.token_url:
+        return dict.fromkeys(serials)
+    short = [row[0] for row in rows if len(row) < 2]
+    if short:
+        raise Refused(f"{args.serials}: no token in the second column for {', '.join(short)}; a token is for one device")
+    return {row[0].strip(): checked_token(row[1].strip(), f"{args.serials}, {row[0]}") for row in rows}
+
+
+def nvs(args):
+    if bool(args.token_url) == bool(args.credential):
+        raise Refused("give either --credential, the folder of a claim or a device, or --token-url with a token")
+    if bool(args.token_file) != bool(args.token_url and args.serial):
+        raise Refused("--token-file and --token-url belong together, for one --serial; a list has its tokens in the second column")
+    if not args.ota_key:
+        print("no --ota-key: these devices will refuse every update", file=sys.stderr)
+    if args.serials is None:
+        make_nvs(args.serial, read_token(args.token_file) if args.token_file else None, args, args.out)
+        print(args.out)
+        return
+    out = pathlib.Path(args.out_dir)
+    # What is there was made of other inputs, or of another claim: nobody could tell the images apart.
+    if out.exists() and any(out.iterdir()):
+        raise Refused(f"{out}: there are images already; give a new --out-dir, or remove what an earlier run left")
+    out.mkdir(parents=True, exist_ok=True)
+    serials = read_serials(args)
+    for done, (serial, token) in enumerate(serials.items(), 1):
+        make_nvs(serial, token, args, out / f"{serial}.bin")
         if sys.stderr.isatty():
             print(f"\r{done}/{len(serials)}", end="\n" if done == len(serials) else "", file=sys.stderr)
     print(f"{len(serials)} images in {out}")
@@ -176,32 +240,80 @@ def nvs(args):
 
 def read_partitions(file):
     """Name, offset and size of each partition of a table in CSV."""
-    rows = {}
-    for line in pathlib.Path(file).read_text().splitlines():
+    return {name: (offset, size) for name, _, _, offset, size in partition_rows(file)}
+
+
+def partition_rows(file):
+    for number, line in enumerate(pathlib.Path(file).read_text().splitlines(), 1):
         if line.strip() and not line.startswith("#"):
-            name, _, _, offset, size, *_ = (part.strip() for part in line.split(","))
-            rows[name] = (int(offset, 0), int(size, 0))
-    return rows
+            try:
+                name, kind, subtype, offset, size, *_ = (part.strip() for part in line.split(","))
+                yield name, TYPES[kind], SUBTYPES[subtype], int(offset, 0), int(size, 0)
+            except (ValueError, KeyError) as error:
+                raise Refused(f"{file}:{number}: this is not a row of a partition table that is known here: {error}") from error
+
+
+def partition_table(file):
+    """The table as the bootloader reads it: an entry of 32 bytes each, and the MD5 of them."""
+    entries = b"".join(
+        struct.pack("<2sBBII16sI", b"\xaa\x50", kind, subtype, offset, size, name.encode(), 0)
+        for name, kind, subtype, offset, size in partition_rows(file)
+    )
+    digest = b"\xeb\xeb" + b"\xff" * 14 + hashlib.md5(entries, usedforsecurity=False).digest()
+    return (entries + digest).ljust(TABLE_BYTES, b"\xff")
+
+
+def first_note():
+    """The bootloader's note on a new device: the first image, and that it works (firmware/core/src/images.rs)."""
+    number = struct.pack("<I", 1)
+    entry = number + b"\xff" * 20 + struct.pack("<II", 2, zlib.crc32(number, 0xFFFFFFFF))
+    return entry.ljust(2 * SECTOR, b"\xff")
+
+
+def checked_image(file, what, where):
+    """An image for a chip begins with its magic byte."""
+    content = pathlib.Path(file).read_bytes()
+    if content[:1] != b"\xe9":
+        raise Refused(f"{file}: this is not {what}; {where}")
+    return content
 
 
 def merge(args):
+    if args.bootloader is None:
+        raise Refused(
+            "--bootloader is missing: without it the chip does not start; build one with ESP-IDF "
+            "(build/bootloader/bootloader.bin), or take the one that `espflash save-image --merge` writes"
+        )
+    if args.chip not in BOOTLOADER_OFFSETS:
+        raise Refused(f"--chip {args.chip}: known are {', '.join(BOOTLOADER_OFFSETS)}")
     table = read_partitions(args.partitions)
     app, factory = pathlib.Path(args.app), pathlib.Path(args.factory)
-    parts = [(args.bootloader_offset, pathlib.Path(args.bootloader))] if args.bootloader else []
-    for name, file in (("ota_0", app), (FACTORY_PARTITION, factory)):
+    bootloader = checked_image(args.bootloader, "a bootloader", "give the second-stage bootloader of this chip")
+    room = TABLE_OFFSET - BOOTLOADER_OFFSETS[args.chip]
+    if len(bootloader) > room:
+        raise Refused(f"{args.bootloader}: {len(bootloader)} bytes do not fit into the {room} bytes before the partition table")
+    checked_image(app, "an application's image", "make it with esptool elf2image")
+    made = {"ota_0": app.read_bytes(), FACTORY_PARTITION: factory.read_bytes(), "otadata": first_note()}
+    parts = {BOOTLOADER_OFFSETS[args.chip]: bootloader, TABLE_OFFSET: partition_table(args.partitions)}
+    for name in (*made, "creds", "ota_1"):
         if name not in table:
             raise Refused(f"{args.partitions}: there is no partition {name}")
         offset, size = table[name]
-        if file.stat().st_size > size:
-            raise Refused(f"{file}: {file.stat().st_size} bytes do not fit into the {size} bytes of {name}")
-        parts.append((offset, file))
-    if args.partition_table:
-        parts.append((0x8000, pathlib.Path(args.partition_table)))
+        content = made.get(name, b"")
+        if len(content) > size:
+            file = {"ota_0": app, FACTORY_PARTITION: factory}.get(name, name)
+            raise Refused(f"{file}: {len(content)} bytes do not fit into the {size} bytes of {name}")
+        # What nothing is written to is erased: a device that was used before begins anew.
+        parts[offset] = content.ljust(size, b"\xff")
     with tempfile.TemporaryDirectory() as work:
-        merged = pathlib.Path(work) / "merged.bin"
+        work = pathlib.Path(work)
+        merged = work / "merged.bin"
         command = [sys.executable, "-m", "esptool", "--chip", args.chip, "merge-bin", "-o", merged]
-        command += ["--flash-size", "4MB"]
-        for offset, file in sorted(parts):
+        command += ["--flash-size", "4MB", "--pad-to-size", "4MB"]
+        for offset, content in sorted(parts.items()):
+            file = work / f"{offset:x}.bin"
+            file.touch(mode=0o600)
+            file.write_bytes(content)
             command += [hex(offset), file]
         run("esptool", command)
         write_private(args.out, merged.read_bytes())
@@ -282,7 +394,10 @@ def parser():
     who = one.add_mutually_exclusive_group(required=True)
     who.add_argument("--serial", help="the serial number of one device")
     who.add_argument("--serials", help="a CSV file, a serial number in the first column of each line")
-    one.add_argument("--credential", required=True, help="the folder that signet wrote for the claim or the device")
+    one.add_argument("--credential", help="the folder that signet wrote for the claim or the device")
+    one.add_argument("--token-file", help="a file with the one-time token of the device, instead of a credential")
+    one.add_argument("--token-url", help="where the token is taken: https://name:port/provision")
+    one.add_argument("--ota-key", help="the public key of updates, PEM; without it the device refuses every update")
     one.add_argument("--broker", required=True, help="name:port of the broker, as in its certificate")
     one.add_argument("--server-ca", required=True, help="the root of the broker's certificate, PEM")
     one.add_argument("--template", required=True, help="the provisioning template of the first enrolment")
@@ -294,10 +409,8 @@ def parser():
 
     one = commands.add_parser("merge", help="make one flashable image of a device")
     one.add_argument("--chip", required=True)
-    one.add_argument("--bootloader", help="the second-stage bootloader")
-    one.add_argument("--bootloader-offset", type=lambda text: int(text, 0), default=0)
+    one.add_argument("--bootloader", help="the second-stage bootloader of the chip; there is no device without it")
     one.add_argument("--partitions", required=True, help="the partition table, CSV")
-    one.add_argument("--partition-table", help="the same, binary")
     one.add_argument("--app", required=True, help="the application's image")
     one.add_argument("--factory", required=True, help="the device's factory partition")
     one.add_argument("--out", required=True)

@@ -1,8 +1,10 @@
 """The tools of the line, tried. Run with pytest; requirements.txt has what they need."""
 
 import datetime
+import hashlib
 import json
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -135,8 +137,10 @@ def test_many_serial_numbers_make_many_partitions_and_one_that_is_there_twice_ma
     assert sorted(p.name for p in (line / "images").iterdir()) == ["sn-1.bin", "sn-2.bin", "sn-3.bin"]
     serials.write_text("sn-4\nsn-5\nsn-4\n")
     assert signet_factory.main(common) == 1
+    assert "images already" in capsys.readouterr().err
+    assert signet_factory.main([*common[:-1], str(line / "others")]) == 1
     assert "twice: sn-4" in capsys.readouterr().err
-    assert not (line / "images" / "sn-5.bin").exists()
+    assert not (line / "others" / "sn-5.bin").exists()
 
 
 @pytest.fixture
@@ -179,33 +183,153 @@ def test_a_manifest_changed_after_signing_is_refused(update, capsys):
     assert "not by this key" in capsys.readouterr().err
 
 
-def test_one_image_for_the_whole_flash_holds_application_and_factory_data(line):
+def merge(line, factory, *more, app=b"\xe9" + b"A" * 9999, bootloader=b"\xe9" + b"B" * 999):
+    (line / "app.bin").write_bytes(app)
+    (line / "bootloader.bin").write_bytes(bootloader)
+    out = line / "device.bin"
+    code = signet_factory.main([
+        "merge", "--chip", "esp32c6", "--partitions", str(PARTITIONS), "--app", str(line / "app.bin"),
+        "--factory", str(factory), "--out", str(out), *(more or ("--bootloader", str(line / "bootloader.bin"))),
+    ])  # fmt: skip
+    return code, out
+
+
+def test_one_image_for_the_whole_flash_starts_a_new_device(line):
     _, factory = nvs(line)
-    app = line / "app.bin"
-    app.write_bytes(b"\xe9" + b"A" * 9999)
-    arguments = [
-        "merge", "--chip", "esp32c6", "--partitions", str(PARTITIONS), "--app", str(app),
-        "--factory", str(factory), "--out", str(line / "device.bin"),
-    ]  # fmt: skip
-    assert signet_factory.main(arguments) == 0
-    image = (line / "device.bin").read_bytes()
+    code, out = merge(line, factory)
+    assert code == 0
+    image = out.read_bytes()
+    assert len(image) == 4 << 20
+    assert out.stat().st_mode & 0o077 == 0
     table = signet_factory.read_partitions(PARTITIONS)
-    start, _ = table["ota_0"]
-    assert image[start + 1 : start + 100] == b"A" * 99
-    start, _ = table["factory_nvs"]
-    assert image[start : start + signet_factory.FACTORY_BYTES] == factory.read_bytes()
+
+    def part(name):
+        start, size = table[name]
+        return image[start : start + size]
+
+    assert image[0] == 0xE9 and image[200:300] == b"B" * 100
+    assert part("ota_0")[1:100] == b"A" * 99
+    assert part("factory_nvs") == factory.read_bytes()
+    assert set(part("creds")) == {0xFF} and set(part("ota_1")) == {0xFF}, "nothing of what was there before stays"
+    # The first image, and that it works: as ESP-IDF's tools write it.
+    assert part("otadata")[:32] == bytes.fromhex("01000000" + "ff" * 20 + "02000000" + "9a984347")
+    assert set(part("otadata")[32:]) == {0xFF}
 
 
-def test_an_application_larger_than_its_partition_is_refused(line, capsys):
+def test_the_partition_table_is_the_one_that_the_bootloader_reads(line):
+    table = signet_factory.partition_table(PARTITIONS)
+    entries = [table[at : at + 32] for at in range(0, len(table), 32)]
+    names = [e[12:28].rstrip(b"\0").decode() for e in entries if e[:2] == b"\xaa\x50"]
+    assert names == list(signet_factory.read_partitions(PARTITIONS))
+    ota_1 = entries[names.index("ota_1")]
+    assert ota_1[2:4] == b"\x00\x11" and struct.unpack("<II", ota_1[4:12]) == (0x1F0000, 0x1E0000)
+    digest = entries[len(names)]
+    assert digest[:16] == b"\xeb\xeb" + b"\xff" * 14
+    assert digest[16:] == hashlib.md5(table[: 32 * len(names)]).digest()
+    assert set(table[32 * len(names) + 32 :]) == {0xFF}
+
+
+def test_a_flash_without_a_bootloader_is_refused(line, capsys):
     _, factory = nvs(line)
-    app = line / "app.bin"
-    app.write_bytes(bytes(2 << 20))
-    arguments = [
-        "merge", "--chip", "esp32c6", "--partitions", str(PARTITIONS), "--app", str(app),
-        "--factory", str(factory), "--out", str(line / "device.bin"),
+    code, out = merge(line, factory, "--chip", "esp32c6")
+    assert (code, out.exists()) == (1, False)
+    assert "--bootloader is missing" in capsys.readouterr().err
+    code, out = merge(line, factory, bootloader=b"not one")
+    assert (code, out.exists()) == (1, False)
+    assert "not a bootloader" in capsys.readouterr().err
+
+
+def test_an_application_that_is_none_or_larger_than_its_partition_is_refused(line, capsys):
+    _, factory = nvs(line)
+    for app, why in ((b"\x7fELF", "elf2image"), (b"\xe9" * (2 << 20), "do not fit")):
+        code, out = merge(line, factory, app=app)
+        assert (code, out.exists()) == (1, False)
+        assert why in capsys.readouterr().err
+
+
+def test_a_partition_table_that_lacks_a_part_is_refused(line, capsys):
+    _, factory = nvs(line)
+    rows = PARTITIONS.read_text().splitlines()
+    short = line / "short.csv"
+    short.write_text("\n".join(row for row in rows if not row.startswith("otadata")))
+    code, _ = merge(line, factory, "--bootloader", str(line / "bootloader.bin"), "--partitions", str(short))
+    assert code == 1
+    assert "no partition otadata" in capsys.readouterr().err
+    short.write_text("x, y, z\n")
+    code, _ = merge(line, factory, "--bootloader", str(line / "bootloader.bin"), "--partitions", str(short))
+    assert code == 1
+    assert "short.csv:1" in capsys.readouterr().err
+
+
+def test_the_key_of_updates_is_a_point_and_a_private_key_is_refused(update, capsys):
+    code, out = nvs(update, "--ota-key", str(update / "ota.pub"))
+    assert code == 0 and b"ota_key" in out.read_bytes()
+    key = signet_factory.read_update_key(update / "ota.pub")
+    assert len(key) == 65 and key[0] == 4
+    assert key in out.read_bytes()
+    out.unlink()
+    capsys.readouterr()
+    code, out = nvs(update, "--ota-key", str(update / "ota.pem"))
+    assert (code, out.exists()) == (1, False)
+    assert "private key" in capsys.readouterr().err
+    nvs(update)
+    assert "refuse every update" in capsys.readouterr().err
+
+
+def token(line, *more, text="t" * 43 + "\n", url="https://broker.example:8443/provision"):
+    file = line / "token"
+    file.write_text(text)
+    file.chmod(0o600)
+    out = line / "factory.bin"
+    code = signet_factory.main([
+        "nvs", "--serial=sn-1", "--broker", "b:8883", "--server-ca", str(line / "root.pem"), "--template", "fleet",
+        "--rotation-template", "rotate", "--token-file", str(file), "--token-url", url, "--out", str(out), *more,
+    ])  # fmt: skip
+    return code, out
+
+
+def test_a_token_takes_the_place_of_a_claim(line):
+    code, out = token(line)
+    assert code == 0
+    image = out.read_bytes()
+    assert b"t" * 43 in image and b"token_url" in image and b"claim_key" not in image
+
+
+def test_what_is_no_token_is_refused_and_not_shown(line, capsys):
+    assert token(line, text="se cret")[0] == 1
+    assert "se cret" not in capsys.readouterr().err
+    assert token(line, url="http://broker.example/provision")[0] == 1
+    assert token(line, "--credential", str(line / "claim"))[0] == 1
+    assert "either --credential" in capsys.readouterr().err
+    assert not (line / "factory.bin").exists()
+
+
+def test_each_device_of_a_list_has_its_own_token(line, capsys):
+    serials = line / "serials.csv"
+    common = [
+        "nvs", "--serials", str(serials), "--broker", "b:1", "--server-ca", str(line / "root.pem"), "--template", "fleet",
+        "--rotation-template", "rotate", "--token-url", "https://b:8443/provision",
     ]  # fmt: skip
-    assert signet_factory.main(arguments) == 1
-    assert "do not fit" in capsys.readouterr().err
+    serials.write_text("sn-1," + "a" * 43 + "\nsn-2," + "b" * 43 + "\n")
+    assert signet_factory.main([*common, "--out-dir", str(line / "images")]) == 0
+    assert b"b" * 43 in (line / "images" / "sn-2.bin").read_bytes()
+    serials.write_text("sn-1," + "a" * 43 + "\nsn-2\n")
+    assert signet_factory.main([*common, "--out-dir", str(line / "more")]) == 1
+    assert "for sn-2" in capsys.readouterr().err
+
+
+def test_images_of_an_earlier_run_are_not_mixed_with_new_ones(line, capsys):
+    (line / "images").mkdir()
+    (line / "images" / "sn-1.bin").write_bytes(b"of another claim")
+    (line / "serials.csv").write_text("sn-1\n")
+    code = signet_factory.main([
+        "nvs", "--serials", str(line / "serials.csv"), "--credential", str(line / "claim"), "--broker", "b:1",
+        "--server-ca", str(line / "root.pem"), "--template", "fleet", "--rotation-template", "rotate",
+        "--out-dir", str(line / "images"),
+    ])  # fmt: skip
+    assert code == 1
+    assert "images already" in capsys.readouterr().err
+    assert (line / "images" / "sn-1.bin").read_bytes() == b"of another claim"
 
 
 @pytest.mark.parametrize("chip", ["esp32c3", "esp32c6"])
