@@ -83,7 +83,6 @@ struct Gate(RwLock<()>);
 struct Pending {
     records: Vec<Record>,
     last: u64,
-    bytes: usize,
     bell: Option<Waker>,
 }
 
@@ -180,7 +179,6 @@ impl Journal {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut pending = self.pending.lock();
         pending.last += 1;
-        pending.bytes += bytes;
         pending.records.push(record);
         let ticket = Ticket(pending.last);
         let bell = if self.rung.swap(true, Ordering::AcqRel) { None } else { pending.bell.clone() };
@@ -219,12 +217,26 @@ impl Journal {
     /// Takes everything that was appended. `None`: nothing was.
     pub fn take(&self) -> Option<Portion> {
         let _closed: Vec<_> = self.gates.iter().map(|gate| gate.0.write()).collect();
+        self.take_pending()
+    }
+
+    /// As [`Self::take`], unless somebody is in the middle of what belongs together: then `None`, and the next record
+    /// calls again.
+    pub fn try_take(&self) -> Option<Portion> {
+        let closed: Option<Vec<_>> = self.gates.iter().map(|gate| gate.0.try_write()).collect();
+        if closed.is_none() {
+            self.rung.store(false, Ordering::Release);
+            return None;
+        }
+        self.take_pending()
+    }
+
+    fn take_pending(&self) -> Option<Portion> {
         let mut pending = self.pending.lock();
         self.rung.store(false, Ordering::Release);
         if pending.records.is_empty() {
             return None;
         }
-        pending.bytes = 0;
         Some(Portion { records: std::mem::take(&mut pending.records), upto: Ticket(pending.last) })
     }
 

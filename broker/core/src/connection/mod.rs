@@ -220,6 +220,12 @@ impl Connection {
         self.link.number
     }
 
+    /// What it shares with the others.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     /// Who is at the other end.
     #[must_use]
     pub fn principal(&self) -> &Principal {

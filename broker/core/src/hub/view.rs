@@ -21,6 +21,8 @@ pub struct SessionInfo {
     pub client_id: ClientId,
     /// Whether a connection owns it.
     pub connected: bool,
+    /// Whether it outlives the process.
+    pub stored: bool,
     /// How many filters it subscribes to.
     pub subscriptions: usize,
     /// QoS 1 and 2 messages that wait to be sent.
@@ -148,6 +150,7 @@ fn session_info(cell: &SessionRef) -> SessionInfo {
         principal: cell.key.principal.clone(),
         client_id: cell.key.client_id.clone(),
         connected: state.owner.is_some(),
+        stored: state.log.is_some(),
         subscriptions: state.subscriptions.len(),
         queued_messages: fill.messages,
         queued_bytes: fill.bytes,

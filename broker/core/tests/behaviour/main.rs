@@ -1,6 +1,9 @@
 //! The server behaviour of MQTT 3.1.1 and 5.0, on virtual time: clients speak bytes, nothing sleeps, nothing listens.
 // The modules are `cfg(test)` for clippy, which lets only test code unwrap.
 
+/// Whether worlds have a disk, on which at their end is what is in memory.
+pub(crate) const ON_DISK: bool = false;
+
 #[cfg(test)]
 mod access;
 #[cfg(test)]
@@ -9,6 +12,10 @@ mod alias;
 mod connect;
 #[cfg(test)]
 mod dial;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod durable;
 #[cfg(test)]
 mod expiry;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Everything a client says and hears is encoded and decoded, so that a test sees what a real client would see.
 //! [`World::drive`] lets every connection that was woken act until all is quiet; each test helper does so by itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use signet_acl::{ParseOptions, Policy};
+use signet_core::journal::{Durability, Journal, Ticket};
 use signet_core::provisioning::Request;
 use signet_core::{
     Action, Actions, CloseReason, Connection, Counts, Event, Hub, Input, Limits, ListenerRules, Mono, Now,
-    Peer, Wall,
+    Peer, Restored, Wall,
 };
 use signet_identity::Principal;
 use signet_wire::{
@@ -24,6 +25,7 @@ use signet_wire::{
 };
 
 pub(crate) use crate::dial::*;
+use crate::disk::{Disk, Twin};
 
 /// A policy under which devices and operators may do everything.
 pub(crate) const EVERYTHING: &str = "\
@@ -41,6 +43,11 @@ pub(crate) struct World {
     pub(crate) now: Now,
     clients: Vec<Client>,
     next_packet_id: u16,
+    /// What outlives the process, if anything does.
+    pub(crate) disk: Option<Disk>,
+    policy: String,
+    durability: Durability,
+    in_small_pieces: bool,
 }
 
 /// A client of the world, by its place.
@@ -52,12 +59,19 @@ struct Client {
     flag: Arc<Flag>,
     version: Version,
     actions: Actions,
+    /// What has not left yet.
+    output: VecDeque<Output>,
     heard: VecDeque<Packet>,
     notes: Vec<Event>,
     requests: Vec<Request>,
     closed: Option<CloseReason>,
     /// The output has no room: only summons are heeded.
     stalled: bool,
+}
+
+enum Output {
+    Hold(Ticket),
+    Packet(Packet),
 }
 
 #[derive(Default)]
@@ -91,16 +105,111 @@ impl World {
         Self::with(Limits::default(), policy)
     }
 
+    /// Without a disk, or with one: see [`crate::ON_DISK`].
     pub(crate) fn with(limits: Limits, policy: &str) -> Self {
+        let disk = crate::ON_DISK.then(|| Disk::new(Twin::default(), false));
+        Self::built(limits, policy, disk, Durability::Strict)
+    }
+
+    /// A broker whose stored sessions and retained messages outlive the process.
+    pub(crate) fn on_disk() -> Self {
+        Self::on_disk_with(Limits::default(), EVERYTHING, Durability::Strict)
+    }
+
+    pub(crate) fn on_disk_with(limits: Limits, policy: &str, durability: Durability) -> Self {
+        Self::built(limits, policy, Some(Disk::new(Twin::default(), false)), durability)
+    }
+
+    /// As [`Self::on_disk`], with a disk that takes every record for itself, unless some belong together.
+    pub(crate) fn on_disk_in_small_pieces() -> Self {
+        let disk = Disk::new(Twin::default(), true);
+        let mut world = Self::built(Limits::default(), EVERYTHING, Some(disk), Durability::Strict);
+        world.in_small_pieces = true;
+        world
+    }
+
+    fn built(limits: Limits, policy: &str, disk: Option<Disk>, durability: Durability) -> Self {
         Self {
-            hub: Hub::new(limits, compile(policy)),
+            hub: hub(limits, policy, disk.as_ref(), durability),
             now: Now { mono: Mono::START, wall: Wall(1_800_000_000_000) },
             clients: Vec::new(),
             next_packet_id: 0,
+            disk,
+            policy: policy.to_owned(),
+            durability,
+            in_small_pieces: false,
         }
     }
 
+    pub(crate) fn disk(&mut self) -> &mut Disk {
+        self.disk.as_mut().expect("a world on a disk")
+    }
+
+    /// The process ends; another one begins `secs` later with what is on the disk. Everybody's connection is gone.
+    pub(crate) fn crash_for(&mut self, secs: u64) -> Restored {
+        self.crash_into(secs, &self.policy.clone(), &|principal| Some(principal.clone()))
+    }
+
+    /// As [`Self::crash_for`], at once.
+    pub(crate) fn crash(&mut self) -> Restored {
+        self.crash_for(0)
+    }
+
+    /// As [`Self::crash_for`], into another policy, and principals that are somebody else now.
+    pub(crate) fn crash_into(
+        &mut self,
+        secs: u64,
+        policy: &str,
+        now_is: &dyn Fn(&Principal) -> Option<Principal>,
+    ) -> Restored {
+        // What the old process still does reaches no disk.
+        let twin = self.disk().twin.clone();
+        self.disk().hang_after(0);
+        for client in &mut self.clients {
+            client.connection = None;
+            client.output.clear();
+            client.closed.get_or_insert(CloseReason::PeerClosed);
+        }
+        let disk = Disk::new(twin.clone(), self.in_small_pieces);
+        let limits = Limits::clone(&self.hub.limits());
+        self.hub = hub(limits, policy, Some(&disk), self.durability);
+        self.disk = Some(disk);
+        self.policy = policy.to_owned();
+        let wall = self.now.wall.after(Duration::from_secs(secs));
+        let then = std::mem::replace(&mut self.now, Now { mono: Mono::new(Duration::from_millis(7)), wall });
+        let restored = twin.restore(&self.hub, (then, self.now), now_is);
+        self.drive();
+        restored
+    }
+
+    /// What is on the disk is what is in memory.
+    pub(crate) fn assert_disk_is_memory(&mut self) {
+        self.drive();
+        let Some(disk) = &self.disk else { return };
+        let again = Hub::new(Limits::clone(&self.hub.limits()), self.hub.policy());
+        // Long before anything expires.
+        let now = Now { wall: Wall(0), ..self.now };
+        disk.twin.without_wills().restore(&again, (self.now, now), &|principal| Some(principal.clone()));
+        let held = |hub: &Hub| {
+            let mut authors = 0;
+            hub.for_each_author(|_| authors += 1);
+            let sessions: BTreeMap<_, _> = hub
+                .sessions()
+                .into_iter()
+                .filter(|session| session.stored || hub.journal().is_none())
+                .map(|session| {
+                    let waiting = session.queued_messages + session.inflight;
+                    let key = (session.principal.to_string(), session.client_id.to_string());
+                    (key, (session.subscriptions, waiting, session.unreleased))
+                })
+                .collect();
+            (sessions, authors - hub.session_count())
+        };
+        assert_eq!(held(&again), held(&self.hub), "(on the disk, in memory)");
+    }
+
     pub(crate) fn set_policy(&mut self, policy: &str) {
+        policy.clone_into(&mut self.policy);
         self.hub.set_policy(compile(policy));
         self.drive();
     }
@@ -116,6 +225,7 @@ impl World {
             flag,
             version: Version::V5,
             actions: Actions::new(),
+            output: VecDeque::new(),
             heard: VecDeque::new(),
             notes: Vec::new(),
             requests: Vec::new(),
@@ -198,11 +308,13 @@ impl World {
     /// The network connection breaks.
     pub(crate) fn drop_connection(&mut self, who: Who) {
         self.input(who, Input::PeerClosed);
+        self.client(who).output.clear();
     }
 
     /// The connection's task fails: the connection is dropped without a word.
     pub(crate) fn lose(&mut self, who: Who) {
         self.client(who).connection = None;
+        self.client(who).output.clear();
         self.drive();
     }
 
@@ -236,9 +348,17 @@ impl World {
                     quiet = false;
                 }
             }
-            if quiet {
+            let Some(disk) = self.disk.as_mut().filter(|_| quiet) else {
+                if quiet {
+                    return;
+                }
+                continue;
+            };
+            if !disk.commit() {
                 return;
             }
+            let journal = &disk.journal;
+            self.clients.iter_mut().for_each(|client| client.let_out(Some(journal)));
         }
         panic!("the world does not come to rest");
     }
@@ -456,6 +576,7 @@ impl Client {
         let Some(connection) = &mut self.connection else { return };
         connection.handle(input, now, &mut self.actions);
         let version = connection.version().unwrap_or(self.version);
+        let journal = connection.hub().journal().cloned();
         let mut outbound = BytesMut::new();
         for action in self.actions.drain() {
             assert_eq!(self.closed, None, "{action:?} behind Close");
@@ -470,7 +591,12 @@ impl Client {
                     delivery.write(version, &mut outbound);
                     assert_eq!(outbound.len() - before, delivery.encoded_len(version));
                 }
-                Action::Hold(_) => panic!("a hub without a journal holds nothing"),
+                Action::Hold(ticket) => {
+                    let journal = journal.as_ref().expect("a hub without a journal holds nothing");
+                    assert!(!journal.is_settled(ticket), "held for nothing");
+                    read(&mut outbound, version, &mut self.output);
+                    self.output.push_back(Output::Hold(ticket));
+                }
                 Action::Note(event) => self.notes.push(event),
                 Action::Enrol(request) => self.requests.push(*request),
                 Action::Answer(reply) => {
@@ -479,11 +605,46 @@ impl Client {
                 Action::Close(reason) => self.closed = Some(reason),
             }
         }
-        while let Some(frame) = frame(&mut outbound, u32::MAX).expect("whole packets") {
-            self.heard
-                .push_back(decode_from_server(frame, version).expect("a packet that a client understands"));
+        read(&mut outbound, version, &mut self.output);
+        self.let_out(journal.as_ref());
+    }
+
+    /// What waits for nothing leaves.
+    fn let_out(&mut self, journal: Option<&Arc<Journal>>) {
+        while let Some(output) = self.output.pop_front() {
+            match output {
+                Output::Packet(packet) => self.heard.push_back(packet),
+                Output::Hold(ticket) if journal.is_some_and(|journal| journal.is_settled(ticket)) => {}
+                Output::Hold(ticket) => {
+                    self.output.push_front(Output::Hold(ticket));
+                    return;
+                }
+            }
         }
-        assert!(outbound.is_empty());
+    }
+}
+
+fn read(bytes: &mut BytesMut, version: Version, output: &mut VecDeque<Output>) {
+    while let Some(frame) = frame(bytes, u32::MAX).expect("whole packets") {
+        let packet = decode_from_server(frame, version).expect("a packet that a client understands");
+        output.push_back(Output::Packet(packet));
+    }
+    assert!(bytes.is_empty());
+}
+
+fn hub(limits: Limits, policy: &str, disk: Option<&Disk>, durability: Durability) -> Arc<Hub> {
+    match disk {
+        None => Hub::new(limits, compile(policy)),
+        Some(disk) => Hub::with_journal(limits, compile(policy), Arc::clone(&disk.journal), durability),
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.disk.is_some() && !std::thread::panicking() {
+            self.disk().hang_after(usize::MAX);
+            self.assert_disk_is_memory();
+        }
     }
 }
 
