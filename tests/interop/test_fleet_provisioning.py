@@ -1,4 +1,5 @@
-"""The AWS IoT Device SDK for Python, unmodified, claims a certificate from this broker as it would from AWS IoT Core."""
+"""The AWS IoT Device SDK for Python, and rustot for microcontrollers, unmodified, claim a certificate from this broker as they
+would from AWS IoT Core."""
 
 import json
 import subprocess
@@ -12,6 +13,7 @@ from harness.waiting import DEADLINE
 pytestmark = pytest.mark.needs("authority")
 
 AGENT = Path(__file__).parent / "clients" / "awsiot_fleet.py"
+RUSTOT = Path(__file__).parent / ".work" / "rustot" / "debug" / "interop-rustot"
 
 TEMPLATE = {
     "Parameters": {"SerialNumber": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
@@ -97,3 +99,45 @@ def test_the_sdk_is_told_why_it_is_refused(house, version, service):
     assert refused.startswith("400 InvalidParameters: ")
     refused = enrol(house, version, service, f"bad{version}{service}", csr=True, parameters={"SerialNumber": "a/b"})["refused"]
     assert refused.startswith("400 InvalidParameters: ")
+
+
+def enrol_small(house, form, serial, **change):
+    claim = next(path.parent for path in house.directory.glob("line-1/*.key"))
+    name = f"fp_demo_{serial}"
+    wanted = {
+        "host": "localhost",
+        "port": house.port,
+        "ca": str(house.pki.root),
+        "cert": str(next(claim.glob("*.crt"))),
+        "key": str(next(claim.glob("*.key"))),
+        # It wants its thing to have the name that it connects with.
+        "client_id": name,
+        "format": form,
+        "template": "fleet",
+        "parameters": {"SerialNumber": serial},
+        "device_cert": str(house.path(f"{serial}.cert")),
+        "device_key": str(house.path(f"{serial}.key")),
+        "forbidden": "devices/fp_demo_other/telemetry/boot",
+        **change,
+    }
+    done = subprocess.run([RUSTOT, json.dumps(wanted)], capture_output=True, text=True, timeout=3 * DEADLINE)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# The embedded clients give up after a second, and drop a packet that their buffer has no room for: the program checks both.
+@pytest.mark.parametrize("form", ["cbor", "json"])
+def test_rustot_claims_a_certificate_and_connects_with_it(house, form):
+    kept = enrol_small(house, form, f"small{form}")
+    assert kept["configuration"] == {"Hall": "7"}
+    assert len(kept["certificate_id"]) == 64
+    assert kept["largest_packet"] <= 2048
+    assert not kept["session_present"], "the claim's session is not the device's"
+    assert kept["denied"], "it is confined to its own topics"
+    shown = house.ask("device", "show", f"fp_demo_small{form}")
+    assert [row["status"] for row in shown["device"]["certificates"]] == ["active"]
+
+
+@pytest.mark.parametrize("form", ["cbor", "json"])
+def test_rustot_is_told_why_it_is_refused(house, form):
+    assert enrol_small(house, form, f"no{form}", parameters={})["refused"] == "Response(400)"

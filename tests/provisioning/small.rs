@@ -13,9 +13,8 @@ use crate::factory::Factory;
 
 /// `MQTT_PROCESS_LOOP_TIMEOUT_MS`: for CONNACK, SUBACK, UNSUBACK, and each answer.
 const STEP: Duration = Duration::from_millis(1000);
-/// `NETWORK_BUFFER_SIZE`: the largest packet that it takes, when it makes its key itself, and when the broker does.
-const BUFFER_CSR: usize = 2048;
-const BUFFER_KEYS: usize = 4096;
+/// `NETWORK_BUFFER_SIZE`: a packet that is larger is dropped.
+const BUFFER_BYTES: usize = 2048;
 
 static ONLY_1_2: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
 
@@ -40,17 +39,16 @@ fn map(pairs: &[(&str, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-/// The client and what it has room for.
+/// The client.
 struct Small {
     client: RawClient,
     version: Version,
-    buffer: usize,
     packet_id: u16,
 }
 
 impl Small {
     /// Connects with a session that is to be kept, as the sample does.
-    fn connect(door: &Handshake, version: Version, client_id: &str, buffer: usize) -> Self {
+    fn connect(door: &Handshake, version: Version, client_id: &str) -> Self {
         let connect = build::connect(version, client_id)
             .clean(false)
             .username("?SDK=FreeRTOS&Version=4.1.4&Platform=Host&MQTTLib=core-mqtt@2.1.1");
@@ -63,7 +61,7 @@ impl Small {
             other => panic!("expected a CONNACK and a session of its own, got {other:?}"),
         }
         in_time("CONNACK", began);
-        Self { client, version, buffer, packet_id: 0 }
+        Self { client, version, packet_id: 0 }
     }
 
     fn next(&mut self) -> u16 {
@@ -105,7 +103,7 @@ impl Small {
             match self.client.receive() {
                 Received::PubAck(ack) if ack.packet_id == id && ack.code == 0 => acknowledged = true,
                 Received::Publish(packet) => {
-                    assert!(packet.size <= self.buffer, "{} bytes: the client drops it", packet.size);
+                    assert!(packet.size <= BUFFER_BYTES, "{} bytes: the client drops it", packet.size);
                     assert_eq!(packet.topic, answers[0], "{packet:?}");
                     self.client.send(build::puback(packet.packet_id));
                     answer = Some(ciborium::from_reader(&packet.payload[..]).unwrap());
@@ -134,8 +132,7 @@ fn field<'a>(answer: &'a Value, name: &str, most: usize) -> &'a str {
 
 /// Claims a certificate, and lives with it.
 fn lives(factory: &Factory, door: &Handshake, version: Version, serial: &str, makes_key: bool) {
-    let buffer = if makes_key { BUFFER_CSR } else { BUFFER_KEYS };
-    let mut claim = Small::connect(door, version, serial, buffer);
+    let mut claim = Small::connect(door, version, serial);
     let own = new_key();
     let created = if makes_key {
         let request = map(&[("certificateSigningRequest", text(&csr(&own)))]);
@@ -162,7 +159,7 @@ fn lives(factory: &Factory, door: &Handshake, version: Version, serial: &str, ma
     drop(claim);
 
     let bare = factory.door().presenting_bare(certificate.contents(), &key);
-    let mut device = Small::connect(&bare, version, serial, buffer);
+    let mut device = Small::connect(&bare, version, serial);
     let own_topic = format!("devices/{name}/telemetry");
     device.client.subscribe(&own_topic, 1);
     device.client.publish(&own_topic, "21", 0);
