@@ -143,8 +143,7 @@ impl Twin {
             Arc::new(copy.kept(expires.map(|at| now.mono_at(then.wall_at(at)))))
         };
         let entry = |waiting: &Waiting| {
-            let queued =
-                QueuedEntry { message: again(&waiting.queued.message), ..waiting.queued.clone() };
+            let queued = QueuedEntry { message: again(&waiting.queued.message), ..waiting.queued.clone() };
             match waiting.sent {
                 None => RestoredEntry::Waiting(queued),
                 Some(id) if waiting.released => RestoredEntry::Released(queued.number, id),

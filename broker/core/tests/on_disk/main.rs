@@ -31,6 +31,9 @@ mod keep_alive;
 #[path = "../behaviour/limits.rs"]
 mod limits;
 #[cfg(test)]
+#[path = "../behaviour/model.rs"]
+mod model;
+#[cfg(test)]
 #[path = "../behaviour/outgoing.rs"]
 mod outgoing;
 #[cfg(test)]
@@ -54,6 +57,9 @@ mod qos1;
 #[cfg(test)]
 #[path = "../behaviour/qos2.rs"]
 mod qos2;
+#[cfg(test)]
+#[path = "../behaviour/random.rs"]
+mod random;
 #[cfg(test)]
 #[path = "../behaviour/resume.rs"]
 mod resume;
@@ -84,9 +90,3 @@ mod will;
 #[cfg(test)]
 #[path = "../behaviour/world.rs"]
 mod world;
-#[cfg(test)]
-#[path = "../behaviour/model.rs"]
-mod model;
-#[cfg(test)]
-#[path = "../behaviour/random.rs"]
-mod random;

@@ -1,0 +1,6 @@
+//! What outlives the process.
+
+#[cfg(test)]
+mod exchanges;
+#[cfg(test)]
+mod play;
