@@ -33,8 +33,8 @@ pub struct Ca {
     pub directory: PathBuf,
     /// Where the private key is.
     pub key: CaKey,
-    /// The folders of authorities that this broker was before: they issue nothing, and their lists are still written.
-    pub previous: Vec<PathBuf>,
+    /// Authorities that this broker was before, each in a folder of its own: they issue nothing.
+    pub previous: Vec<PreviousCa>,
     /// How long a device's certificate is valid from when it is issued, whole seconds.
     pub certificate_validity: Duration,
     /// How long it is valid before that, whole seconds.
@@ -47,6 +47,15 @@ pub struct Ca {
     pub crl_file: Option<PathBuf>,
     /// The address in certificates at which the list can be fetched.
     pub crl_url: Option<String>,
+}
+
+/// An authority that this broker was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousCa {
+    /// The folder with its `issuing.crt`.
+    pub directory: PathBuf,
+    /// Where its private key is; `None`: not here, and its revocation list comes from where it is.
+    pub key: Option<CaKey>,
 }
 
 /// Where the private key of the authority is.

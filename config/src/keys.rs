@@ -56,8 +56,8 @@ const GIB: u64 = 1 << 30;
 const DAY: u64 = 86_400;
 
 use Section::{
-    Acl, Admin, Ca, Clones, EstLabel, Events, Https, Identity, Limits, Listener, Log, Provisioning, Registry,
-    Revocation, Standing, Store, System,
+    Acl, Admin, Ca, CaPrevious, Clones, EstLabel, Events, Https, Identity, Limits, Listener, Log,
+    Provisioning, Registry, Revocation, Standing, Store, System,
 };
 use TakesEffect::{Reload, Restart};
 
@@ -608,7 +608,7 @@ pub const KEYS: &[Key] = &[
         Kind::Files,
         "[]",
         Reload,
-        "Folders of authorities that this broker was before, each with `issuing.crt` and `issuing.key`: they issue nothing, and their revocation lists are still written.",
+        "Folders of authorities that this broker was before, each with `issuing.crt` and `issuing.key`: they issue nothing, and their revocation lists are still written. One whose key is elsewhere than there, or under another passphrase, is a [[ca-previous]].",
     ),
     key(
         Ca,
@@ -782,6 +782,47 @@ pub const KEYS: &[Key] = &[
         "0",
         Reload,
         "Characters on a line of base64 in answers. strongSwan reads one line only; `openssl base64 -d` and libest want 64 or 76.",
+    ),
+    required(
+        CaPrevious,
+        "directory",
+        Kind::File,
+        Reload,
+        "Folder with the `issuing.crt` of an authority that this broker was before: it issues nothing. `issuing.key` is there too, unless the key is in a token or nowhere.",
+    ),
+    key(
+        CaPrevious,
+        "key",
+        Kind::Choice(&["held", "none"]),
+        "\"held\"",
+        Reload,
+        "With `held` the broker has the key and still writes the revocation list. With `none` it has no key: certificates of the authority connect as the registry says, and the list for others must be signed where the key is and put into the folder as `issuing.crl`; the broker publishes it, and says when it lacks a revocation or is due.",
+    ),
+    key(
+        CaPrevious,
+        "passphrase-file",
+        Kind::File,
+        "",
+        Reload,
+        "File of mode 0600 whose first line is the passphrase of `issuing.key`. Absent: the key is not encrypted.",
+    ),
+    key(
+        CaPrevious,
+        "pkcs11-module",
+        Kind::File,
+        "",
+        Reload,
+        "Shared library of the PKCS #11 token that has the private key. `pkcs11-token` and `pkcs11-key` go with it.",
+    ),
+    key(CaPrevious, "pkcs11-token", Kind::Characters, "", Reload, "Label or serial number of the token."),
+    key(CaPrevious, "pkcs11-key", Kind::Characters, "", Reload, "Label of the key pair in the token."),
+    key(
+        CaPrevious,
+        "pkcs11-pin-file",
+        Kind::File,
+        "",
+        Reload,
+        "File of mode 0600 whose first line is the user PIN of the token. Absent: the token needs no login, or has a keypad of its own.",
     ),
     key(
         Revocation,

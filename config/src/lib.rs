@@ -24,7 +24,7 @@ mod raw;
 mod schema;
 mod standing;
 mod value;
-pub use authority::{Ca, CaKey, KeyKind, Pkcs11, Registry};
+pub use authority::{Ca, CaKey, KeyKind, Pkcs11, PreviousCa, Registry};
 pub use checked::{
     Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
     PostQuantum, SlowConsumer, Store, System, TlsVersions, X509V1,

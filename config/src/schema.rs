@@ -24,6 +24,8 @@ pub enum Section {
     Registry,
     /// `[ca]`.
     Ca,
+    /// `[[ca-previous]]`, once for each authority.
+    CaPrevious,
     /// `[revocation]`.
     Revocation,
     /// `[standing]`.
@@ -44,7 +46,7 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Listener,
         Self::Acl,
         Self::Identity,
@@ -54,6 +56,7 @@ impl Section {
         Self::Store,
         Self::Registry,
         Self::Ca,
+        Self::CaPrevious,
         Self::Revocation,
         Self::Standing,
         Self::Clones,
@@ -77,6 +80,7 @@ impl Section {
             Self::Store => "store",
             Self::Registry => "registry",
             Self::Ca => "ca",
+            Self::CaPrevious => "ca-previous",
             Self::Revocation => "revocation",
             Self::Standing => "standing",
             Self::Clones => "clones",
@@ -101,6 +105,7 @@ impl Section {
             Self::Store => "[store]",
             Self::Registry => "[registry]",
             Self::Ca => "[ca]",
+            Self::CaPrevious => "[[ca-previous]]",
             Self::Revocation => "[revocation]",
             Self::Standing => "[standing]",
             Self::Clones => "[clones]",

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
-use signet_config::{CaKey, Checked, KeyKind, Pkcs11, Problem, Registry, parse};
+use signet_config::{CaKey, Checked, KeyKind, Pkcs11, PreviousCa, Problem, Registry, parse};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,5 +115,40 @@ fn what_a_stale_list_means_can_be_said_for_single_authorities() {
     ] {
         let problems = listener(line).unwrap_err();
         assert!(problems[0].to_string().contains(what), "{line}: {problems:?}");
+    }
+}
+
+#[test]
+fn authorities_of_before_have_keys_in_files_in_tokens_or_nowhere() {
+    let text = "[registry]\nmode = \"on\"\n[ca]\npassphrase-file = \"pass\"\nprevious = [\"a\"]\n\
+                [[ca-previous]]\ndirectory = \"b\"\npkcs11-module = \"m.so\"\npkcs11-token = \"t\"\npkcs11-key = \"old\"\n\
+                [[ca-previous]]\ndirectory = \"c\"\nkey = \"none\"\n\
+                [[ca-previous]]\ndirectory = \"d\"\npassphrase-file = \"pass-d\"\n";
+    let at = |name: &str| PathBuf::from(format!("/etc/signet/{name}"));
+    let file = |name: &str| Some(CaKey::File { passphrase_file: Some(at(name)) });
+    let token = Pkcs11 { module: at("m.so"), token: "t".to_owned(), key: "old".to_owned(), pin_file: None };
+    let expected =
+        [("a", file("pass")), ("b", Some(CaKey::Pkcs11(token))), ("c", None), ("d", file("pass-d"))];
+    let expected = expected.map(|(name, key)| PreviousCa { directory: at(name), key });
+    assert_eq!(read(text).unwrap().ca.unwrap().previous, expected);
+}
+
+#[test]
+fn an_authority_of_before_that_makes_no_sense_is_refused() {
+    let on = "[registry]\nmode = \"on\"\n";
+    for (text, what) in [
+        ("[[ca-previous]]\ndirectory = \"b\"\n", "needs [ca]"),
+        ("[ca]\n[[ca-previous]]\nkey = \"none\"\n", "\"directory\""),
+        ("[ca]\nprevious = [\"ca\"]\n", "named twice"),
+        ("[ca]\nprevious = [\"b\"]\n[[ca-previous]]\ndirectory = \"b\"\n", "named twice"),
+        (
+            "[ca]\n[[ca-previous]]\ndirectory = \"b\"\nkey = \"none\"\npassphrase-file = \"p\"\n",
+            "no key here",
+        ),
+        ("[ca]\n[[ca-previous]]\ndirectory = \"b\"\npkcs11-token = \"t\"\n", "is missing"),
+    ] {
+        let problems = read(&format!("{on}{text}")).unwrap_err();
+        let said: String = problems.iter().map(ToString::to_string).collect();
+        assert!(said.contains(what), "{text}: {said}");
     }
 }

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 import urllib.request
 
 import pytest
@@ -17,6 +18,34 @@ MODULES = [
     "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
 ]
 PIN = "135790"
+
+# A module that is SoftHSM, but for two functions (C_OpenSession and C_Sign, by their places in CK_FUNCTION_LIST) that do not
+# come back as long as a file is there.
+SLOW_MODULE = """
+#include <dlfcn.h>
+#include <string.h>
+#include <unistd.h>
+typedef unsigned long (*any)(unsigned long, unsigned long, void *, unsigned long, void *);
+static struct { unsigned char version[2]; any functions[68]; } list;
+static any open_session, sign;
+static void wait_for_it(void) { while (access(HELD, F_OK) == 0) usleep(20000); }
+static unsigned long slow_open(unsigned long a, unsigned long b, void *c, unsigned long d, void *e)
+{ wait_for_it(); return open_session(a, b, c, d, e); }
+static unsigned long slow_sign(unsigned long a, unsigned long b, void *c, unsigned long d, void *e)
+{ wait_for_it(); return sign(a, b, c, d, e); }
+unsigned long C_GetFunctionList(void **out)
+{
+    void *module = dlopen(MODULE, RTLD_NOW);
+    unsigned long (*get)(void **) = module ? (unsigned long (*)(void **))dlsym(module, "C_GetFunctionList") : 0;
+    void *there;
+    if (!get || get(&there)) return 5;
+    memcpy(&list, there, sizeof list);
+    open_session = list.functions[12]; list.functions[12] = slow_open;
+    sign = list.functions[43]; list.functions[43] = slow_sign;
+    *out = &list;
+    return 0;
+}
+"""
 
 
 @pytest.fixture
@@ -155,3 +184,86 @@ def test_a_token_that_goes_and_comes_back_is_found_again(house, token):
     house.path("gone").rename(house.path("tokens"))
     house.ask("device", "add", "sensor-002", "--key", "--out", "out")
     assert house.publish("sensor-002")
+
+
+def slow(house, token):
+    """The settings with a module that hangs while the file `held` is there."""
+    module = next(line.split('"')[1] for line in token if line.startswith("pkcs11-module"))
+    source, library = house.path("slow.c"), house.path("slow.so")
+    source.write_text(SLOW_MODULE)
+    argv = ["cc", "-shared", "-fPIC", "-o", library, source, f'-DMODULE="{module}"', f'-DHELD="{house.path("held")}"', "-ldl"]
+    subprocess.run(argv, check=True, capture_output=True, timeout=DEADLINE)
+    return [f'pkcs11-module = "{library}"' if line.startswith("pkcs11-module") else line for line in token]
+
+
+def test_a_token_that_hangs_holds_up_no_start_no_reload_and_no_connection(house, token):
+    lines = slow(house, token)
+    house.configure(*lines)
+    house.run("ca", "init", "--config", "signet.toml", "--root", "root")
+    house.path("held").touch()
+    began = time.monotonic()
+    said = house.run("run", "--config", "signet.toml", code=1)
+    assert "did not answer within 10 seconds" in said and "hint" in said, said
+    assert time.monotonic() - began < 25
+    house.path("held").unlink()
+    house.start()
+    house.ask("device", "add", "sensor-001", "--key", "--out", "out")
+    house.path("held").touch()
+    began = time.monotonic()
+    said = house.run("device", "add", "sensor-002", "--key", "--out", "out", "--config", "signet.toml", code=1)
+    assert "did not answer within 10 seconds" in said, said
+    # Nobody waits for it a second time, and who has a certificate connects.
+    waited = time.monotonic()
+    said = house.run("device", "add", "sensor-003", "--key", "--out", "out", "--config", "signet.toml", code=1)
+    assert "is asked nothing more until it does" in said, said
+    assert time.monotonic() - waited < 5
+    assert house.publish("sensor-001")
+    # A reload that does not touch the authority is done at once, and one that does is refused with the reason.
+    waited = time.monotonic()
+    house.ask("reload")
+    assert time.monotonic() - waited < 5
+    house.configure("crl-validity = \"8d\"", *lines)
+    said = house.run("reload", "--config", "signet.toml", code=1)
+    assert "is asked nothing more until it does" in said, said
+    assert "did not answer" in house.run("audit", "list", "--config", "signet.toml")
+    house.path("held").unlink()
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        try:
+            house.ask("reload")
+            break
+        except AssertionError:
+            time.sleep(0.2)
+    house.ask("device", "add", "sensor-002", "--key", "--out", "out")
+    assert house.publish("sensor-002")
+
+
+def test_the_key_of_an_authority_moves_from_one_hsm_to_another(house, token):
+    house.configure(*token)
+    house.run("ca", "init", "--config", "signet.toml", "--root", "root")
+    house.start()
+    house.ask("device", "add", "sensor-001", "--key", "--out", "out")
+    house.ask("device", "add", "sensor-002", "--key", "--out", "out")
+    argv = ["softhsm2-util", "--init-token", "--free", "--label", "fleet-2", "--so-pin", "24680246", "--pin", PIN]
+    subprocess.run(argv, env={**os.environ, **house.env}, check=True, capture_output=True, timeout=DEADLINE)
+    second = ['pkcs11-token = "fleet-2"' if line.startswith("pkcs11-token") else line for line in token]
+    flags = [part for line in second for part in ("--" + line.split(" = ")[0], line.split('"')[1])]
+    house.run("ca", "init", "--directory", "ca2", "--root", "root2", "--name", "Second", *flags)
+    house.stop()
+    # SoftHSM sees tokens that were made meanwhile only when it begins anew, as many do.
+    house.configure('directory = "ca2"', *second, "", "[[ca-previous]]", 'directory = "ca"', *token)
+    trusted = house.path("signet.toml")
+    trusted.write_text(trusted.read_text().replace('"ca/issuing.crt"', '"ca/issuing.crt", "ca2/issuing.crt"'))
+    house.start()
+    house.ask("device", "add", "sensor-003", "--key", "--out", "out")
+    assert house.publish("sensor-001") and house.publish("sensor-003")
+    # The list of the first is still signed by the first token.
+    before = house.path("ca/issuing.crl").read_text()
+    house.ask("device", "revoke", "sensor-002")
+    deadline = time.monotonic() + DEADLINE
+    while house.path("ca/issuing.crl").read_text() == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    argv = ["openssl", "crl", "-in", house.path("ca/issuing.crl"), "-CAfile", house.path("ca/issuing.crt"), "-noout", "-text"]
+    told = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=DEADLINE)
+    assert "verify OK" in told.stdout + told.stderr and "Serial Number" in told.stdout

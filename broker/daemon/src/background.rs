@@ -1,11 +1,12 @@
 //! Work that goes on beside the connections: the core's timers, the `$SYS` tree, the look at changed files.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use signet_registry::{Actor, Command, Line, Topic};
+use signet_registry::{Actor, CaId, Command, Line, Topic};
 
 use crate::ca::Authority;
 use crate::clock::{Jump, JumpWatch};
@@ -91,10 +92,15 @@ pub(crate) async fn revocation_lists(broker: Arc<Broker>) {
             broker.lists_wanted.notify_one();
         }
     });
+    let mut told = HashMap::new();
     loop {
         let mut pause = LISTS_LOOK_AGAIN;
         for authority in broker.authorities().iter() {
-            pause = pause.min(write_list(&broker, &registry, authority).await);
+            pause = pause.min(if authority.signs() {
+                write_list(&broker, &registry, authority).await
+            } else {
+                look_at_list(&broker, &registry, authority, &mut told).await
+            });
         }
         tokio::time::sleep(LIST_PAUSE).await;
         // A change during the pause has been noted, so this ends at once.
@@ -123,6 +129,83 @@ async fn write_list(
             tracing::error!(%error, "writing the revocation list failed");
             LIST_RETRY
         }
+    }
+}
+
+/// Looks at the list of an authority whose key is not here. What is wrong with it is said once, until something else is.
+async fn look_at_list(
+    broker: &Arc<Broker>,
+    registry: &Arc<RegistryService>,
+    authority: &Arc<Authority>,
+    told: &mut HashMap<CaId, String>,
+) -> Duration {
+    let (looking, at) = (Arc::clone(registry), Arc::clone(authority));
+    let looked = tokio::task::spawn_blocking(move || at.look_at_list(&looking)).await;
+    let subject = authority.issuer().subject();
+    let wrong = match looked {
+        Ok(Ok(looked)) => {
+            if let Some(list) = &looked.news {
+                let text =
+                    format!("from outside, published from {}: number {}", list.path.display(), list.number);
+                crate::trail::own_list(broker, &text);
+                tracing::info!(%subject, file = %list.path.display(), number = list.number, "a revocation list came from outside");
+            }
+            (looked.missing > 0).then(|| {
+                format!(
+                    "the revocation list of \"{subject}\" lacks {} certificates that are revoked here; who relies on the list \
+                     accepts them: sign a new one where the key is, and put it at {}",
+                    looked.missing,
+                    authority.list_file().display()
+                )
+            })
+        }
+        Ok(Err(error)) => Some(format!("there is no new revocation list of \"{subject}\": {error}")),
+        Err(error) => Some(format!("the look at the revocation list of \"{subject}\" failed: {error}")),
+    };
+    let before = told.get(&authority.issuer().id());
+    if let Some(wrong) = wrong.as_ref().filter(|wrong| Some(*wrong) != before) {
+        tracing::error!("{wrong}");
+        // The trail is for what happened; what to do is in the log.
+        crate::trail::alarm(broker, &wrong.lines().next().unwrap_or_default());
+    }
+    match wrong {
+        Some(wrong) => told.insert(authority.issuer().id(), wrong),
+        None => told.remove(&authority.issuer().id()),
+    };
+    authority.list_renewed_after()
+}
+
+/// Between two looks at whether a token is late.
+const TOKENS_LOOK: Duration = Duration::from_secs(2);
+
+/// Says in the audit trail that a token did not answer in time, and that it does again. The log says so at each call.
+pub(crate) async fn watch_tokens(broker: Arc<Broker>) {
+    let mut late: HashMap<String, bool> = HashMap::new();
+    let mut missed: HashMap<String, u64> = HashMap::new();
+    loop {
+        for authority in broker.authorities().iter() {
+            let Some(token) = authority.token() else { continue };
+            let name = token.token();
+            let before = missed.insert(name.to_owned(), token.overdue()).unwrap_or(0);
+            let is_late = token.stuck_for().is_some();
+            let was_late = late.insert(name.to_owned(), is_late).unwrap_or(false);
+            if token.overdue() > before && !was_late {
+                let seconds = crate::ca::pkcs11::DEADLINE.as_secs();
+                let text = format!(
+                    "the token {name:?} with the authority's key did not answer within {seconds} seconds: nothing is issued until \
+                     it does, and connections go on"
+                );
+                crate::trail::alarm(&broker, &text);
+            }
+            if was_late && !is_late {
+                tracing::info!(token = name, "the authority's token answers again");
+                crate::trail::alarm(
+                    &broker,
+                    &format!("the token {name:?} with the authority's key answers again"),
+                );
+            }
+        }
+        tokio::time::sleep(TOKENS_LOOK).await;
     }
 }
 

@@ -4,6 +4,9 @@
 //! live in hardware, and storing waits for the disk, so nothing here runs on threads that carry traffic.
 
 mod authorities;
+mod keyless;
+mod list;
+mod metrics;
 pub mod pkcs11;
 
 use std::io::Write;
@@ -14,14 +17,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
-use signet_config::CaKey;
+use signet_config::{CaKey, PreviousCa};
 use signet_identity::{CertificateId, PrincipalKey, Role, ThingName};
 use signet_registry::ca::{
-    CheckedCsr, CrlEntry, CrlError, CrlUrl, CsrError, CsrPolicy, IssueError, Issuer, IssuerError, KeyError,
-    KeyFileError, KeyKinds, KeySigner, Passphrase, Profile, ProfileError, PublicKey, Signer, SubjectRule,
-    crl, issue, random_serial,
+    CheckedCsr, CrlUrl, CsrError, CsrPolicy, IssueError, Issuer, IssuerError, KeyError, KeyFileError,
+    KeyKinds, KeySigner, Passphrase, Profile, ProfileError, PublicKey, Signer, SubjectRule, issue,
+    random_serial,
 };
 use signet_registry::{
     Actor, Attempt, CaSettings, Command, IssueFor, NewCa, NewCertificate, RegistryError, Source, Status,
@@ -29,8 +32,11 @@ use signet_registry::{
 };
 use zeroize::Zeroizing;
 
-pub use self::authorities::Authorities;
-use self::pkcs11::{Pkcs11Error, Pkcs11Signer};
+pub use self::authorities::{Authorities, Opened};
+use self::keyless::Keyless;
+pub use self::list::{ListError, Looked, WrittenList};
+pub(crate) use self::metrics::AuthorityMetrics;
+use self::pkcs11::{Pkcs11Error, Pkcs11Signer, TokenWatch};
 use crate::store::{ExecuteError, Pending, RegistryService, StoreError};
 
 /// The authority's certificate in its folder.
@@ -43,8 +49,6 @@ pub const KEY_FILE: &str = "issuing.key";
 pub const CRL_FILE: &str = "issuing.crl";
 /// The largest file that is read here, in bytes: more than any certificate, key or passphrase has.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// The largest own revocation list that is read back, in bytes: about a million entries.
-const CRL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Why the authority cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,11 +80,10 @@ pub enum AuthorityError {
     /// The key in a token.
     #[error("[ca]: {0}")]
     Token(#[from] Pkcs11Error),
-    /// An authority of before whose key is in no file.
+    /// An authority of before whose key is not where it was said to be.
     #[error(
-        "[ca] previous: {}: there is no issuing.key in this folder\n  hint: the key of a previous authority must be in a file there: \
-         one in a token cannot write its list beside another authority; let the token's authority stay the current one until \
-         its certificates have ended, or take it out of previous and write its last list with a next-update that lasts as long", path.display()
+        "[ca] previous: {}: there is no issuing.key in this folder\n  hint: name the folder in [[ca-previous]] in place of \
+         previous: with the pkcs11- keys when the authority's key is in a token, with key = \"none\" when it is not here at all", path.display()
     )]
     PreviousKey {
         /// Its folder.
@@ -151,25 +154,6 @@ pub struct Given {
     pub already: bool,
 }
 
-/// A revocation list that was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrittenList {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its number.
-    pub number: u64,
-    /// How many certificates are in it.
-    pub entries: usize,
-    /// When it was made.
-    pub this_update: Wall,
-    /// When the next one is due at the latest.
-    pub next_update: Wall,
-    /// The list as PEM.
-    pub pem: String,
-    /// The list in DER.
-    pub der: Vec<u8>,
-}
-
 /// The authority of this broker, ready to sign.
 #[derive(Debug)]
 pub struct Authority {
@@ -178,6 +162,10 @@ pub struct Authority {
     above: Vec<Vec<u8>>,
     profile: Profile,
     keys: KeyKinds,
+    /// Whether its key is here. Without it nothing is signed, and its revocation list comes from outside.
+    signs: bool,
+    /// How its token fares, when its key is in one.
+    token: Option<Arc<TokenWatch>>,
     crl_file: PathBuf,
     crl_validity: Duration,
     /// Held while a revocation list is made, so that numbers and files are in one order.
@@ -186,24 +174,21 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Reads an authority that this broker was before, in the folder `directory`: for its revocation lists.
+    /// Reads an authority that this broker was before: for its revocation lists.
     ///
     /// # Errors
     /// As [`Self::load`].
     pub fn load_previous(
         settings: &signet_config::Ca,
-        directory: &Path,
+        previous: &PreviousCa,
         now: Wall,
     ) -> Result<Self, AuthorityError> {
-        if !directory.join(KEY_FILE).exists() {
-            return Err(AuthorityError::PreviousKey { path: directory.to_owned() });
+        let directory = previous.directory.clone();
+        if matches!(previous.key, Some(CaKey::File { .. })) && !directory.join(KEY_FILE).exists() {
+            return Err(AuthorityError::PreviousKey { path: directory });
         }
-        let key = match &settings.key {
-            CaKey::File { passphrase_file } => CaKey::File { passphrase_file: passphrase_file.clone() },
-            CaKey::Pkcs11(_) => CaKey::File { passphrase_file: None },
-        };
-        let directory = directory.to_owned();
-        Self::load(&signet_config::Ca { directory, key, crl_file: None, ..settings.clone() }, now)
+        let settings = signet_config::Ca { directory, crl_file: None, ..settings.clone() };
+        Self::read(&settings, previous.key.as_ref(), now)
     }
 
     /// Reads the authority that `settings` name.
@@ -211,22 +196,45 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`], all but [`AuthorityError::Register`].
     pub fn load(settings: &signet_config::Ca, now: Wall) -> Result<Self, AuthorityError> {
-        let issuer = load_issuer(&settings.directory, &settings.key, now)?;
+        Self::read(settings, Some(&settings.key), now)
+    }
+
+    fn read(settings: &signet_config::Ca, key: Option<&CaKey>, now: Wall) -> Result<Self, AuthorityError> {
+        let (issuer, token) = read_issuer(&settings.directory, key, now)?;
         let mut profile = Profile::new(settings.certificate_validity, settings.backdate)?;
         if let Some(url) = &settings.crl_url {
             profile = profile.with_crl_url(CrlUrl::try_from(url.as_str())?);
         }
         let crl_file = settings.crl_file.clone().unwrap_or_else(|| settings.directory.join(CRL_FILE));
+        let last = match key {
+            Some(_) => list::last(&crl_file)?.map(Arc::new),
+            // It is looked at as every later one is.
+            None => None,
+        };
         Ok(Self {
             listing: Mutex::new(()),
-            list: ArcSwapOption::new(last_list(&crl_file)?.map(Arc::new)),
+            list: ArcSwapOption::new(last),
             above: certificates_above(&settings.directory.join(ABOVE_FILE))?,
             issuer,
             profile,
             keys: key_kinds(&settings.keys),
+            signs: key.is_some(),
+            token,
             crl_file,
             crl_validity: settings.crl_validity,
         })
+    }
+
+    /// Whether its key is here.
+    #[must_use]
+    pub const fn signs(&self) -> bool {
+        self.signs
+    }
+
+    /// How its token fares, when its key is in one.
+    #[must_use]
+    pub fn token(&self) -> Option<&TokenWatch> {
+        self.token.as_deref()
     }
 
     /// The authority's certificate and key.
@@ -348,51 +356,6 @@ impl Authority {
         let id = *there.id();
         Ok(registry.certificate_der(&id)?.map(|der| Given { der, id, already: true }))
     }
-
-    /// Signs the revocation list of this moment and puts it in the place of the last one.
-    ///
-    /// # Errors
-    /// [`ListError`]; then the last one stays.
-    pub fn write_list(&self, registry: &RegistryService) -> Result<Arc<WrittenList>, ListError> {
-        let _one_at_a_time = self.listing.lock();
-        let last = self.list().map_or(0, |list| list.number);
-        let snapshot = registry.snapshot();
-        let this_update = registry.now();
-        let next_update = this_update.after(self.crl_validity);
-        // Milliseconds, which grow also over a restart and over a restored registry.
-        let number = this_update.0.max(snapshot.last_event_at().0).max(last.saturating_add(1));
-        let entries = snapshot
-            .revocations(&self.issuer.key_hash(), this_update)
-            .map(|(serial, revoked_at, reason)| CrlEntry { serial, revoked_at, reason });
-        let list = crl(&self.issuer, entries, number, this_update, next_update)?;
-        let pem = list.pem();
-        replace(&self.crl_file, pem.as_bytes(), 0o644)
-            .map_err(|source| ListError::File { path: self.crl_file.clone(), source })?;
-        let path = self.crl_file.clone();
-        let written =
-            WrittenList { path, number, entries: list.entries, this_update, next_update, pem, der: list.der };
-        let written = Arc::new(written);
-        self.list.store(Some(Arc::clone(&written)));
-        Ok(written)
-    }
-
-    /// The revocation list that was written last; `None` when there has never been one that can be read.
-    #[must_use]
-    pub fn list(&self) -> Option<Arc<WrittenList>> {
-        self.list.load_full()
-    }
-
-    /// The file that the revocation list is in.
-    #[must_use]
-    pub fn list_file(&self) -> &Path {
-        &self.crl_file
-    }
-
-    /// When a revocation list that was just written is renewed, whatever happens.
-    #[must_use]
-    pub fn list_renewed_after(&self) -> Duration {
-        self.crl_validity / 2
-    }
 }
 
 /// What was signed and is being stored.
@@ -431,37 +394,32 @@ fn finish(
     given
 }
 
-/// Why there is no new revocation list.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// It was not signed.
-    #[error(transparent)]
-    Sign(#[from] CrlError),
-    /// It was not written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-}
-
-/// Reads an authority: its certificate out of its folder, and its key out of there too or out of a token.
-///
-/// # Errors
-/// [`AuthorityError`].
-pub fn load_issuer(directory: &Path, key: &CaKey, now: Wall) -> Result<Issuer, AuthorityError> {
+/// Reads an authority: its certificate out of its folder, and its key out of there too, out of a token, or not at all.
+fn read_issuer(
+    directory: &Path,
+    key: Option<&CaKey>,
+    now: Wall,
+) -> Result<(Issuer, Option<Arc<TokenWatch>>), AuthorityError> {
     let certificate_path = directory.join(CERTIFICATE_FILE);
     let certificate = read(&certificate_path, FILE_BYTES_MAX)?;
+    let mut token = None;
     let signer: Arc<dyn Signer> = match key {
-        CaKey::File { passphrase_file } => Arc::new(load_key(directory, passphrase_file.as_deref())?),
-        CaKey::Pkcs11(settings) => {
-            Arc::new(Pkcs11Signer::open(settings, directory, public_key_of(&certificate))?)
+        Some(CaKey::File { passphrase_file }) => Arc::new(load_key(directory, passphrase_file.as_deref())?),
+        Some(CaKey::Pkcs11(settings)) => {
+            let signer = Pkcs11Signer::open(settings, directory, public_key_of(&certificate))?;
+            token = Some(signer.watch());
+            Arc::new(signer)
+        }
+        None => {
+            let unusable =
+                || AuthorityError::Issuer { path: certificate_path.clone(), error: IssuerError::Unreadable };
+            let public = public_key_of(&certificate).ok_or_else(unusable)?;
+            Arc::new(Keyless::new(public).ok_or_else(unusable)?)
         }
     };
-    Issuer::load(&certificate, signer, now)
-        .map_err(|error| AuthorityError::Issuer { path: certificate_path, error })
+    let issuer = Issuer::load(&certificate, signer, now)
+        .map_err(|error| AuthorityError::Issuer { path: certificate_path, error })?;
+    Ok((issuer, token))
 }
 
 fn load_key(directory: &Path, passphrase: Option<&Path>) -> Result<KeySigner, AuthorityError> {
@@ -544,32 +502,6 @@ fn certificates_above(path: &Path) -> Result<Vec<Vec<u8>>, AuthorityError> {
             Err(AuthorityError::File { path: path.to_owned(), source })
         }
     }
-}
-
-/// The revocation list in a file, if there is one. One that cannot be read is replaced: what it should say is in the registry,
-/// and the next number comes from the clock too.
-fn last_list(path: &Path) -> Result<Option<WrittenList>, AuthorityError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let bytes = read(path, CRL_BYTES_MAX)?;
-    Ok(read_back(path, &bytes))
-}
-
-/// What a revocation list of ours says.
-fn read_back(path: &Path, pem: &[u8]) -> Option<WrittenList> {
-    use x509_parser::prelude::FromDer as _;
-    let der = CertificateRevocationListDer::from_pem_slice(pem).ok()?;
-    let (_, parsed) = x509_parser::prelude::CertificateRevocationList::from_der(&der).ok()?;
-    Some(WrittenList {
-        path: path.to_owned(),
-        number: parsed.crl_number().and_then(|number| u64::try_from(number).ok())?,
-        entries: parsed.iter_revoked_certificates().count(),
-        this_update: Wall::from_unix_secs(parsed.last_update().timestamp()),
-        next_update: Wall::from_unix_secs(parsed.next_update()?.timestamp()),
-        pem: String::from_utf8(pem.to_vec()).ok()?,
-        der: der.to_vec(),
-    })
 }
 
 /// A certificate as PEM, with a line end after it.

@@ -6,6 +6,7 @@ use prometheus::{
 };
 use signet_core::Counts;
 
+use crate::ca::AuthorityMetrics;
 use crate::census::StandingMetrics;
 use crate::lists::ListSight;
 use crate::provisioning::ProvisioningMetrics;
@@ -34,6 +35,7 @@ pub struct Metrics {
     pub log_suppressed: IntCounter,
     pub(crate) provisioning: ProvisioningMetrics,
     pub(crate) standing: StandingMetrics,
+    pub(crate) authority: AuthorityMetrics,
     events: IntCounterVec,
     gauges: IntGaugeVec,
     connections: IntGaugeVec,
@@ -153,6 +155,7 @@ impl Metrics {
         registry.register(Box::new(handshake_seconds.clone()))?;
         let provisioning = ProvisioningMetrics::new(&registry)?;
         let standing = StandingMetrics::new(&registry)?;
+        let authority = AuthorityMetrics::new(&registry)?;
         Ok(Self {
             registry,
             panics,
@@ -166,6 +169,7 @@ impl Metrics {
             log_suppressed,
             provisioning,
             standing,
+            authority,
             events,
             gauges,
             connections,

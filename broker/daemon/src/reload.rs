@@ -8,7 +8,7 @@ use signet_config::{Checked, Https, Listener};
 use signet_registry::Actor;
 
 use crate::admin::api::Reloaded;
-use crate::ca::{Authorities, AuthorityError};
+use crate::ca::{Authorities, AuthorityError, Opened};
 use crate::lists::Memory;
 use crate::server::Broker;
 use crate::start;
@@ -55,6 +55,27 @@ pub enum ReloadRefused {
     /// The authority has problems.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// [ca] was another each time that it was read.
+    #[error(
+        "[ca] or the authority's certificate changed again and again while it was read\n  hint: reload when they are as they are to be"
+    )]
+    Unsettled,
+}
+
+/// How often a reload begins anew because [ca] changed while its authorities were being opened.
+const UNSETTLED_TRIES_MAX: usize = 3;
+
+/// Why an attempt put nothing in force.
+enum Stop {
+    /// The authorities that were opened are no longer those that are asked for.
+    Unsettled,
+    Refused(ReloadRefused),
+}
+
+impl<E: Into<ReloadRefused>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 impl ReloadRefused {
@@ -63,7 +84,7 @@ impl ReloadRefused {
         match self {
             Self::Config(problems) => problems.iter().map(ToString::to_string).collect(),
             Self::Build(error) => error.problems.clone(),
-            Self::Authority(error) => vec![error.to_string()],
+            Self::Authority(_) | Self::Unsettled => vec![self.to_string()],
         }
     }
 }
@@ -82,9 +103,23 @@ pub(crate) fn files_have_changed(broker: &Broker) -> bool {
 
 /// Builds the next state and puts it in force, or leaves everything as it is.
 pub(crate) fn reload(broker: &Broker, because: &str, actor: &Actor) -> Result<Reloaded, ReloadRefused> {
-    let mut tried = broker.reloading.lock();
-    let policy_before = tried.policy;
-    let outcome = attempt(broker, &mut tried);
+    // A token that is slow, or hangs, holds up nobody else: whoever has the lock does not wait for it.
+    let (mut tried, policy_before, outcome) = (0..UNSETTLED_TRIES_MAX)
+        .find_map(|_| {
+            let opened = open_authorities(broker);
+            let mut tried = broker.reloading.lock();
+            let policy_before = tried.policy;
+            match attempt(broker, &mut tried, opened) {
+                Err(Stop::Unsettled) => None,
+                Err(Stop::Refused(refused)) => Some((tried, policy_before, Err(refused))),
+                Ok(reloaded) => Some((tried, policy_before, Ok(reloaded))),
+            }
+        })
+        .unwrap_or_else(|| {
+            let tried = broker.reloading.lock();
+            let policy_before = tried.policy;
+            (tried, policy_before, Err(ReloadRefused::Unsettled))
+        });
     match &outcome {
         Ok(reloaded) => {
             let lists = see_lists(broker, &mut tried);
@@ -126,7 +161,11 @@ fn in_force(broker: &Broker) -> impl Iterator<Item = Arc<TlsListener>> {
     listeners.chain(broker.doors.iter().map(|door| door.tls()))
 }
 
-fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused> {
+fn attempt(
+    broker: &Broker,
+    tried: &mut Tried,
+    opened: Option<Result<Opened, AuthorityError>>,
+) -> Result<Reloaded, Stop> {
     let old = broker.config.load_full();
     // Whatever comes of it, these contents have been tried.
     tried.cover(state::files_of(&old));
@@ -139,7 +178,7 @@ fn attempt(broker: &Broker, tried: &mut Tried) -> Result<Reloaded, ReloadRefused
         return Err(BuildError { problems: vec![error.to_string()] }.into());
     }
     let built = state::build(&merged, Some(&previous), tried.lists.editions())?;
-    let authorities = new_authorities(broker, &old, &merged)?;
+    let authorities = new_authorities(broker, &old, &merged, opened)?;
     tried.files = state::files_of(&merged);
     tried.digest = built.digest;
     let same_rules = is_same_policy((&old, tried.policy), (&merged, built.policy_hash));
@@ -187,17 +226,34 @@ fn is_same_policy((old, old_hash): (&Checked, Digest), (new, new_hash): (&Checke
     old_hash == new_hash && old.acl == new.acl && old.standing.recovery_topics == new.standing.recovery_topics
 }
 
+/// Reads and opens the authorities that the files name now, when they are others than those in force. Without the lock of
+/// the reload, so all of it is looked at again under it. `None`: nothing is to be opened, or what is wrong is said there.
+fn open_authorities(broker: &Broker) -> Option<Result<Opened, AuthorityError>> {
+    let registry = broker.registry()?;
+    let old = broker.config.load_full();
+    let (merged, _) = merge(&old, start::read(&broker.source).ok()?);
+    if broker.authorities().are_unchanged(old.ca.as_ref(), merged.ca.as_ref()) {
+        return None;
+    }
+    Some(Opened::read(merged.ca.as_ref(), registry.now()))
+}
+
 /// The authorities of the new settings, when they are others than those in force.
 fn new_authorities(
     broker: &Broker,
     old: &Checked,
     new: &Checked,
-) -> Result<Option<Authorities>, AuthorityError> {
+    opened: Option<Result<Opened, AuthorityError>>,
+) -> Result<Option<Authorities>, Stop> {
     let Some(registry) = broker.registry() else { return Ok(None) };
     if broker.authorities().are_unchanged(old.ca.as_ref(), new.ca.as_ref()) {
         return Ok(None);
     }
-    Authorities::load(new.ca.as_ref(), registry).map(Some)
+    let opened = opened.ok_or(Stop::Unsettled)??;
+    if !opened.are_of(new.ca.as_ref()) {
+        return Err(Stop::Unsettled);
+    }
+    Ok(Some(opened.register(registry)?))
 }
 
 /// The new settings, with those that cannot change while running left as they are; and a sentence for each of these.
@@ -232,6 +288,8 @@ fn merge(old: &Checked, mut new: Checked) -> (Checked, Vec<String>) {
         keep(true, "whether there is a [ca]");
         new.ca = old.ca.clone();
     }
+    keep(old.store != new.store, "[store]");
+    new.store = old.store.clone();
     keep(old.admin != new.admin, "[admin]");
     new.admin = old.admin.clone();
     keep(old.log != new.log, "[log]");

@@ -346,6 +346,7 @@ impl Runtimes {
         self.timers.spawn(crate::background::timers(Arc::clone(broker)));
         self.timers.spawn(crate::background::sys_topics(Arc::clone(broker)));
         self.timers.spawn(crate::background::watch_clock(Arc::clone(broker)));
+        self.admin.spawn(crate::background::watch_tokens(Arc::clone(broker)));
         self.admin.spawn(crate::background::watch_files(Arc::clone(broker)));
         Ok(self)
     }

@@ -90,6 +90,11 @@ pub(crate) fn list_written(broker: &Broker, list: &WrittenList, actor: &Actor) {
     note(broker, Topic::Crl, &text, actor);
 }
 
+/// A revocation list of an authority of before has come from outside.
+pub(crate) fn own_list(broker: &Broker, text: &str) {
+    note(broker, Topic::Crl, &text, &Actor::Broker);
+}
+
 /// Something wants to be looked at.
 pub(crate) fn alarm(broker: &Broker, text: &dyn Display) {
     note(broker, Topic::Alarm, text, &Actor::Broker);

@@ -304,6 +304,88 @@ fn a_new_authority_that_cannot_be_read_leaves_the_old_one_in_force() {
     }
 }
 
+/// The newest alarms and notes of the audit trail about lists and alarms, one text.
+fn trail(setup: &Setup) -> String {
+    setup.ask(&["audit", "list", "--limit", "50"]).to_string()
+}
+
+fn wait_for_trail(setup: &Setup, words: &str) {
+    let end = Instant::now() + PATIENCE;
+    while !trail(setup).contains(words) {
+        assert!(Instant::now() < end, "{words:?} is not in the audit trail");
+        std::thread::yield_now();
+    }
+}
+
+/// A list of the authority in `folder`, signed somewhere else with its key.
+fn sign_outside(folder: &Path, key: &str, number: u64, serials: &[String]) -> String {
+    let key = rcgen::KeyPair::from_pem(key).unwrap();
+    let certificate = fs::read_to_string(folder.join("issuing.crt")).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&certificate, key).unwrap();
+    let now = time::OffsetDateTime::now_utc();
+    let revoked = |serial: &String| {
+        let octets: Vec<u8> = serial
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect();
+        rcgen::RevokedCertParams {
+            serial_number: rcgen::SerialNumber::from_slice(&octets),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        }
+    };
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: now,
+        next_update: now + time::Duration::days(30),
+        crl_number: rcgen::SerialNumber::from(number),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(revoked).collect(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(&issuer).unwrap().pem().unwrap()
+}
+
+#[test]
+fn an_authority_of_before_without_its_key_takes_its_list_from_outside_and_says_what_it_lacks() {
+    let mut setup = Setup::new();
+    configure(&setup, "[\"ca/issuing.crt\"]", "");
+    setup.start();
+    for name in ["sensor-1", "sensor-2"] {
+        setup.ask(&["device", "add", name, "--key", "--out", "old"]);
+    }
+    setup.works(&["ca", "init", "--directory", "ca2", "--root", "root2", "--name", "Second"]);
+    // The key goes to where no broker is.
+    let key = fs::read_to_string(setup.path("ca/issuing.key")).unwrap();
+    fs::remove_file(setup.path("ca/issuing.key")).unwrap();
+    let both = "[\"ca/issuing.crt\", \"ca2/issuing.crt\"]";
+    configure(&setup, both, "directory = \"ca2\"\nprevious = [\"ca\"]\n");
+    let said = setup.refused(&["reload"]);
+    assert!(said.contains("[[ca-previous]]") && said.contains("key = \"none\""), "{said}");
+    configure(&setup, both, "directory = \"ca2\"\n[[ca-previous]]\ndirectory = \"ca\"\nkey = \"none\"\n");
+    setup.ask(&["reload"]);
+    // Its devices connect; one that is revoked does not, and the list that is published does not know that.
+    assert_eq!(setup.dial("old/sensor-1").connack(), 0);
+    setup.ask(&["device", "revoke", "sensor-2"]);
+    assert_ne!(setup.dial("old/sensor-2").connack(), 0);
+    wait_for_trail(&setup, "lacks 1 certificates that are revoked here");
+    // A list that somebody else signed is not published.
+    let serial = serial_of(&setup, "old/sensor-2");
+    let list = setup.path("ca/issuing.crl");
+    let second = fs::read_to_string(setup.path("ca2/issuing.key")).unwrap();
+    let number = u64::MAX / 2;
+    fs::write(&list, sign_outside(&setup.path("ca2"), &second, number, &[serial.clone()])).unwrap();
+    // Another revocation has the list looked at.
+    setup.ask(&["device", "add", "sensor-3", "--key", "--out", "new"]);
+    setup.ask(&["device", "revoke", "sensor-3"]);
+    wait_for_trail(&setup, "it is not signed by this authority");
+    fs::write(&list, sign_outside(&setup.path("ca"), &key, number, &[serial])).unwrap();
+    setup.ask(&["device", "add", "sensor-4", "--key", "--out", "new"]);
+    setup.ask(&["device", "revoke", "sensor-4"]);
+    wait_for_trail(&setup, &format!("from outside, published from ca/issuing.crl: number {number}"));
+}
+
 #[test]
 fn an_authority_whose_certificate_was_renewed_for_the_same_key_is_the_same_authority() {
     let mut setup = Setup::started();

@@ -2,10 +2,10 @@
 
 use super::Checker;
 use super::read::View;
-use crate::raw::Table;
+use crate::raw::{At, Table};
 use crate::schema::Section;
-use crate::{Ca, CaKey, KeyKind, Pkcs11, Registry};
-use std::path::PathBuf;
+use crate::{Ca, CaKey, KeyKind, Pkcs11, PreviousCa, Registry};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 impl Checker<'_> {
@@ -20,16 +20,24 @@ impl Checker<'_> {
 
     pub(super) fn ca(&mut self, root: &Table, registry: &Registry) -> Option<Ca> {
         let view = self.section(root, Section::Ca);
-        view.table?;
+        if view.table.is_none() {
+            if let Some(entry) = root.get(Section::CaPrevious.name()) {
+                let hint = "write [ca] for the authority that issues now, or remove [[ca-previous]]";
+                self.problem_with_hint(&entry.at, "[[ca-previous]] needs [ca]", hint);
+            }
+            return None;
+        }
         if *registry == Registry::Off {
             let message = "[ca] needs the registry: what is issued must be looked up, and can be revoked";
             self.problem_with_hint(&view.at, message, "write mode = \"on\" in [registry], or remove [ca]");
         }
         let keys = self.choices(&view, "keys").iter().filter_map(|word| key_kind(word)).collect();
+        let (directory, key) = (self.file(&view, "directory"), self.ca_key(&view));
+        let previous = self.previous(root, &view, (&directory, &key));
         Some(Ca {
-            directory: self.file(&view, "directory"),
-            key: self.ca_key(&view),
-            previous: self.files(&view, "previous"),
+            directory,
+            key,
+            previous,
             certificate_validity: self.seconds(&view, "certificate-validity"),
             backdate: self.seconds(&view, "backdate"),
             keys,
@@ -37,6 +45,49 @@ impl Checker<'_> {
             crl_file: self.optional_file(&view, "crl-file"),
             crl_url: self.crl_url(&view),
         })
+    }
+
+    /// The authorities that this broker was before. Those of the short list have a key as the present one has, in a file.
+    fn previous(
+        &mut self,
+        root: &Table,
+        view: &View<'_>,
+        (directory, key): (&Path, &CaKey),
+    ) -> Vec<PreviousCa> {
+        let key = match key {
+            CaKey::File { .. } => key.clone(),
+            CaKey::Pkcs11(_) => CaKey::File { passphrase_file: None },
+        };
+        let mut seen = vec![directory.to_owned()];
+        let mut all = Vec::new();
+        for directory in self.files(view, "previous") {
+            self.once(&mut seen, &directory, &view.place("previous"));
+            all.push(PreviousCa { directory, key: Some(key.clone()) });
+        }
+        let Some(entry) = root.get(Section::CaPrevious.name()) else { return all };
+        for (node, table) in self.tables(entry, Section::CaPrevious) {
+            let view = self.view(Section::CaPrevious, &node.at, table);
+            let directory = self.file(&view, "directory");
+            self.once(&mut seen, &directory, &view.place("directory"));
+            let key = self.ca_key(&view);
+            let none = self.choice(&view, "key") == "none";
+            if none && key != (CaKey::File { passphrase_file: None }) {
+                let message = "\"key\" says that there is no key here, and other keys say where it is";
+                let hint = "remove key = \"none\", or passphrase-file and the pkcs11- keys";
+                self.problem_with_hint(&view.place("key"), message, hint);
+            }
+            all.push(PreviousCa { directory, key: (!none).then_some(key) });
+        }
+        all
+    }
+
+    /// An authority is named once.
+    fn once(&mut self, seen: &mut Vec<PathBuf>, directory: &Path, at: &At) {
+        if seen.iter().any(|other| other == directory) {
+            let message = format!("{} is named twice among the authorities", directory.display());
+            self.problem_with_hint(at, message, "an authority that was before has another folder than [ca]");
+        }
+        seen.push(directory.to_owned());
     }
 
     /// A key in a token is named by its module, the token and its label; one in a file may have a passphrase.

@@ -124,7 +124,7 @@ impl Checker<'_> {
     }
 
     /// The tables of a list of tables.
-    fn tables<'t>(&mut self, entry: &'t Entry, section: Section) -> Vec<(&'t Node, &'t Table)> {
+    pub(super) fn tables<'t>(&mut self, entry: &'t Entry, section: Section) -> Vec<(&'t Node, &'t Table)> {
         let Value::List(nodes) = &entry.node.value else {
             let header = section.header();
             let message =

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use signet_registry::Wall;
+
 use super::{Authority, AuthorityError, CERTIFICATE_FILE, FILE_BYTES_MAX, read};
 use crate::store::RegistryService;
 
@@ -14,6 +16,54 @@ pub struct Authorities {
     pub previous: Vec<Arc<Authority>>,
 }
 
+/// Authorities whose files are read and whose tokens are open, and which the registry need not know yet.
+#[derive(Debug)]
+pub struct Opened {
+    settings: Option<signet_config::Ca>,
+    authorities: Authorities,
+}
+
+impl Opened {
+    /// Reads those that the settings name. It may wait for a token, up to its deadline, and for a passphrase.
+    ///
+    /// # Errors
+    /// [`AuthorityError`], all but [`AuthorityError::Register`].
+    pub fn read(settings: Option<&signet_config::Ca>, now: Wall) -> Result<Self, AuthorityError> {
+        let authorities = match settings {
+            None => Authorities::default(),
+            Some(settings) => {
+                let previous = settings
+                    .previous
+                    .iter()
+                    .map(|previous| Authority::load_previous(settings, previous, now).map(Arc::new))
+                    .collect::<Result<Vec<_>, _>>()?;
+                Authorities { current: Some(Arc::new(Authority::load(settings, now)?)), previous }
+            }
+        };
+        Ok(Self { settings: settings.cloned(), authorities })
+    }
+
+    /// Whether they are what `settings` name now.
+    #[must_use]
+    pub fn are_of(&self, settings: Option<&signet_config::Ca>) -> bool {
+        self.authorities.are_unchanged(self.settings.as_ref(), settings)
+    }
+
+    /// Makes the registry know them.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Register`].
+    pub fn register(self, registry: &RegistryService) -> Result<Authorities, AuthorityError> {
+        for authority in self.authorities.previous.iter().chain(&self.authorities.current) {
+            if authority.register(registry)? {
+                let subject = authority.issuer().subject();
+                tracing::info!(%subject, id = %authority.issuer().id(), "this broker's authority is registered");
+            }
+        }
+        Ok(self.authorities)
+    }
+}
+
 impl Authorities {
     /// Reads those that the settings name, and makes the registry know them.
     ///
@@ -23,21 +73,7 @@ impl Authorities {
         settings: Option<&signet_config::Ca>,
         registry: &RegistryService,
     ) -> Result<Self, AuthorityError> {
-        let Some(settings) = settings else { return Ok(Self::default()) };
-        let now = registry.now();
-        let previous = settings
-            .previous
-            .iter()
-            .map(|directory| Authority::load_previous(settings, directory, now).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
-        let current = Arc::new(Authority::load(settings, now)?);
-        for authority in previous.iter().chain([&current]) {
-            if authority.register(registry)? {
-                let subject = authority.issuer().subject();
-                tracing::info!(%subject, id = %authority.issuer().id(), "this broker's authority is registered");
-            }
-        }
-        Ok(Self { current: Some(current), previous })
+        Opened::read(settings, registry.now())?.register(registry)
     }
 
     /// All of them, the one that issues first.
