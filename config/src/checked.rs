@@ -27,7 +27,7 @@ pub struct Checked {
     /// What is logged, and how.
     pub log: Log,
     /// Where state is kept.
-    pub store: Store,
+    pub store: crate::Store,
     /// Whether certificates are looked up.
     pub registry: crate::Registry,
     /// The authority that this broker is; `None`: it issues no certificates.
@@ -299,13 +299,6 @@ impl LogLevel {
             Self::Trace => "trace",
         }
     }
-}
-
-/// `[store]`: where sessions, queues and retained messages are kept. This version keeps them in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Store {
-    /// In memory: they end with the process.
-    Memory,
 }
 
 /// `[system]`: threads and intervals.

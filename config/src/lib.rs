@@ -23,11 +23,12 @@ mod provisioning;
 mod raw;
 mod schema;
 mod standing;
+mod store;
 mod value;
 pub use authority::{Ca, CaKey, KeyKind, Pkcs11, PreviousCa, Registry};
 pub use checked::{
     Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
-    PostQuantum, SlowConsumer, Store, System, TlsVersions, X509V1,
+    PostQuantum, SlowConsumer, System, TlsVersions, X509V1,
 };
 pub use events::Events;
 pub use https::{EstLabel, Https};
@@ -39,6 +40,7 @@ pub use standing::{
     CloneAction, Clones, RetainedOfRevoked, Revocation, SessionOfRevoked, StandingRules, TOPIC_PATTERNS_MAX,
     TopicPatterns, WillOfRevoked,
 };
+pub use store::{Corrupt, DiskStore, Durability, Store};
 pub use value::duration;
 
 use std::path::Path;

@@ -403,29 +403,36 @@ fn words_that_do_not_exist_are_refused() {
         &with("[store]\ndurability = \"strict\""),
         9,
         14,
-        "durability = \"strict\" is not available in this version",
-        "in memory",
+        "\"durability\" needs a place on disk",
+        "directory = \"data\"",
     );
     refused(
-        &with("[store]\ndurability = \"batched\""),
-        9,
+        &with("[store]\ndirectory = \"data\"\ndurability = \"disk\""),
+        10,
         14,
-        "durability = \"batched\" is not available in this version",
-        "in memory",
-    );
-    refused(
-        &with("[store]\ndurability = \"disk\""),
-        9,
-        14,
-        "\"durability\" must be \"memory\", not \"disk\"",
+        "\"durability\" must be \"strict\" or \"batched\" or \"memory\", not \"disk\"",
         "",
     );
     refused(
-        &with("[store]\ndirectory = \"data\""),
-        9,
-        1,
-        "unknown key \"directory\" in [store]",
-        "in memory",
+        &with("[store]\ndurability = \"memory\"\ndirectory = \"data\""),
+        10,
+        13,
+        "\"directory\" has no effect with durability = \"memory\"",
+        "remove it",
+    );
+    refused(
+        &with("[store]\ndirectory = \"data\"\nbatched-interval = \"1s\""),
+        10,
+        20,
+        "\"batched-interval\" has no effect with durability = \"strict\"",
+        "write durability = \"batched\"",
+    );
+    refused(
+        &with("[store]\ndirectory = \"data\"\njournal-bytes-max = 1000"),
+        10,
+        21,
+        "\"journal-bytes-max\" must be bytes, 1MiB to 16GiB, not 1000",
+        "",
     );
 }
 

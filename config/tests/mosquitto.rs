@@ -3,6 +3,7 @@
 
 use signet_config::mosquitto::{self, Import, Line, Verdict};
 use signet_config::{Checked, TlsVersions, X509V1, parse};
+use signet_config::{Durability, Store};
 use std::path::Path;
 
 const TLS: &str = "cafile ca.crt\ncertfile server.crt\nkeyfile server.key\n";
@@ -224,6 +225,9 @@ fn the_harmless_value_of_each_of_those_options_is_kept() {
         "queue_qos0_messages false",
         "upgrade_outgoing_qos false",
         "persistence false",
+        "autosave_interval 60",
+        "autosave_on_changes true",
+        "retained_persistence true",
         "set_tcp_nodelay true",
         "retain_available true",
         "max_qos 2",
@@ -242,8 +246,7 @@ fn the_harmless_value_of_each_of_those_options_is_kept() {
 #[test]
 fn what_only_loses_a_convenience_is_a_warning() {
     for line in [
-        "persistence true",
-        "persistence_location /var/lib/mosquitto/",
+        "persistence_file mosquitto.db",
         "pid_file /run/m.pid",
         "user mosquitto",
         "log_dest file /var/log/m.log",
@@ -254,7 +257,6 @@ fn what_only_loses_a_convenience_is_a_warning() {
         "max_qos 1",
         "memory_limit 100",
         "auto_id_prefix x-",
-        "autosave_interval 60",
         "log_timestamp_format %Y",
         "allow_zero_length_clientid false",
         "accept_protocol_versions 5",
@@ -265,6 +267,23 @@ fn what_only_loses_a_convenience_is_a_warning() {
         assert!(told.contains(&8), "{line}");
         assert_eq!(last(&mtls(line)).verdict, Verdict::Unsupported, "{line}");
     }
+}
+
+#[test]
+fn what_mosquitto_saves_now_and_then_is_on_disk_before_it_is_acknowledged() {
+    let store = |lines: &str| import(&mtls(lines)).config.unwrap().store;
+    let Store::Disk(disk) = store("persistence true\npersistence_location /var/lib/mosquitto/") else {
+        panic!("on disk")
+    };
+    assert_eq!(disk.directory, Path::new("/var/lib/mosquitto/signet-store"));
+    assert!(matches!(disk.durability, Durability::Strict { .. }));
+    let Store::Disk(disk) = store("persistence true") else { panic!("on disk") };
+    assert!(disk.directory.is_absolute() && disk.directory.ends_with("signet-store"));
+    assert_eq!(last(&mtls("persistence true")).verdict, Verdict::Changed);
+    assert_eq!(last(&mtls("persistence_location /x")).verdict, Verdict::Mapped);
+    // Mosquitto writes nothing either.
+    assert_eq!(store("persistence_location /x"), Store::Memory);
+    assert_eq!(store("persistence true\npersistence false"), Store::Memory);
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub mod tokens;
 
 mod background;
 mod https;
+mod kept;
 mod lifecycle;
 mod link;
 mod rotation;

@@ -26,6 +26,7 @@ use crate::clones::CloneWatch;
 use crate::consequences;
 use crate::directory::{Directory, Live};
 use crate::https::{Door, Https};
+use crate::kept::{self, Kept};
 use crate::lifecycle::Lifecycle;
 use crate::listener::Listening;
 use crate::lists::Memory;
@@ -83,6 +84,8 @@ pub struct Broker {
     pub(crate) https: Https,
     pub(crate) doors: Vec<Arc<Door>>,
     hub: Arc<Hub>,
+    /// Sessions and messages on disk.
+    pub(crate) kept: Kept,
     registry: Option<Arc<RegistryService>>,
     authorities: ArcSwap<Authorities>,
     /// A revocation list wants to be written.
@@ -95,6 +98,14 @@ pub struct Broker {
     complaint_limit: RateLimit<(usize, &'static str)>,
     ready: AtomicBool,
     stopping: watch::Sender<bool>,
+}
+
+fn new_hub(config: &Checked, policy: signet_acl::Policy) -> Arc<Hub> {
+    let (limits, policy) = (start::core_limits(config), Arc::new(policy));
+    match kept::journal(&config.store) {
+        None => Hub::new(limits, policy),
+        Some((journal, durability)) => Hub::with_journal(limits, policy, journal, durability),
+    }
 }
 
 impl Broker {
@@ -125,7 +136,8 @@ impl Broker {
             authorities: ArcSwap::from_pointee(registered.authorities),
             lists_wanted: Arc::default(),
             provisioning: Provisioning::new(config.provisioning.hooks_max.get().into()),
-            hub: Hub::new(start::core_limits(&config), Arc::new(built.policy)),
+            hub: new_hub(&config, built.policy),
+            kept: Kept::default(),
             clones: Arc::default(),
             penalties: Arc::default(),
             consequences: ArcSwap::from_pointee(consequences::of_settings(&config)),
@@ -169,6 +181,11 @@ impl Broker {
     pub fn is_ready(&self) -> bool {
         // Without the registry's writer nobody can be revoked.
         self.ready.load(Ordering::Acquire) && self.registry().is_none_or(|registry| registry.is_running())
+    }
+
+    /// Why sessions and messages cannot be written to disk now; `None`: they can, or are not to be.
+    pub fn store_trouble(&self) -> Option<crate::store::messages::MessagesError> {
+        self.kept.trouble()
     }
 
     pub(crate) fn set_ready(&self, ready: bool) {
@@ -493,6 +510,7 @@ impl Server {
             tracing::warn!(connections = left, "these connections did not end in time and were cut");
         }
         self.runtimes.end();
+        self.broker.kept.stop();
         tracing::info!("stopped");
     }
 }

@@ -16,10 +16,12 @@ use crate::admission::AdmissionLimits;
 use crate::ca::{Authorities, AuthorityError};
 use crate::directory::Directory;
 use crate::https::Door;
+use crate::kept::{self, RestoreError};
 use crate::listener::{self, Listening};
 use crate::lists::Memory;
 use crate::server::{Broker, ConfigSource};
 use crate::state::{self, BuildError};
+use crate::store::messages::MessagesError;
 use crate::store::{Options, RegistryService, StoreError};
 use crate::tls::EditionsError;
 
@@ -67,6 +69,9 @@ pub enum StartError {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] StoreError),
+    /// Sessions and messages on disk.
+    #[error(transparent)]
+    Messages(#[from] MessagesError),
     /// The authority.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -148,6 +153,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
         tracing::warn!("{warning}");
     }
     let registered = Registered::open(&config)?;
+    let messages = kept::open(&config.store)?;
     let policy = built.policy_hash;
     let (lists, written) = memory.see(built.listeners.iter().chain(&built.https));
     if memory.forgets() && !lists.is_empty() {
@@ -183,6 +189,10 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
         crate::lists::tell_unwritten(&broker, &error);
     }
     crate::consequences::enforce_changes(&broker);
+    kept::restore(&broker, messages).map_err(|error| match error {
+        RestoreError::Store(error) => error.into(),
+        RestoreError::Threads(why) => StartError::Threads(why),
+    })?;
     crate::lifecycle::configure(&broker, broker.config.load().events.lifecycle);
     crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
     let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;

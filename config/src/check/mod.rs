@@ -8,12 +8,13 @@ mod provisioning;
 mod read;
 mod sections;
 mod standing;
+mod store;
 
+use crate::Checked;
 use crate::keys::KEYS;
 use crate::problem::Problem;
 use crate::raw::{At, Table, Value};
 use crate::schema::Section;
-use crate::{Checked, Store};
 use read::View;
 use std::path::Path;
 
@@ -155,33 +156,10 @@ impl Checker<'_> {
         }
         View { section, at: at.clone(), table: Some(table) }
     }
-
-    fn store(&mut self, root: &Table) -> Store {
-        let view = self.section(root, Section::Store);
-        if let Some(entry) = view.table.and_then(|table| table.get("durability"))
-            && let Value::Text(word) = &entry.node.value
-            && (word == "strict" || word == "batched")
-        {
-            let message = format!("durability = \"{word}\" is not available in this version");
-            self.problem_with_hint(
-                &entry.node.at,
-                message,
-                "sessions and messages are kept in memory: write \"memory\", or nothing",
-            );
-            return Store::Memory;
-        }
-        self.choice(&view, "durability");
-        Store::Memory
-    }
 }
 
 /// Where a key that is not in this table might have been meant to be.
 fn unknown_key_hint(section: Section, name: &str) -> Option<String> {
-    if section == Section::Store && name == "directory" {
-        return Some(
-            "this version keeps state in memory and has no directory for it: remove the key".to_owned(),
-        );
-    }
     if let Some(home) = home_of(name, Some(section)) {
         return Some(home);
     }

@@ -41,6 +41,9 @@ pub(super) struct Importer<'a> {
     pub(super) log: Table,
     pub(super) system: Table,
     pub(super) packet_said: bool,
+    /// Where `persistence true` stands.
+    pub(super) store_at: Option<At>,
+    pub(super) store_location: Option<String>,
     lines: Vec<Line>,
     problems: Vec<Problem>,
 }
@@ -57,6 +60,8 @@ pub(super) fn run(text: &str, file: &Path, working_directory: &Path, include: In
         log: Table::default(),
         system: Table::default(),
         packet_said: false,
+        store_at: None,
+        store_location: None,
         lines: Vec::new(),
         problems: Vec::new(),
     };
@@ -200,11 +205,18 @@ impl Importer<'_> {
         // Said, since where the TOML is kept must not move it.
         let mut admin = Table::default();
         admin.set("socket", self.path("signet.sock"), &whole);
+        let mut store = Table::default();
+        if let Some(at) = &self.store_at {
+            let location = self.store_location.clone().unwrap_or_default();
+            let directory = Path::new(&location).join("signet-store");
+            store.set("directory", self.path(&directory.to_string_lossy()), at);
+        }
         let tables = [
             ("acl", self.acl),
             ("limits", self.limits),
             ("admin", admin),
             ("log", self.log),
+            ("store", store),
             ("system", self.system),
         ];
         for (name, table) in tables {

@@ -64,6 +64,8 @@ pub(super) enum Sets {
     MaxQos,
     RetainAvailable,
     ClientExpiration,
+    Persistence,
+    PersistenceLocation,
     Protocol,
     ProtocolVersions,
     LogDest,
@@ -77,8 +79,7 @@ use Otherwise as O;
 
 const LOGS: &str =
     "log records go to standard error with their own time stamp; systemd or a container runtime keeps them";
-const IN_MEMORY: &str =
-    "this version keeps sessions, queued and retained messages in memory: they end with the process";
+const AT_ONCE: &str = "with persistence true everything is on disk before it is acknowledged, so nothing waits for a save; durability = \"batched\" in [store] waits";
 const CERTIFICATES_ONLY: &str =
     "clients are known by their certificate alone: remove it once every client has a certificate";
 
@@ -123,8 +124,8 @@ pub(super) const OPTIONS: &[(&str, Does)] = &[
             "assigned client ids have no prefix of their own: they are unguessable and belong to the certificate's name",
         ),
     ),
-    ("autosave_interval", Dropped(IN_MEMORY)),
-    ("autosave_on_changes", Dropped(IN_MEMORY)),
+    ("autosave_interval", Kept(AT_ONCE)),
+    ("autosave_on_changes", Kept(AT_ONCE)),
     ("bind_address", S(Sets::BindAddress)),
     (
         "bind_interface",
@@ -285,12 +286,9 @@ pub(super) const OPTIONS: &[(&str, Does)] = &[
     ("password", Bridge),
     ("password_file", Stops(CERTIFICATES_ONLY)),
     ("per_listener_settings", S(Sets::PerListener)),
-    (
-        "persistence",
-        Flag { holds: false, kept: "nothing is written to disk", otherwise: O::Dropped(IN_MEMORY) },
-    ),
-    ("persistence_file", Dropped(IN_MEMORY)),
-    ("persistence_location", Dropped(IN_MEMORY)),
+    ("persistence", S(Sets::Persistence)),
+    ("persistence_file", Dropped("the store is a folder with names of its own")),
+    ("persistence_location", S(Sets::PersistenceLocation)),
     ("persistent_client_expiration", S(Sets::ClientExpiration)),
     ("pid_file", Dropped("no process id is written: systemd knows it")),
     ("plugin", Stops("plugins are not loaded: say in the acl_file who may do what")),
@@ -326,7 +324,11 @@ pub(super) const OPTIONS: &[(&str, Does)] = &[
     ),
     (
         "retained_persistence",
-        Flag { holds: false, kept: "nothing is written to disk", otherwise: O::Dropped(IN_MEMORY) },
+        Flag {
+            holds: true,
+            kept: "retained messages are on disk with persistence true",
+            otherwise: O::Changed("retained messages are on disk with persistence true, as sessions are"),
+        },
     ),
     (
         "retry_interval",

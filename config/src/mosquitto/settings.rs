@@ -74,8 +74,26 @@ impl Importer<'_> {
             | S::MaxConnections => self.listener_value(what, value, at),
             S::AclFile | S::PerListener => self.policy(what, value, at),
             S::LogDest | S::LogType => self.logging(what, value, at),
+            S::Persistence | S::PersistenceLocation => self.persistence(what, value, at),
             _ => self.limit(what, value, at),
         }
+    }
+
+    fn persistence(&mut self, what: Sets, value: &str, at: &At) -> Outcome {
+        if what == Sets::PersistenceLocation {
+            self.store_location = Some(text(value)?.to_owned());
+            return mapped(
+                "[store] directory, with persistence true: a folder signet-store in it, of mode 0700",
+            );
+        }
+        if !flag(value)? {
+            self.store_at = None;
+            return kept("nothing is written to disk");
+        }
+        self.store_at = Some(at.clone());
+        changed(
+            "[store] directory: sessions, queued and retained messages are on disk before they are acknowledged, where Mosquitto saves them now and then; its own file is not read",
+        )
     }
 
     fn listener(&mut self, value: &str, at: &At) -> Outcome {

@@ -131,10 +131,16 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(broker): State<Arc<Broker>>) -> Response {
-    if broker.is_ready() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    if !broker.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    match broker.store_trouble() {
+        None => "ready\n".into_response(),
+        // Nothing of QoS 1 and 2 can be acknowledged.
+        Some(trouble) => {
+            let why = format!("the message store cannot be written: {trouble}\n");
+            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+        }
     }
 }
 

@@ -87,6 +87,8 @@ fn configuration(args: &DevArgs) -> String {
          [registry]\n\
          mode = \"on\"\n\n\
          [ca]\n\n\
+         [store]\n\
+         directory = \"data\"\n\n\
          [limits]\n\
          handshakes-per-address-per-second = 0\n\
          connections-per-address-max = 0\n\n\
