@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 use signet_device_agent::Runtime;
+use signet_device_core::ota::Outcome;
 use signet_device_core::platform::Clock;
 use signet_device_core::telemetry::Reading;
 use signet_device_core::{Connect, Event, Now, Rung};
@@ -41,6 +42,8 @@ pub(crate) struct View {
     pub(crate) online: bool,
     /// When the broker acknowledged a message last.
     pub(crate) acknowledged: Option<Instant>,
+    /// The version of the firmware that runs.
+    pub(crate) version: Option<String>,
     /// From the first start until it was online as itself for the first time.
     pub(crate) enrolled_after: Option<Duration>,
     pub(crate) counts: Counts,
@@ -64,6 +67,9 @@ pub(crate) struct Counts {
     pub(crate) refused: u64,
     pub(crate) rejected: u64,
     pub(crate) alarms: u64,
+    pub(crate) updates: u64,
+    pub(crate) reverts: u64,
+    pub(crate) images_refused: u64,
 }
 
 /// A sensor's view, shared with the fleet.
@@ -319,6 +325,9 @@ impl Runtime for Powered {
             Event::FellBack(_) => view.counts.fallbacks += 1,
             Event::Refused(..) => view.counts.refused += 1,
             Event::Rejected(_) => view.counts.rejected += 1,
+            Event::Update(Outcome::Confirmed) => view.counts.updates += 1,
+            Event::Update(Outcome::Reverted) => view.counts.reverts += 1,
+            Event::Update(Outcome::Refused(_)) => view.counts.images_refused += 1,
             _ => {}
         }
         if event.is_alarm() {

@@ -1,8 +1,9 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,13 +11,18 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 use signet_device_core::Settings;
+use signet_device_core::https::Url;
 use signet_device_core::topic::Format;
 
 use crate::faults::Level;
-use crate::fleet::{Plan, Restart, read_claim, run};
+use crate::fleet::{Plan, Restart, Update, read_claim, run};
 use crate::outcome::Outcome;
-use crate::unit::Given;
+use crate::release::{self, Kind, Releases};
+use crate::unit::{Begin, Given};
 use crate::years::{Years, run as run_years};
+
+/// The version of the firmware that --ota gives.
+const NEXT_VERSION: &str = "1.0.0";
 
 /// The payloads of provisioning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,11 +51,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub ca: Vec<PathBuf>,
     /// The claim: the folder that `signet claim create` made, or a certificate in PEM.
-    #[arg(long, value_name = "FILE", required_unless_present = "years")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["years", "token_file"])]
     pub claim: Option<PathBuf>,
     /// The claim's key; beside its certificate with the ending .key when it is not given.
     #[arg(long, value_name = "FILE")]
     pub claim_key: Option<PathBuf>,
+    /// Instead of a claim: one-time tokens, a line `NAME TOKEN` for each device, as signet token create makes them.
+    #[arg(long, value_name = "FILE", requires = "token_url", conflicts_with = "claim")]
+    pub token_file: Option<PathBuf>,
+    /// Where tokens are taken: https://HOST:PORT/provision.
+    #[arg(long, value_name = "URL")]
+    pub token_url: Option<String>,
     /// How many devices.
     #[arg(long, default_value_t = 100)]
     pub devices: usize,
@@ -89,6 +101,16 @@ pub struct Args {
     /// A command that restarts the broker, run once at the half of each part.
     #[arg(long, value_name = "COMMAND")]
     pub restart_command: Option<String>,
+    /// Give the fleet new firmware: a folder where image.bin, its signed manifest.json and devices.txt are written. Then
+    /// --ota-command is run.
+    #[arg(long, value_name = "DIR", requires = "ota_command", conflicts_with = "years")]
+    pub ota: Option<PathBuf>,
+    /// The operator's command, as `signet ota publish --image DIR/image.bin --manifest DIR/manifest.json --devices-from DIR/devices.txt ...`.
+    #[arg(long, value_name = "COMMAND", requires = "ota")]
+    pub ota_command: Option<String>,
+    /// Where image.bin is served over HTTPS; it comes over MQTT without this.
+    #[arg(long, value_name = "URL", requires = "ota")]
+    pub ota_url: Option<String>,
     /// Instead: so many years of virtual time, with certificates of --validity days, against the broker's registry and authority
     /// in this process.
     #[arg(long, value_name = "YEARS", value_parser = clap::value_parser!(u32).range(1..=50))]
@@ -138,7 +160,6 @@ pub fn main(args: &Args) -> Result<Outcome> {
 }
 
 fn plan(args: &Args) -> Result<Plan> {
-    let Some(claim) = &args.claim else { bail!("--claim is missing") };
     let broker: SocketAddr = args
         .broker
         .to_socket_addrs()
@@ -168,7 +189,8 @@ fn plan(args: &Args) -> Result<Plan> {
         devices: args.devices,
         prefix: args.prefix.clone(),
         given: Given {
-            claim: read_claim(claim, args.claim_key.as_deref())?,
+            begin: begin(args)?,
+            update_key: args.ota.is_some().then(|| Releases::of(args.seed).public_key()),
             template: args.template.clone(),
             rotation_template: args.rotation_template.clone(),
             format: match args.format {
@@ -184,7 +206,48 @@ fn plan(args: &Args) -> Result<Plan> {
         timeout: Duration::from_secs(args.timeout),
         rotate: args.rotate,
         restart: args.restart_command.clone().map(|command| Restart::new(move || shell(&command))),
+        update: update(args)?,
     })
+}
+
+/// With what the devices begin.
+fn begin(args: &Args) -> Result<Begin> {
+    if let (Some(file), Some(url)) = (&args.token_file, &args.token_url) {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let url = Url::parse(url).with_context(|| format!("{url} is no address of HTTPS"))?;
+        let mut tokens = BTreeMap::new();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let words = line.split_once(char::is_whitespace);
+            let (name, token) =
+                words.with_context(|| format!("{}:{}: no line NAME TOKEN", file.display(), number + 1))?;
+            tokens.insert(name.to_owned(), token.trim().to_owned().into());
+        }
+        return Ok(Begin::Tokens(url, tokens));
+    }
+    let Some(claim) = &args.claim else { bail!("--claim or --token-file is missing") };
+    Ok(Begin::Claim(read_claim(claim, args.claim_key.as_deref())?))
+}
+
+/// The update, and the files of it.
+fn update(args: &Args) -> Result<Option<Update>> {
+    let (Some(folder), Some(command)) = (&args.ota, &args.ota_command) else { return Ok(None) };
+    if args.ota_url.as_deref().is_some_and(|url| Url::parse(url).is_none()) {
+        bail!("--ota-url is no address of HTTPS, as in https://files.example/image.bin");
+    }
+    let image = release::image(NEXT_VERSION, Kind::Good);
+    let manifest = Releases::of(args.seed).manifest(&image, NEXT_VERSION, 1, args.ota_url.as_deref());
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    write(&folder.join("image.bin"), &image)?;
+    write(&folder.join("manifest.json"), manifest.as_bytes())?;
+    let (command, devices) = (command.clone(), folder.join("devices.txt"));
+    Ok(Some(Update::new(NEXT_VERSION, move |names| {
+        write(&devices, format!("{}\n", names.join("\n")).as_bytes())?;
+        shell(&command)
+    })))
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(file, bytes).with_context(|| file.display().to_string())
 }
 
 fn shell(command: &str) -> Result<()> {

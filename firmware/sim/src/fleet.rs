@@ -23,7 +23,7 @@ use crate::faults::{Dice, Level};
 use crate::link::Broker;
 use crate::outcome::{Happened, Outcome};
 use crate::sensor::Sensor;
-use crate::unit::{Given, Unit};
+use crate::unit::{Begin, Given, Unit};
 
 /// How often the fleet is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -55,6 +55,31 @@ pub struct Plan {
     pub rotate: bool,
     /// Restarts the broker, once in each part of the run.
     pub restart: Option<Restart>,
+    /// New firmware, when all are enrolled.
+    pub update: Option<Update>,
+}
+
+/// New firmware for the fleet.
+#[derive(Clone)]
+pub struct Update {
+    version: String,
+    give: Arc<Give>,
+}
+
+/// What the operator does, given the names of the devices.
+type Give = dyn Fn(&[String]) -> Result<()> + Send + Sync;
+
+impl Update {
+    /// By calling this with the names of the devices, on a thread where it may block; then all are to run `version`.
+    pub fn new(version: &str, give: impl Fn(&[String]) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self { version: version.to_owned(), give: Arc::new(give) }
+    }
+}
+
+impl std::fmt::Debug for Update {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Update").field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 /// How the broker is restarted.
@@ -128,6 +153,10 @@ pub async fn run(plan: &Plan, bar: ProgressBar) -> Result<Outcome> {
         fleet.bar.set_prefix("rotating");
         outcome.rotated = Some(fleet.rotate(plan, &mut outcome).await);
     }
+    if let Some(update) = &plan.update {
+        fleet.bar.set_prefix("updating");
+        outcome.updated = Some(fleet.update(plan, update, &mut outcome).await?);
+    }
 
     fleet.bar.set_prefix("calm");
     let calm = Instant::now();
@@ -185,10 +214,16 @@ async fn start(plan: &Plan, bar: ProgressBar) -> Result<Fleet> {
     for number in 0..plan.devices {
         let serial = format!("{}{number:05}", plan.prefix);
         let mut dice = Dice::new(plan.given.seed, number as u64);
+        if let Begin::Tokens(_, tokens) = &plan.given.begin
+            && !tokens.contains_key(&serial)
+        {
+            bail!("there is no token for {serial}; make one with signet token create {serial}");
+        }
         let unit = Unit::new(&plan.given, serial.clone());
         let shared = Shared::default();
         shared.view().serial = serial;
-        if dice.happens(plan.level.faults().bad_claims) {
+        let by_claim = matches!(plan.given.begin, Begin::Claim(_));
+        if dice.happens(plan.level.faults().bad_claims) && by_claim {
             unit.put_claim(&bad_claim).context("a claim for the working region")?;
             shared.view().counts.bad_claims += 1;
         }
@@ -309,6 +344,28 @@ impl Fleet {
         rotated(self)
     }
 
+    /// Lets an operator give everybody new firmware. Returns how many run it, by their own account and that of the broker.
+    async fn update(&mut self, plan: &Plan, update: &Update, outcome: &mut Outcome) -> Result<usize> {
+        let names: Vec<String> =
+            self.sensors.iter().filter_map(|sensor| sensor.view().thing.clone()).collect();
+        let give = Arc::clone(&update.give);
+        let given = tokio::task::spawn_blocking(move || give(&names));
+        let version = update.version.clone();
+        let updated = move |fleet: &Self| {
+            fleet.count(|view| {
+                view.online && view.version.as_ref() == Some(&version) && view.counts.updates > 0
+            })
+        };
+        if !self.until(plan, &updated).await {
+            let missing = plan.devices - updated(self);
+            outcome.problem(format!("{missing} devices did not take the update within {:?}", plan.timeout));
+        }
+        if let Err(error) = given.await? {
+            outcome.problem(format!("the operator's command failed: {error:#}"));
+        }
+        Ok(self.count(|view| view.version.as_ref() == Some(&update.version)))
+    }
+
     /// Switches everything off.
     async fn end(self) -> Result<()> {
         let Self { orders, threads, .. } = self;
@@ -368,7 +425,8 @@ impl Fleet {
         outcome.happened = happened;
         outcome.ok = outcome.problems.is_empty()
             && outcome.online == outcome.devices
-            && outcome.rotated.is_none_or(|rotated| rotated == outcome.devices);
+            && outcome.rotated.is_none_or(|rotated| rotated == outcome.devices)
+            && outcome.updated.is_none_or(|updated| updated == outcome.devices);
     }
 }
 
@@ -387,5 +445,8 @@ fn add(happened: &mut Happened, counts: &Counts) {
     happened.refused += counts.refused;
     happened.rejected += counts.rejected;
     happened.alarms += counts.alarms;
+    happened.updates += counts.updates;
+    happened.reverts += counts.reverts;
+    happened.images_refused += counts.images_refused;
     happened.boots += counts.power_cuts + counts.resets + 1;
 }

@@ -7,12 +7,14 @@
 //! lost.
 
 mod board;
+pub mod chip;
 pub mod cli;
 pub mod faults;
 pub mod flash;
 pub mod fleet;
 mod link;
 pub mod outcome;
+pub mod release;
 mod sensor;
 pub mod unit;
 mod wire;

@@ -21,6 +21,8 @@ pub struct Outcome {
     pub twice: usize,
     /// Devices that have another certificate than before the rotation that was asked for.
     pub rotated: Option<usize>,
+    /// Devices that run the firmware that the operator gave them.
+    pub updated: Option<usize>,
     /// How long the run took, in seconds.
     pub seconds: f64,
     /// Seconds from a device's start until it was online as itself: median, 99th percentile, worst.
@@ -62,6 +64,12 @@ pub struct Happened {
     pub refused: u64,
     /// Requests that it rejected.
     pub rejected: u64,
+    /// Updates that reached the broker and stayed.
+    pub updates: u64,
+    /// Updates that were taken back.
+    pub reverts: u64,
+    /// Images that devices refused.
+    pub images_refused: u64,
     /// Alarms of devices.
     pub alarms: u64,
     /// Restarts of the broker.
@@ -120,14 +128,22 @@ impl fmt::Display for Outcome {
             "  the broker refused {} connections and rejected {} requests; {} alarms",
             h.refused, h.rejected, h.alarms
         )?;
+        if h.updates + h.reverts + h.images_refused > 0 {
+            writeln!(
+                text,
+                "  {} updates confirmed, {} taken back, {} images refused",
+                h.updates, h.reverts, h.images_refused
+            )?;
+        }
         for problem in &self.problems {
             writeln!(text, "  problem: {problem}")?;
         }
         let rotated = self.rotated.map_or_else(String::new, |n| format!(", {n} rotated"));
+        let updated = self.updated.map_or_else(String::new, |n| format!(", {n} updated"));
         let verdict = if self.ok { "PASSED" } else { "FAILED" };
         writeln!(
             text,
-            "{verdict}: {} of {} online under their own name{rotated}, {} twice, {} lost",
+            "{verdict}: {} of {} online under their own name{rotated}{updated}, {} twice, {} lost",
             self.online, self.devices, self.twice, self.lost
         )?;
         f.write_str(&text)

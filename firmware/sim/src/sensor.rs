@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use signet_device_agent::run;
-use signet_device_core::Now;
+use signet_device_core::{Action, Now};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::board::{Board, Orders, Powered, Shared};
 use crate::faults::{Dice, Faults};
 use crate::link::{Broker, Rustls};
+use crate::release::Kind;
 use crate::unit::Unit;
 
 /// The most writes until an armed power cut happens; an enrolment takes about 270, a rotation 180.
@@ -67,8 +68,14 @@ impl Sensor {
             }
             reset_at = faults.resets.map(|mean| Instant::now() + board.next(mean));
         }
+        let running = self.unit.runs().1;
+        self.shared.view().version = running.as_ref().map(|(version, _)| version.clone());
         let mut actions = Vec::new();
         let mut device = self.unit.start(Now { mono: 0, wall: None }, &mut actions);
+        let gives_up = actions.iter().any(|action| matches!(action, Action::Reboot(_)));
+        if running.is_some_and(|(_, kind)| kind == Kind::Crashing) && !gives_up {
+            return if self.unit.flash.is_cut() { Off::Cut } else { Off::Reset };
+        }
         let mut connector = Rustls { broker: self.broker.clone(), board: Rc::clone(board) };
         let mut runtime = Powered(Rc::clone(board));
         let agent = pin!(run(&mut device, actions, &mut connector, &mut runtime));

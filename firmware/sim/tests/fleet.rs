@@ -16,7 +16,7 @@ use signet_registry::{Actor, ClaimSpec, Command, Line, NewCertificate, TemplateK
 use signet_sim::faults::Level;
 use signet_sim::fleet::{Plan, Restart, read_claim, run};
 use signet_sim::outcome::Outcome;
-use signet_sim::unit::Given;
+use signet_sim::unit::{Begin, Given};
 use time::OffsetDateTime;
 
 const FLEET: &str = include_str!("../../../config/templates/fleet.json");
@@ -172,7 +172,8 @@ impl House {
             devices,
             prefix: "t".into(),
             given: Given {
-                claim: read_claim(&self.path("claim.crt"), None).expect("the claim"),
+                begin: Begin::Claim(read_claim(&self.path("claim.crt"), None).expect("the claim")),
+                update_key: None,
                 template: "fleet".into(),
                 rotation_template: "rotation".into(),
                 format: Format::Json,
@@ -190,6 +191,7 @@ impl House {
             timeout: Duration::from_secs(240),
             rotate: true,
             restart: None,
+            update: None,
         }
     }
 }

@@ -5,6 +5,8 @@
     reason = "the modules of a test see each other's items, and the flash is the simulator's"
 )]
 
+#[path = "../../../sim/src/chip.rs"]
+mod chip;
 #[path = "../../../sim/src/flash.rs"]
 mod flash;
 

@@ -1,7 +1,6 @@
 //! Whole updates on one chip: credentials, the bootloader's note and both images in one flash, whose power fails at every word
-//! and every erase. The bootloader here is written after ESP-IDF's, and not after the code that it reads from.
+//! and every erase.
 
-use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{DerSignature, SigningKey};
 use sha2::{Digest as _, Sha256};
@@ -14,7 +13,8 @@ use signet_device_core::store::Store;
 use signet_device_core::trial::Trial;
 use signet_device_core::{Action, Device, Event, Failure, Input, Message, Now, Parts, Settings};
 
-use super::flash::{Flash, FlashError, SECTOR};
+use super::chip::{Region, noted};
+use super::flash::{Flash, SECTOR};
 use super::world::{PoolSigner, SECTORS, START, TestRng, World};
 
 const OTADATA: usize = SECTORS;
@@ -25,53 +25,6 @@ const THING: &str = "thing-sn-0001";
 const COUNTER: u32 = 7;
 const OLD_COUNTER: u32 = 3;
 const MINUTE: u64 = 60_000;
-
-/// Some sectors of the chip.
-#[derive(Clone)]
-struct Region {
-    chip: Flash,
-    start: u32,
-    bytes: usize,
-}
-
-impl Region {
-    fn of(chip: &Flash, sector: usize, sectors: usize) -> Self {
-        Self { chip: chip.clone(), start: (sector * SECTOR) as u32, bytes: sectors * SECTOR }
-    }
-}
-
-impl ErrorType for Region {
-    type Error = FlashError;
-}
-
-impl ReadNorFlash for Region {
-    const READ_SIZE: usize = 4;
-
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
-        assert!(offset as usize + bytes.len() <= self.bytes, "a read outside of the partition");
-        assert!(offset.is_multiple_of(4) && bytes.len().is_multiple_of(4), "a read that the chip cannot do");
-        self.chip.read(self.start + offset, bytes)
-    }
-
-    fn capacity(&self) -> usize {
-        self.bytes
-    }
-}
-
-impl NorFlash for Region {
-    const WRITE_SIZE: usize = 4;
-    const ERASE_SIZE: usize = SECTOR;
-
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
-        assert!(to as usize <= self.bytes, "an erase outside of the partition");
-        self.chip.erase(self.start + from, self.start + to)
-    }
-
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
-        assert!(offset as usize + bytes.len() <= self.bytes, "a write outside of the partition");
-        self.chip.write(self.start + offset, bytes)
-    }
-}
 
 struct Chip;
 
@@ -127,32 +80,6 @@ fn order(version: &str, counter: u32) -> Vec<u8> {
     let signature: DerSignature = key().sign(manifest.as_bytes());
     let order = serde_json::json!({"manifest": manifest, "signature": hex(signature.as_bytes())});
     order.to_string().into_bytes()
-}
-
-/// As ESP-IDF's bootloader reads its note, without rollback.
-fn noted(chip: &Flash) -> Place {
-    let bytes = chip.bytes();
-    let entry = |sector: usize| {
-        let entry = &bytes[sector * SECTOR..sector * SECTOR + 32];
-        let word = |at: usize| u32::from_le_bytes(entry[at..at + 4].try_into().expect("four"));
-        let (seq, state, crc) = (word(0), word(24), word(28));
-        let given_up = state == 3 || state == 4;
-        (seq != u32::MAX && !given_up && crc == crc32(&seq.to_le_bytes())).then_some(seq)
-    };
-    let seq = entry(OTADATA).max(entry(OTADATA + 1));
-    if seq.is_none_or(|seq| (seq - 1) % 2 == 0) { Place::First } else { Place::Second }
-}
-
-/// `esp_rom_crc32_le(UINT32_MAX, ..)`, bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = 0_u32;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-        }
-    }
-    !crc
 }
 
 /// A device on its chip, with an operator who wants it to run 1.5.0.
@@ -217,7 +144,7 @@ impl Life {
 
     fn place(&self) -> Place {
         match self.boots {
-            Boots::WhatIsNoted => noted(&self.chip),
+            Boots::WhatIsNoted => noted(&self.chip, OTADATA),
             Boots::Only(place) => place,
         }
     }

@@ -15,7 +15,7 @@ use signet_registry::Wall;
 
 use crate::faults::{Dice, Level};
 use crate::outcome::Outcome;
-use crate::unit::{Given, Unit};
+use crate::unit::{Begin, Given, Unit};
 use broker::Broker;
 use life::Life;
 
@@ -118,7 +118,8 @@ impl World {
     fn new(years: &Years) -> Result<Self> {
         let broker = Broker::new(years.validity_days, wall(0))?;
         let given = Given {
-            claim: broker.claim.clone(),
+            begin: Begin::Claim(broker.claim.clone()),
+            update_key: None,
             template: "fleet".into(),
             rotation_template: "rotation".into(),
             format: Format::Json,
