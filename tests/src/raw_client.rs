@@ -251,6 +251,11 @@ impl RawClient {
             .expect("the connection takes bytes");
     }
 
+    /// Sends bytes to a broker that may have closed; whether they could be sent.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.tls.write_all(bytes.as_ref()).and_then(|()| self.tls.flush()).is_ok()
+    }
+
     /// The TLS version agreed upon.
     #[must_use]
     pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {

@@ -173,6 +173,13 @@ impl TestBroker {
         pki().issuing.crl(&profile).expect("a CRL can be made").pem()
     }
 
+    /// A CRL of the root that lists the issuing authority.
+    #[must_use]
+    pub fn crl_of_the_root() -> String {
+        let profile = CrlProfile::new(1, OffsetDateTime::now_utc(), 30, &[pki().issuing.serial()]);
+        pki().root.crl(&profile).expect("a CRL can be made").pem()
+    }
+
     /// Stops in good order.
     pub fn stop(mut self) {
         self.check_panics();

@@ -5,6 +5,7 @@ mod clones;
 mod expiry;
 mod hammering;
 mod in_flight;
+mod listed;
 mod quarantine;
 mod revocation;
 mod sight;

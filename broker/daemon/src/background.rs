@@ -41,6 +41,24 @@ pub(crate) async fn timers(broker: Arc<Broker>) {
     }
 }
 
+/// Between two portions of connections that are closed.
+const CLOSE_EVERY: Duration = Duration::from_millis(1);
+
+/// Closes connections, many of them a few at a time.
+pub(crate) async fn closings(broker: Arc<Broker>) {
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    broker.hub().set_closing_waker(waker);
+    loop {
+        if broker.hub().close_some() {
+            tokio::time::sleep(CLOSE_EVERY).await;
+            continue;
+        }
+        // Until the core calls.
+        let mut polled = false;
+        poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+}
+
 /// Publishes the `$SYS` tree.
 pub(crate) async fn sys_topics(broker: Arc<Broker>) {
     loop {

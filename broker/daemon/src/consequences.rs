@@ -9,6 +9,7 @@ use signet_identity::{PrincipalKey, Role};
 use signet_registry::{Change, Standing};
 
 use crate::directory::Live;
+use crate::listed::{self, Listed};
 use crate::server::Broker;
 use crate::standing::{self, Lost};
 use crate::store::Applied;
@@ -126,19 +127,9 @@ fn still_stands(broker: &Broker, lost: &signet_registry::Lost) -> bool {
 
 /// A live connection's certificate stands in a revocation list: what follows is the same as for a revocation in the
 /// registry, unless the same holder has another certificate in force. False: the connection is gone.
-pub(crate) fn close_listed(broker: &Broker, live: &Live) -> bool {
+pub(crate) fn close_listed(broker: &Broker, live: &Live, lists: &Listed) -> bool {
     let own = live.judged.certificate();
-    let holder = live.principal.key();
-    let another = broker.registry().is_some_and(|registry| {
-        let known = registry.registry();
-        let mut others = known.certificates_of_holder(holder).iter().filter(|id| **id != own);
-        others.any(|id| {
-            known
-                .certificate(id)
-                .is_some_and(|other| matches!(known.standing_of(other, registry.now()), Standing::Active(_)))
-        })
-    });
-    if another {
+    if listed::another_remains(broker, lists, live.principal.key(), Some(&own)) {
         broker.hub().close_connection(live.number, CloseReason::CertificateRevoked)
     } else {
         broker.hub().condemn_connection(live.number, &broker.consequences.load())

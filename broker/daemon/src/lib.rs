@@ -13,6 +13,7 @@ mod clones;
 mod consequences;
 pub mod directory;
 pub mod io;
+mod listed;
 pub mod listener;
 pub mod lists;
 pub mod logging;

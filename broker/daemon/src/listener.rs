@@ -28,6 +28,8 @@ use crate::consequences;
 use crate::directory::Live;
 use crate::io::PeerIo;
 use crate::link;
+use crate::listed::{self, Listed};
+use crate::penalty::By;
 use crate::server::Broker;
 use crate::standing::{self, Admitted, Bearer};
 use crate::tls::hello::{HelloTap, Progress};
@@ -529,7 +531,7 @@ impl Failed {
         // expired may be good by the right time, and is refused before any of its signatures is looked at.
         let for_good = matches!(failure, VerifyFailure::Revoked { which: Which::Leaf, .. });
         if for_good {
-            broker.penalties.refused(id, broker.clock.mono());
+            broker.penalties.refused(id, By::List, broker.clock.mono());
         }
         barred.then_some(id)
     }
@@ -541,6 +543,12 @@ impl Failed {
 
 /// Judges one live connection by the trust in force, and closes it if it is no longer admitted; whether it did.
 pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
+    let mut lists = Listed::in_force(broker);
+    lists.learn(live.principal.lineage());
+    judge_by(broker, live, &lists)
+}
+
+fn judge_by(broker: &Broker, live: &Live, lists: &Listed) -> bool {
     if let Some(lost) = standing::lost(broker, live) {
         return standing::close_lost(broker, live, lost);
     }
@@ -562,14 +570,22 @@ pub(crate) fn judge_again(broker: &Broker, live: &Live) -> bool {
         "closing: its certificate is no longer accepted: {failure}"
     );
     if matches!(failure, VerifyFailure::Revoked { .. }) {
-        return consequences::close_listed(broker, live);
+        return consequences::close_listed(broker, live, lists);
     }
     broker.hub().close_connection(live.number, CloseReason::CertificateRevoked)
 }
 
-/// Judges every live connection by the trust in force; how many were closed.
+/// Judges every live connection by the trust in force, and what is there of those who are not connected; how many
+/// connections were closed.
 pub(crate) fn judge_live(broker: &Broker) -> usize {
-    let closed = broker.directory.snapshot().iter().filter(|live| judge_again(broker, live)).count();
+    let mut lists = Listed::in_force(broker);
+    let live = broker.directory.snapshot();
+    live.iter().for_each(|live| lists.learn(live.principal.lineage()));
+    let (closed, staying): (Vec<_>, Vec<_>) =
+        live.into_iter().partition(|live| judge_by(broker, live, &lists));
+    let closed = closed.len();
+    let staying = staying.iter().map(|live| live.principal.key()).collect();
+    listed::sweep(broker, lists, &staying);
     broker.hub().rejudge_wills(|_| true, |author| standing::author_now(broker, author));
     closed
 }

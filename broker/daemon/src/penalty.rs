@@ -26,9 +26,20 @@ const WAITING_MAX: usize = 1024;
 /// The first wait. Each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 
+/// Who refused a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A revocation list.
+    List,
+    /// The registry.
+    Registry,
+}
+
 #[derive(Debug)]
 struct Record {
     refusals: u32,
+    /// Who did last.
+    by: By,
     last: Mono,
     waiting: bool,
 }
@@ -68,17 +79,18 @@ impl Drop for Waiting {
 
 impl Penalties {
     /// The certificate was looked at and refused, and its holder had proven to hold it, or it cannot be good.
-    pub fn refused(&self, certificate: CertificateId, now: Mono) {
+    pub fn refused(&self, certificate: CertificateId, by: By, now: Mono) {
         let mut table = self.table.lock();
         let table = &mut *table;
         let record = table.records.entry(certificate).or_insert_with(|| {
             table.order.push_back(certificate);
-            Record { refusals: 0, last: now, waiting: false }
+            Record { refusals: 0, by, last: now, waiting: false }
         });
         if now.since(record.last) >= FORGOTTEN_AFTER {
             record.refusals = 0;
         }
         record.refusals = record.refusals.saturating_add(1);
+        record.by = by;
         record.last = now;
         while table.records.len() > CERTIFICATES_MAX
             && let Some(oldest) = table.order.pop_front()
@@ -120,6 +132,13 @@ impl Penalties {
         }
     }
 
+    /// Whom a list refused may be good again: there are other lists.
+    pub fn forget_listed(&self) {
+        for record in self.table.lock().records.values_mut().filter(|record| record.by == By::List) {
+            record.refusals = 0;
+        }
+    }
+
     /// Any certificate may be good again: an authority or the trust changed.
     pub fn forget_all(&self) {
         let mut table = self.table.lock();
@@ -152,7 +171,7 @@ mod tests {
                 pauses.push(penalties.hold_back(id(1), LONGEST).expect("nobody waits").pause.as_secs());
             } else {
                 assert!(pauses.is_empty());
-                penalties.refused(id(1), Mono::START);
+                penalties.refused(id(1), By::Registry, Mono::START);
             }
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
@@ -163,7 +182,7 @@ mod tests {
     fn one_certificate_waits_in_one_connection() {
         let penalties = Arc::new(Penalties::default());
         for _ in 0..10 {
-            penalties.refused(id(1), Mono::START);
+            penalties.refused(id(1), By::Registry, Mono::START);
         }
         let first = penalties.hold_back(id(1), LONGEST).expect("nobody waits");
         assert!(penalties.hold_back(id(1), LONGEST).is_none());
@@ -176,15 +195,15 @@ mod tests {
         let penalties = Arc::new(Penalties::default());
         for n in 1..=3 {
             for _ in 0..10 {
-                penalties.refused(id(n), Mono::START);
+                penalties.refused(id(n), By::Registry, Mono::START);
             }
         }
         assert!(!penalties.is_barred(&id(1), Mono::START.after(FORGOTTEN_AFTER)));
-        penalties.refused(id(1), Mono::START.after(FORGOTTEN_AFTER));
+        penalties.refused(id(1), By::Registry, Mono::START.after(FORGOTTEN_AFTER));
         assert!(!penalties.is_barred(&id(1), Mono::START.after(FORGOTTEN_AFTER)), "it begins anew");
         penalties.forget(&id(2));
         assert!(!penalties.is_barred(&id(2), Mono::START) && penalties.is_barred(&id(3), Mono::START));
-        penalties.refused(id(2), Mono::START);
+        penalties.refused(id(2), By::Registry, Mono::START);
         let in_order = penalties.table.lock().order.clone();
         assert_eq!(in_order, [id(1), id(2), id(3)], "it keeps its one place");
         penalties.forget_all();
@@ -192,10 +211,21 @@ mod tests {
     }
 
     #[test]
+    fn another_list_pardons_whom_a_list_refused_and_nobody_else() {
+        let penalties = Arc::new(Penalties::default());
+        for _ in 0..REFUSALS_FREE {
+            penalties.refused(id(1), By::List, Mono::START);
+            penalties.refused(id(2), By::Registry, Mono::START);
+        }
+        penalties.forget_listed();
+        assert!(!penalties.is_barred(&id(1), Mono::START) && penalties.is_barred(&id(2), Mono::START));
+    }
+
+    #[test]
     fn however_often_it_comes_it_is_looked_at_again_after_a_while() {
         let penalties = Arc::new(Penalties::default());
         for _ in 0..REFUSALS_FREE {
-            penalties.refused(id(1), Mono::START);
+            penalties.refused(id(1), By::Registry, Mono::START);
         }
         for secs in 0..FORGOTTEN_AFTER.as_secs() {
             assert!(penalties.is_barred(&id(1), Mono::new(Duration::from_secs(secs))));
@@ -209,7 +239,7 @@ mod tests {
         let penalties = Arc::new(Penalties::default());
         let count = u32::try_from(CERTIFICATES_MAX).unwrap() + 10;
         for n in 0..count {
-            penalties.refused(id(n), Mono::START);
+            penalties.refused(id(n), By::Registry, Mono::START);
         }
         assert_eq!(penalties.table.lock().records.len(), CERTIFICATES_MAX);
         assert_eq!(penalties.table.lock().order.len(), CERTIFICATES_MAX);

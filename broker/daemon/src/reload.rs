@@ -156,7 +156,7 @@ fn see_lists(broker: &Broker, tried: &mut Tried) -> Vec<Edition> {
 }
 
 /// The TLS of the listeners, and then of `[[https]]`.
-fn in_force(broker: &Broker) -> impl Iterator<Item = Arc<TlsListener>> {
+pub(crate) fn in_force(broker: &Broker) -> impl Iterator<Item = Arc<TlsListener>> {
     let listeners = broker.listeners.iter().map(|listening| listening.tls.load_full());
     listeners.chain(broker.doors.iter().map(|door| door.tls()))
 }
@@ -185,6 +185,11 @@ fn attempt(
     tried.policy = built.policy_hash;
     let mut warnings: Vec<String> = merged.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(built.warnings);
+    // A list alone makes nobody good whom the registry refuses.
+    let anchors =
+        |all: &[Arc<TlsListener>]| all.iter().map(|tls| tls.trust().anchors_hash()).collect::<Vec<_>>();
+    let now: Vec<_> = built.listeners.iter().chain(&built.https).map(Arc::clone).collect();
+    let lists_alone = *old == merged && authorities.is_none() && anchors(&previous) == anchors(&now);
     let mut changed = Vec::new();
     if let Some(authorities) = authorities {
         let subject = authorities.current.as_ref().map(|authority| authority.issuer().subject().to_string());
@@ -205,7 +210,11 @@ fn attempt(
     }
     broker.consequences.store(Arc::new(crate::consequences::of_settings(&merged)));
     broker.config.store(Arc::new(merged));
-    broker.penalties.forget_all();
+    if lists_alone {
+        broker.penalties.forget_listed();
+    } else {
+        broker.penalties.forget_all();
+    }
     // Before the policy: who may not go on under the new settings must not gain rights by the new rules meanwhile.
     let closed = crate::listener::judge_live(broker);
     // A new policy has everybody judged by it, and nobody is to be disturbed for nothing.

@@ -11,6 +11,7 @@ use signet_registry::{Active, Actor, Command, Standing, TlsVersion, Wall};
 
 use crate::census;
 use crate::directory::Live;
+use crate::penalty::By;
 use crate::provisioning::jit::{self, Came};
 use crate::server::Broker;
 use crate::start;
@@ -73,7 +74,8 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
     let expired = is_expired(judged, crate::clock::wall());
     let Some(registry) = broker.registry() else {
         let known = bearer.identified?;
-        let principal = by_configuration(broker, &known.name, known.certificate);
+        let principal =
+            by_configuration(broker, &known.name, known.certificate).with_lineage(judged.lineage());
         return Ok(Admitted::new(judged, held(principal, false, expired), None, expired));
     };
     let mut standing = look_up(registry, judged);
@@ -91,7 +93,8 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
         registry.seen(&certificate, bearer.address, bearer.tls);
         let ca = census::label_of_key(&registry.registry(), &judged.issuer_key());
         broker.metrics.standing.connects.with_label_values(&[ca.as_str()]).inc();
-        let principal = held(by_registry(active, certificate), active.quarantined, expired);
+        let principal = by_registry(active, certificate).with_lineage(judged.lineage());
+        let principal = held(principal, active.quarantined, expired);
         return Ok(Admitted::new(judged, principal, active.until(), expired));
     }
     let refusal = match (refusal_of(&standing), came) {
@@ -100,7 +103,7 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
     };
     // Why somebody is not admitted may pass by itself, and is not said by where it stands.
     if !tried || !matches!(standing, Standing::Admissible { .. } | Standing::Unknown) {
-        broker.penalties.refused(certificate, broker.clock.mono());
+        broker.penalties.refused(certificate, By::Registry, broker.clock.mono());
     }
     broker.metrics.standing.refused.with_label_values(&[standing.metric_label()]).inc();
     let name = bearer.identified.map_or_else(|_| ThingName::fingerprint(&certificate), |known| known.name);
@@ -188,7 +191,7 @@ pub(crate) fn lost(broker: &Broker, live: &Live) -> Option<Lost> {
         Some(Standing::Active(active)) => (by_registry(&active, certificate), active.quarantined),
         Some(_) => return Some(Lost::Standing),
     };
-    let principal = held(principal, quarantined, expired);
+    let principal = held(principal.with_lineage(live.principal.lineage().clone()), quarantined, expired);
     (principal != live.principal).then_some(Lost::Rights(principal))
 }
 
@@ -205,7 +208,7 @@ pub(crate) fn author_now(broker: &Broker, author: &Principal) -> Option<Principa
     let certificate = *author.certificate();
     let Some(registry) = broker.registry() else {
         let principal = by_configuration(broker, author.name(), certificate);
-        return Some(held(principal, author.is_quarantined(), false));
+        return Some(held(principal.with_lineage(author.lineage().clone()), author.is_quarantined(), false));
     };
     let known = registry.registry();
     // Its own certificate, or after a rotation another one: the will belongs to the name.
@@ -217,7 +220,8 @@ pub(crate) fn author_now(broker: &Broker, author: &Principal) -> Option<Principa
         // Expiry may have put the author there, which only its next connection can tell.
         Standing::Active(active) => {
             let quarantined = active.quarantined || author.is_quarantined();
-            Some(held(by_registry(&active, certificate), quarantined, false))
+            let principal = by_registry(&active, certificate).with_lineage(author.lineage().clone());
+            Some(held(principal, quarantined, false))
         }
         _ => None,
     })

@@ -195,6 +195,8 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     })?;
     crate::lifecycle::configure(&broker, broker.config.load().events.lifecycle);
     crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
+    // Who was revoked meanwhile is to find nothing, and nobody else what it left.
+    crate::listed::sweep_at_start(&broker);
     let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;
     broker.set_ready(true);
     for listening in &broker.listeners {
@@ -354,6 +356,7 @@ impl Runtimes {
         self.admin.spawn(crate::census::count(Arc::clone(broker)));
         // A long listing for an operator must not hold these up.
         self.timers.spawn(crate::background::timers(Arc::clone(broker)));
+        self.timers.spawn(crate::background::closings(Arc::clone(broker)));
         self.timers.spawn(crate::background::sys_topics(Arc::clone(broker)));
         self.timers.spawn(crate::background::watch_clock(Arc::clone(broker)));
         self.admin.spawn(crate::background::watch_tokens(Arc::clone(broker)));

@@ -79,7 +79,9 @@ impl Hub {
     /// to them.
     pub(super) fn close_marked(&self, links: &[Arc<Link>]) {
         let mut queue = self.closings.0.lock();
-        self.look_after(&mut queue);
+        if queue.waiting.is_empty() {
+            self.look_after(&mut queue);
+        }
         let room = match &queue.waker {
             None => links.len(),
             Some(_) if !queue.waiting.is_empty() => 0,

@@ -137,13 +137,14 @@ impl Hub {
         true
     }
 
-    /// Everybody who has something here, once or more often: who had a session last, and who published what is retained.
-    /// `f` must be quick: what it is called about is locked meanwhile.
-    pub fn for_each_author(&self, mut f: impl FnMut(&Principal)) {
-        for cell in &self.sessions {
-            f(&cell.author.load().principal);
-        }
-        self.retained.for_each_author(|author| f(&author.principal));
+    /// Everybody who has something here, once or more often: as whom each session was had last, and who published what is
+    /// retained.
+    #[must_use]
+    pub fn authors(&self) -> Vec<Principal> {
+        let mut authors: Vec<_> =
+            self.sessions.iter().map(|cell| cell.author.load().principal.clone()).collect();
+        self.retained.for_each_author(|author| authors.push(author.principal.clone()));
+        authors
     }
 
     /// The connection of `author` is over and was condemned: nothing that it has retained may be left.

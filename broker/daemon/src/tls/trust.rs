@@ -7,13 +7,14 @@ use std::time::Duration;
 use rustls::DistinguishedName;
 use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{TrustAnchor, UnixTime};
+use signet_identity::Issued;
 use x509_parser::x509::X509Name;
 
-use super::VerifyFailure;
 use super::anchor::{Anchor, authorities_in, load_anchors, vouched_for};
-use super::crl::{Crl, PathId, Revocation, sha256};
+use super::crl::{Crl, KeyHash, PathId, Revocation, SerialKey, sha256};
 use super::editions::{Edition, Editions};
 use super::source::{Source, SourceError, SourceProblem, in_words};
+use super::{VerifyFailure, Which};
 
 /// The longest name in a message, in characters.
 const NAME_SHOWN_MAX: usize = 256;
@@ -216,6 +217,8 @@ pub struct Trust {
     anchors: Vec<Anchor>,
     trust_anchors: Vec<TrustAnchor<'static>>,
     revocation: Revocation,
+    /// Of trust anchors that a list revokes, unless another anchor has the same key.
+    revoked_keys: Vec<KeyHash>,
     options: TrustOptions,
 }
 
@@ -257,10 +260,12 @@ impl Trust {
         let revocation = load_crls((crls, elsewhere), &signers, in_force, &mut errors, &mut warnings);
         let revoked: Vec<bool> = anchors.iter().map(|a| a.is_revoked(&anchors, &revocation)).collect();
         let mut kept = Vec::with_capacity(anchors.len());
+        let mut revoked_keys = Vec::new();
         for (anchor, revoked) in anchors.into_iter().zip(revoked) {
             let (file, subject) = (anchor.file.clone(), anchor.subject.clone());
             if revoked {
                 warnings.push(TrustWarning::AnchorRevoked { file, subject });
+                revoked_keys.push(anchor.key);
                 continue;
             }
             if anchor.not_after < now {
@@ -275,9 +280,10 @@ impl Trust {
         {
             errors.push(source.error(SourceProblem::EveryAnchorRevoked));
         }
+        revoked_keys.retain(|key| !kept.iter().any(|anchor| anchor.key == *key));
         warn_of_ends(&revocation, now, &mut warnings);
         if errors.is_empty() {
-            Ok((Self::new(kept, revocation, options, previous), warnings))
+            Ok((Self { revoked_keys, ..Self::new(kept, revocation, options, previous) }, warnings))
         } else {
             Err(errors)
         }
@@ -301,7 +307,15 @@ impl Trust {
             Some(previous) => previous.generation.saturating_add(1),
         };
         let trust_anchors = anchors.iter().map(|anchor| anchor.anchor.clone()).collect();
-        Self { generation, anchors_hash, anchors, trust_anchors, revocation, options }
+        Self {
+            generation,
+            anchors_hash,
+            anchors,
+            trust_anchors,
+            revocation,
+            revoked_keys: Vec::new(),
+            options,
+        }
     }
 
     /// Counts the changes of anchors and rules since the start; 1 at first.
@@ -401,6 +415,27 @@ impl Trust {
         self.anchors
             .iter()
             .find(|anchor| anchor.id == *id && (anchor.not_before..=anchor.not_after).contains(&now))
+    }
+
+    /// Whether a list in force names the certificate with this serial number of the authority with this key, or the authority,
+    /// where that was a trust anchor.
+    #[must_use]
+    pub fn lists(&self, issued: Issued<'_>) -> bool {
+        self.revoked_keys.contains(&KeyHash(*issued.issuer))
+            || SerialKey::new(issued.serial).is_some_and(|serial| {
+                self.revocation.lists_serial(KeyHash(*issued.issuer), &serial).is_some()
+            })
+    }
+
+    /// Whether a path came from a trust anchor that a list has revoked since.
+    pub(super) fn check_anchor(&self, path: &[PathId]) -> Result<(), VerifyFailure> {
+        match path.last().filter(|id| self.revoked_keys.contains(&id.issuer)) {
+            None => Ok(()),
+            Some(_) => {
+                let issuer = "the authority above its trust anchor".to_owned();
+                Err(VerifyFailure::Revoked { which: Which::Authority, issuer })
+            }
+        }
     }
 
     pub(super) fn check_revocation(&self, path: &[PathId], now: i64) -> Result<(), VerifyFailure> {

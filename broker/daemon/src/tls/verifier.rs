@@ -10,7 +10,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use signet_identity::{CertificateId, describe};
+use signet_identity::{CertificateId, Issued, Lineage, describe};
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
@@ -77,6 +77,14 @@ impl Judged {
         serial.unwrap_or(signet_registry::SerialNumber::ZERO)
     }
 
+    /// What revocation lists name the certificate and the authorities above it by.
+    #[must_use]
+    pub fn lineage(&self) -> Lineage {
+        Lineage::of(
+            self.path.ids.iter().map(|id| Issued { issuer: &id.issuer.0, serial: id.serial.octets() }),
+        )
+    }
+
     /// [`Trust::generation`] at the judgement.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -132,6 +140,7 @@ impl DeviceVerifier {
         let trust = self.trust.load();
         let (path, now) = (&judged.path, seconds(now));
         if trust.anchors_hash() != path.anchors {
+            trust.check_anchor(&path.ids)?;
             if trust.valid_anchor(&path.anchor, now).is_none() {
                 return Err(VerifyFailure::AnchorRemoved);
             }

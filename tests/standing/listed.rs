@@ -1,0 +1,287 @@
+//! What is left of a device whose certificate a revocation list of an outside authority names, connected or not.
+
+use crate::{ADMINISTRATIVE_ACTION, FLEET};
+use signet_certs_dev::Leaf;
+use signet_tests::build::*;
+use signet_tests::raw_client::RawClient;
+use signet_tests::received::Received;
+use signet_tests::registered::registered;
+use signet_tests::test_broker::{Settings, TestBroker, issue};
+use std::time::{Duration, Instant};
+
+/// A broker with a certificate of the one who reads everything.
+struct Scene {
+    broker: TestBroker,
+    admin: Leaf,
+}
+
+impl std::ops::Deref for Scene {
+    type Target = TestBroker;
+
+    fn deref(&self) -> &TestBroker {
+        &self.broker
+    }
+}
+
+fn with_registry() -> Scene {
+    let scene = Scene { broker: registered(FLEET, "", ""), admin: issue("admin") };
+    scene.enrol(&scene.admin, "admin");
+    scene
+}
+
+fn without_registry(tables: &str) -> Scene {
+    let broker = TestBroker::start_with(FLEET, Settings { tables, ..Settings::default() });
+    Scene { broker, admin: issue("admin") }
+}
+
+fn dial(broker: &TestBroker, leaf: &Leaf, open: &Connect) -> RawClient {
+    broker.anonymous().presenting(leaf).connect(open, V5)
+}
+
+/// What a device leaves behind that goes away: a retained status and telemetry, a session with a queue, and a will that is
+/// still to come.
+fn leave(broker: &Scene, device: &Leaf, name: &str) {
+    let late = will(format!("devices/{name}/last-will"), "late").delay(3600);
+    let mut away = dial(broker, device, &connect(V5, "away").persistent().will(late));
+    away.subscribe(&format!("devices/{name}/commands/#"), 1);
+    for topic in ["status", "telemetry"] {
+        away.send(publish(V5, format!("devices/{name}/{topic}"), "on").qos1(1).retain().bytes());
+        away.expect_puback(1, 0);
+    }
+    let before = broker.broker().hub().connected_count();
+    away.drop_connection();
+    while broker.broker().hub().connected_count() >= before {
+        std::thread::yield_now();
+    }
+    let mut admin = dial(broker, &broker.admin, &connect(V5, "command"));
+    admin.publish(&format!("devices/{name}/commands/x"), "queued", 0);
+    admin.send(disconnect());
+    admin.expect_closed();
+}
+
+fn list(broker: &TestBroker, listed: &[&Leaf]) {
+    let serials: Vec<_> = listed.iter().map(|leaf| leaf.serial()).collect();
+    broker.reload_file("issuing.crl", &TestBroker::crl_with(&serials)).expect("the list is good");
+}
+
+/// The topics that are retained now, as the admin sees them.
+fn retained(broker: &Scene) -> Vec<String> {
+    let mut watcher = dial(broker, &broker.admin, &connect(V5, "look"));
+    watcher.send(subscribe(V5, 7, &[sub("devices/#", 0)]));
+    watcher.expect_suback(7, &[0]);
+    watcher.send(pingreq());
+    let mut topics = Vec::new();
+    loop {
+        match watcher.receive() {
+            Received::Publish(publish) => topics.push(publish.topic),
+            Received::PingResp => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    watcher.send(disconnect());
+    watcher.expect_closed();
+    topics
+}
+
+/// Whether the session that [`leave`] left is still there, for a certificate that is in force.
+fn comes_back_to_its_session(broker: &Scene, leaf: &Leaf) -> bool {
+    let open = connect(V5, "away").persistent();
+    let (mut back, present, _) = broker.anonymous().presenting(leaf).connected(&open, V5);
+    if present {
+        back.expect_publish("devices/sensor-1/commands/x", "queued");
+    }
+    back.expect_nothing();
+    present
+}
+
+#[track_caller]
+fn nothing_is_left_but_the_telemetry(broker: &Scene) {
+    assert_eq!(broker.broker().status().sessions, 0);
+    assert_eq!(retained(broker), ["devices/sensor-1/telemetry"]);
+    assert_eq!(broker.broker().hub().counters().snapshot().wills_sent, 0);
+}
+
+#[track_caller]
+fn everything_is_left(broker: &Scene) {
+    assert_eq!(retained(broker), ["devices/sensor-1/status", "devices/sensor-1/telemetry"]);
+}
+
+#[test]
+fn who_is_not_connected_loses_what_a_revocation_in_the_registry_takes() {
+    let broker = with_registry();
+    let (device, other) = (issue("sensor-1"), issue("sensor-2"));
+    broker.enrol(&device, "sensor-1");
+    broker.enrol(&other, "sensor-2");
+    leave(&broker, &device, "sensor-1");
+    list(&broker, &[&other]);
+    everything_is_left(&broker);
+    list(&broker, &[&other, &device]);
+    nothing_is_left_but_the_telemetry(&broker);
+    let next = issue("sensor-1");
+    broker.enrol(&next, "sensor-1");
+    assert!(!comes_back_to_its_session(&broker, &next));
+}
+
+#[test]
+fn without_a_registry_it_is_the_same() {
+    let broker = without_registry("");
+    let (device, other) = (issue("sensor-1"), issue("sensor-2"));
+    leave(&broker, &device, "sensor-1");
+    list(&broker, &[&other]);
+    everything_is_left(&broker);
+    list(&broker, &[&other, &device]);
+    nothing_is_left_but_the_telemetry(&broker);
+    assert!(!comes_back_to_its_session(&broker, &issue("sensor-1")));
+}
+
+#[test]
+fn an_authority_on_a_list_takes_what_its_devices_left() {
+    const ON: Settings<'_> =
+        Settings { listener: "", acl: "", limits: "", identity: "", tables: "[registry]\nmode = \"on\"\n" };
+    for registered_ones in [true, false] {
+        // As an anchor of its own, and below the root.
+        for anchors in ["\"root-ca.crt\", \"issuing-ca.crt\"", "\"root-ca.crt\""] {
+            let broker = if registered_ones { with_registry() } else { without_registry("") };
+            let text = TestBroker::settings_text(if registered_ones { ON } else { Settings::default() });
+            let text = text.replace("\"root-ca.crt\", \"issuing-ca.crt\"", anchors);
+            broker.reload_file("signet.toml", &text).expect("the anchors are good");
+            let device = issue("sensor-1");
+            if registered_ones {
+                broker.enrol(&device, "sensor-1");
+            }
+            leave(&broker, &device, "sensor-1");
+            let mut live = dial(&broker, &device, &connect(V5, "live").persistent());
+            let both = format!("{}{}", TestBroker::crl_with(&[]), TestBroker::crl_of_the_root());
+            broker.reload_file("issuing.crl", &both).expect("the lists are good");
+            live.expect_closed_with(ADMINISTRATIVE_ACTION);
+            let left = broker.broker();
+            assert_eq!(
+                (left.status().sessions, left.hub().retained_fill().0),
+                (0, 1),
+                "{registered_ones} {anchors}"
+            );
+        }
+    }
+}
+
+#[test]
+fn who_has_another_certificate_keeps_everything_until_that_is_listed_too() {
+    let broker = with_registry();
+    let (device, next) = (issue("sensor-1"), issue("sensor-1"));
+    broker.enrol(&device, "sensor-1");
+    broker.enrol(&next, "sensor-1");
+    leave(&broker, &device, "sensor-1");
+    list(&broker, &[&device]);
+    everything_is_left(&broker);
+    assert!(comes_back_to_its_session(&broker, &next));
+    list(&broker, &[&device, &next]);
+    let patience = Instant::now() + Duration::from_secs(20);
+    while broker.broker().status().sessions > 0 {
+        assert!(Instant::now() < patience, "the session ends with its connection");
+        std::thread::yield_now();
+    }
+    assert_eq!(retained(&broker), ["devices/sensor-1/telemetry"]);
+}
+
+#[test]
+fn without_a_registry_another_certificate_that_is_known_keeps_everything() {
+    let broker = without_registry("");
+    let (device, next) = (issue("sensor-1"), issue("sensor-1"));
+    leave(&broker, &device, "sensor-1");
+    let mut other = dial(&broker, &next, &connect(V5, "other"));
+    list(&broker, &[&device]);
+    other.expect_nothing();
+    everything_is_left(&broker);
+    assert!(comes_back_to_its_session(&broker, &next));
+}
+
+#[test]
+fn a_suspended_certificate_beside_the_listed_one_keeps_what_it_may_come_back_to() {
+    let broker = with_registry();
+    let (device, next) = (issue("sensor-1"), issue("sensor-1"));
+    broker.enrol(&device, "sensor-1");
+    broker.enrol(&next, "sensor-1");
+    leave(&broker, &device, "sensor-1");
+    broker.suspend(&next);
+    list(&broker, &[&device]);
+    everything_is_left(&broker);
+    broker.activate(&next);
+    assert!(comes_back_to_its_session(&broker, &next));
+}
+
+#[test]
+fn the_other_sessions_of_a_connected_device_end_with_it() {
+    for registered_ones in [true, false] {
+        let broker = if registered_ones { with_registry() } else { without_registry("") };
+        let device = issue("sensor-1");
+        if registered_ones {
+            broker.enrol(&device, "sensor-1");
+        }
+        leave(&broker, &device, "sensor-1");
+        let mut live = dial(&broker, &device, &connect(V5, "live").persistent());
+        list(&broker, &[&device]);
+        live.expect_closed_with(ADMINISTRATIVE_ACTION);
+        nothing_is_left_but_the_telemetry(&broker);
+    }
+}
+
+#[test]
+fn what_a_list_takes_follows_the_policy_for_revocations() {
+    let broker = without_registry("[revocation]\nretained = \"all\"\nsession = \"keep\"\n");
+    let device = issue("sensor-1");
+    leave(&broker, &device, "sensor-1");
+    list(&broker, &[&device]);
+    assert_eq!(retained(&broker), Vec::<String>::new());
+    assert!(comes_back_to_its_session(&broker, &issue("sensor-1")));
+}
+
+#[test]
+fn from_the_return_on_nothing_comes_from_or_goes_to_any_of_many() {
+    const MANY: usize = 60;
+    let broker = with_registry();
+    let mut watcher = dial(&broker, &broker.admin, &connect(V5, "watcher"));
+    watcher.subscribe("devices/+/telemetry", 0);
+    let mut commander = dial(&broker, &broker.admin, &connect(V5, "commander"));
+    let devices: Vec<Leaf> = (0..MANY).map(|n| issue(&format!("many-{n}"))).collect();
+    let mut clients = Vec::new();
+    for (n, device) in devices.iter().enumerate() {
+        broker.enrol(device, &format!("many-{n}"));
+        let mut client = dial(&broker, device, &connect(V5, "a"));
+        client.subscribe(&format!("devices/many-{n}/commands/#"), 0);
+        clients.push(client);
+    }
+    let all: Vec<&Leaf> = devices.iter().collect();
+    watcher.subscribe("devices/marker/commands/#", 0);
+    std::thread::scope(|scope| {
+        let talking: Vec<_> = (clients.into_iter().enumerate())
+            .map(|(n, client)| scope.spawn(move || talk_until_closed(client, &format!("many-{n}"))))
+            .collect();
+        assert!(matches!(watcher.receive(), Received::Publish(_)), "they talk");
+        list(&broker, &all);
+        // What was routed before stands in the watcher's queue before this.
+        commander.publish("devices/marker/commands/x", "after", 0);
+        for n in 0..MANY {
+            commander.publish(&format!("devices/many-{n}/commands/x"), "late", 0);
+        }
+        while !matches!(watcher.receive(), Received::Publish(heard) if heard.topic.starts_with("devices/marker/"))
+        {
+        }
+        let heard: usize = talking.into_iter().map(|client| client.join().expect("it talks")).sum();
+        assert_eq!(heard, 0, "a command reached somebody who was revoked");
+    });
+    watcher.expect_nothing();
+}
+
+/// Publishes until the broker closes; how many messages it heard.
+fn talk_until_closed(mut client: RawClient, name: &str) -> usize {
+    let say = join(&[&publish(V5, format!("devices/{name}/telemetry"), "x").bytes(), &pingreq()]);
+    let mut heard = 0;
+    loop {
+        client.try_send(&say);
+        match client.receive_or_end() {
+            None => return heard,
+            Some(Received::Publish(_)) => heard += 1,
+            Some(_) => {}
+        }
+    }
+}
