@@ -433,7 +433,7 @@ fn an_image_that_the_bootloader_does_not_start_is_reported_and_another_can_follo
     life.boots = Boots::Only(Place::First);
     life.boot();
     assert!(life.run(60 * MINUTE, Life::returned), "{:?} {:?}", life.events, life.said);
-    assert_eq!(noted(&life.chip), Place::First, "the note follows what runs");
+    assert_eq!(noted(&life.chip, OTADATA), Place::First, "the note follows what runs");
     assert_eq!(life.starts, 2);
     life.boots = Boots::WhatIsNoted;
     (life.wants, life.ordered) = (Some(("1.6.0", COUNTER)), false);
@@ -464,6 +464,6 @@ fn an_image_on_trial_takes_no_other_and_a_flash_that_keeps_no_note_takes_none() 
     life.message(&format!("devices/{THING}/commands/ota"), &order("1.5.0", COUNTER));
     life.run(10 * MINUTE, |_| false);
     assert_eq!(life.running, "1.4.0");
-    assert_eq!(noted(&life.chip), Place::First);
+    assert_eq!(noted(&life.chip, OTADATA), Place::First);
     assert!(life.events.contains(&Event::Update(Outcome::Refused(Refused::Flash))), "{:?}", life.events);
 }
