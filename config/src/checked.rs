@@ -5,7 +5,7 @@ use signet_acl::ParseOptions;
 use signet_identity::{GroupName, IdentitySource, NameRule, ThingName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -180,12 +180,20 @@ pub struct Limits {
     pub connect_packet_bytes_max: NonZeroU32,
     /// From the end of the TLS handshake to a complete CONNECT.
     pub connect_timeout: Duration,
-    /// TLS handshakes under way at once, over all listeners.
+    /// Bytes that a peer may send until its TLS handshake is over.
+    pub handshake_bytes_max: usize,
+    /// Peers between accept and their CONNECT, over all listeners.
     pub handshakes_in_flight_max: NonZeroU32,
     /// Handshakes that one address may start per second; `None`: as many as it likes.
     pub handshakes_per_address_per_second: Option<NonZeroU32>,
     /// Connections that one address may hold open; `None`: as many as it likes.
     pub connections_per_address_max: Option<NonZeroU32>,
+    /// Connections that one principal may begin per second; `None`: as many as it likes.
+    pub connects_per_principal_per_second: Option<NonZeroU32>,
+    /// Messages that one principal may publish per second; `None`: as many as it likes.
+    pub publishes_per_principal_per_second: Option<NonZeroU32>,
+    /// Bytes that one principal may send per second; `None`: as many as it likes.
+    pub bytes_per_principal_per_second: Option<NonZeroU64>,
     /// Longest client id, in bytes.
     pub client_id_bytes_max: usize,
     /// Longest keep alive, in whole seconds; `None`: the client decides.
@@ -202,6 +210,8 @@ pub struct Limits {
     pub sessions_per_claim_max: usize,
     /// Subscriptions of one session.
     pub subscriptions_per_session_max: usize,
+    /// Subscriptions of all sessions of one principal.
+    pub subscriptions_per_principal_max: usize,
     /// Levels of a topic name or filter.
     pub topic_levels_max: usize,
     /// QoS 1 and 2 messages in flight from a client.
@@ -214,6 +224,8 @@ pub struct Limits {
     pub queued_messages_max: usize,
     /// Bytes of messages that wait for a session that is not connected.
     pub queued_bytes_max: usize,
+    /// Bytes of messages that wait for all sessions of one principal.
+    pub queued_bytes_per_principal_max: usize,
     /// Bytes of messages that wait for a connected client.
     pub outbox_bytes_max: usize,
     /// What happens to a connected client whose QoS 1 and 2 messages pass `outbox_bytes_max`.
@@ -234,6 +246,19 @@ pub struct Limits {
     pub retained_messages_per_principal_max: usize,
     /// Bytes of retained messages of one principal.
     pub retained_bytes_per_principal_max: usize,
+    /// Resident memory of the process.
+    pub memory_max: MemoryMax,
+}
+
+/// The ceiling of the process's resident memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryMax {
+    /// What the control group allows, less a reserve; none where it allows everything.
+    ControlGroup,
+    /// So many bytes.
+    Bytes(NonZeroU64),
+    /// None.
+    Unbounded,
 }
 
 /// What happens to a connected client whose QoS 1 and 2 messages pass `outbox_bytes_max`.

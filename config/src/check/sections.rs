@@ -5,14 +5,14 @@ use super::read::View;
 use crate::raw::{At, Node, Table, Value};
 use crate::schema::Section;
 use crate::{
-    Acl, Admin, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel, PostQuantum,
-    SlowConsumer, System, TlsVersions, X509V1,
+    Acl, Admin, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel, MemoryMax,
+    PostQuantum, SlowConsumer, System, TlsVersions, X509V1,
 };
 use signet_acl::ParseOptions;
 use signet_identity::{GROUPS_MAX, GroupName, IdentitySource, NameRule, ThingName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 /// Whether the second of two binds would fail.
@@ -276,11 +276,21 @@ impl Checker<'_> {
             packet_bytes_max: non_zero(self.bytes(view, "packet-bytes-max")),
             connect_packet_bytes_max: non_zero(self.bytes(view, "connect-packet-bytes-max")),
             connect_timeout: self.time(view, "connect-timeout"),
+            handshake_bytes_max: self.size_of(view, "handshake-bytes-max"),
             handshakes_in_flight_max: self.some_u32(view, "handshakes-in-flight-max"),
             handshakes_per_address_per_second: NonZeroU32::new(
                 self.count_u32(view, "handshakes-per-address-per-second"),
             ),
             connections_per_address_max: NonZeroU32::new(self.count_u32(view, "connections-per-address-max")),
+            connects_per_principal_per_second: NonZeroU32::new(
+                self.count_u32(view, "connects-per-principal-per-second"),
+            ),
+            publishes_per_principal_per_second: NonZeroU32::new(
+                self.count_u32(view, "publishes-per-principal-per-second"),
+            ),
+            bytes_per_principal_per_second: NonZeroU64::new(
+                self.bytes(view, "bytes-per-principal-per-second"),
+            ),
             client_id_bytes_max: self.size_of(view, "client-id-bytes-max"),
             keep_alive_secs_max: {
                 let secs = self.whole_secs(view, "keep-alive-max").unwrap_or(0);
@@ -292,12 +302,14 @@ impl Checker<'_> {
             sessions_per_principal_max: self.number_of(view, "sessions-per-principal-max"),
             sessions_per_claim_max: self.number_of(view, "sessions-per-claim-max"),
             subscriptions_per_session_max: self.number_of(view, "subscriptions-per-session-max"),
+            subscriptions_per_principal_max: self.number_of(view, "subscriptions-per-principal-max"),
             topic_levels_max: self.number_of(view, "topic-levels-max"),
             receive_max: self.some_u16(view, "receive-max"),
             unreleased_qos2_max: self.number_of(view, "unreleased-qos2-max"),
             inflight_max: self.some_u16(view, "inflight-max"),
             queued_messages_max: self.number_of(view, "queued-messages-max"),
             queued_bytes_max: self.size_of(view, "queued-bytes-max"),
+            queued_bytes_per_principal_max: self.size_of(view, "queued-bytes-per-principal-max"),
             outbox_bytes_max: self.size_of(view, "outbox-bytes-max"),
             slow_consumer: match self.choice(view, "slow-consumer") {
                 "drop-newest" => SlowConsumer::DropNewest,
@@ -311,6 +323,10 @@ impl Checker<'_> {
             retained_bytes_max: self.size_of(view, "retained-bytes-max"),
             retained_messages_per_principal_max: self.number_of(view, "retained-messages-per-principal-max"),
             retained_bytes_per_principal_max: self.size_of(view, "retained-bytes-per-principal-max"),
+            memory_max: match view.has("memory-max").then(|| self.bytes(view, "memory-max")) {
+                None => MemoryMax::ControlGroup,
+                Some(bytes) => NonZeroU64::new(bytes).map_or(MemoryMax::Unbounded, MemoryMax::Bytes),
+            },
         };
         self.between_limits(view, &limits);
         limits
@@ -319,9 +335,11 @@ impl Checker<'_> {
     /// What must hold between limits: a message that may come in must find a place to wait.
     fn between_limits(&mut self, view: &View<'_>, limits: &Limits) {
         let packet = usize::try_from(limits.packet_bytes_max.get()).unwrap_or(usize::MAX);
-        for (name, value) in
-            [("queued-bytes-max", limits.queued_bytes_max), ("outbox-bytes-max", limits.outbox_bytes_max)]
-        {
+        for (name, value) in [
+            ("queued-bytes-max", limits.queued_bytes_max),
+            ("queued-bytes-per-principal-max", limits.queued_bytes_per_principal_max),
+            ("outbox-bytes-max", limits.outbox_bytes_max),
+        ] {
             if value < packet {
                 // Either of the two may be the one that was written.
                 let blamed = if view.has(name) { name } else { "packet-bytes-max" };
