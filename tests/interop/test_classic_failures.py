@@ -49,8 +49,8 @@ def test_openssl_with_a_clock_that_is_behind_says_bad_certificate(own_broker, co
 
 def test_bearssl_without_a_clock_hangs_up_without_a_word(own_broker, connect):
     settings = {"now": 0, "buffer": 512}
-    record = record_of_a_refusal(own_broker, connect, "bearssl", "peer_closed", tls_settings=settings)
-    assert "refused us silently" in record["hint"]
+    record = record_of_a_refusal(own_broker, connect, "bearssl", "vanished", tls_settings=settings)
+    assert "refused our certificate silently" in record["hint"]
 
 
 # 2. The device trusts the wrong root.
@@ -65,7 +65,7 @@ def test_a_device_with_the_wrong_root_rejects_our_certificate(kind, own_broker, 
 
 @pytest.mark.parametrize("kind", ["bearssl", "mqttjs-5"])
 def test_a_client_that_hangs_up_without_an_alert_may_have_the_wrong_root(kind, own_broker, connect, pki):
-    record = record_of_a_refusal(own_broker, connect, kind, "record_too_large", ca=pki.foreign_root)
+    record = record_of_a_refusal(own_broker, connect, kind, "vanished", ca=pki.foreign_root)
     assert "root" in record["hint"]
     assert "without an alert" in record["reason"]
 

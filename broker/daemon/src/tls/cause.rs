@@ -52,6 +52,8 @@ pub enum FailureCause {
     Protocol,
     /// The client went away before it said anything, as port checks do.
     Silent,
+    /// The client went away without an alert when our certificate came.
+    Vanished,
     /// The client went away in the middle.
     PeerClosed,
     /// The network failed.
@@ -62,7 +64,7 @@ pub enum FailureCause {
 
 impl FailureCause {
     /// Every cause, in the order of [`Self::index`].
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::DeviceClock,
         Self::WrongRoot,
         Self::UnknownDeviceCertificate,
@@ -86,6 +88,7 @@ impl FailureCause {
         Self::NotTls,
         Self::Protocol,
         Self::Silent,
+        Self::Vanished,
         Self::PeerClosed,
         Self::Network,
         Self::Internal,
@@ -122,6 +125,7 @@ impl FailureCause {
             Self::NotTls => "not_tls",
             Self::Protocol => "protocol",
             Self::Silent => "silent",
+            Self::Vanished => "vanished",
             Self::PeerClosed => "peer_closed",
             Self::Network => "network",
             Self::Internal => "internal",
@@ -151,9 +155,9 @@ impl FailureCause {
             Self::RecordTooLarge => {
                 "A record was larger than its reader's buffer, or split where its reader cannot join: set \
                  max-fragment-size for this listener to what the device takes (512 or 1024 for BearSSL; Mbed TLS 2 wants \
-                 our part of the handshake in one record, 2048), or enlarge the device's TLS input buffer. A client that \
-                 hung up without an alert may also have refused our certificate silently, as BearSSL and Node.js do: \
-                 look at its root, its clock and the name it connects to."
+                 our part of the handshake in one record, 2048), or enlarge the device's TLS input buffer. A small device that \
+                 hung up without an alert may also have refused our certificate silently, as BearSSL does: look at its \
+                 root, its clock and the name it connects to."
             }
             Self::NoCertificate => {
                 "The client sent no certificate. Configure its certificate and key; some clients send none when the \
@@ -219,6 +223,13 @@ impl FailureCause {
             }
             Self::Silent => {
                 "A connection was opened and closed without a word, as port checks and load balancers do."
+            }
+            Self::Vanished => {
+                "The client hung up without an alert when our certificate came, so only it knows why; its own log may say. In \
+                 this order: it refused our certificate silently, as BearSSL and Node.js do (its root, its clock, the name it \
+                 connects to); a record was larger than its buffer (max-fragment-size of this listener, or a larger input \
+                 buffer); it ran out of memory, power or network. `signet doctor HOST:PORT --ca ITS-ROOT` looks at the \
+                 broker as the device does."
             }
             Self::PeerClosed => {
                 "The client went away in the middle without an alert: it lost power or the network, ran out of memory, or \

@@ -274,8 +274,8 @@ fn classify_io(context: &FailureContext<'_>, error: &io::Error) -> Found {
     }
 }
 
-/// The client went away without an alert. One that did so right after our certificate came, in records as
-/// large as the listener makes them, probably could not take them: small clients have no other way to say so.
+/// The client went away without an alert, which says nothing of why. Only one that asked for small records, got larger ones
+/// than the smallest, and left when they came, most probably could not take them: it has no other way to say so.
 fn closed(context: &FailureContext<'_>) -> Found {
     const SMALLEST_ASKED_FOR: u16 = 512;
     if !context.received {
@@ -291,9 +291,17 @@ fn closed(context: &FailureContext<'_>) -> Found {
     let reason = format!(
         "the client closed the connection without an alert when our certificate came, in records of up to {largest} bytes"
     );
-    let cause =
-        if largest > SMALLEST_ASKED_FOR { FailureCause::RecordTooLarge } else { FailureCause::PeerClosed };
-    Found::new(cause, reason)
+    let asked_for = match context.hello {
+        Progress::Complete(hello) => hello.fragment_bytes_max(),
+        _ => None,
+    };
+    match asked_for {
+        Some(asked_for) if largest > SMALLEST_ASKED_FOR => {
+            let reason = format!("{reason}; its hello asked for at most {asked_for}, as small devices do");
+            Found::new(FailureCause::RecordTooLarge, reason)
+        }
+        _ => Found::new(FailureCause::Vanished, reason),
+    }
 }
 
 fn classify_tls(context: &FailureContext<'_>, error: &Error) -> Found {

@@ -170,16 +170,25 @@ fn a_timeout_says_how_far_it_came() {
 }
 
 #[test]
-fn closing_without_an_alert_is_told_apart_by_when_and_by_the_record_size() {
+fn closing_without_an_alert_is_told_apart_by_when_and_by_what_the_client_asked_for() {
     let error = io::Error::from(io::ErrorKind::UnexpectedEof);
-    let cause = |received, flight_sent, fragment_bytes_max| {
-        let context = FailureContext { received, flight_sent, fragment_bytes_max, ..context(&MORE, None) };
-        FailureRecord::new(&context, Ended::Io(&error)).cause
+    let small = ClientHello { max_fragment_length: Some(1024), ..ClientHello::default() };
+    let (small, usual) = (Progress::Complete(Box::new(small)), hello());
+    let record = |hello, received, flight_sent, fragment_bytes_max| {
+        let context = FailureContext { received, flight_sent, fragment_bytes_max, ..context(hello, None) };
+        FailureRecord::new(&context, Ended::Io(&error))
     };
-    assert_eq!(cause(false, false, 16_384), FailureCause::Silent);
-    assert_eq!(cause(true, false, 16_384), FailureCause::PeerClosed);
-    assert_eq!(cause(true, true, 16_384), FailureCause::RecordTooLarge);
-    assert_eq!(cause(true, true, 512), FailureCause::PeerClosed, "smaller than that nobody asks for");
+    let cause = |hello, received, flight_sent, largest| record(hello, received, flight_sent, largest).cause;
+    assert_eq!(cause(&MORE, false, false, 16_384), FailureCause::Silent);
+    assert_eq!(cause(&MORE, true, false, 16_384), FailureCause::PeerClosed);
+    assert_eq!(cause(&small, true, true, 1024), FailureCause::RecordTooLarge);
+    assert_eq!(cause(&small, true, true, 512), FailureCause::Vanished, "smaller than that nobody asks for");
+    // A client that takes any record, and one that was killed, say the same: nothing.
+    let vanished = record(&usual, true, true, 16_384);
+    assert_eq!(vanished.cause, FailureCause::Vanished);
+    for possible in ["root", "clock", "name", "max-fragment-size", "memory", "power"] {
+        assert!(vanished.hint.contains(possible), "{possible}: {}", vanished.hint);
+    }
 }
 
 #[test]
