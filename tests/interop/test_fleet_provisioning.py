@@ -88,6 +88,7 @@ def test_the_sdk_claims_a_certificate_and_connects_with_it(house, version, servi
     assert len(kept["certificate_id"]) == 64
     assert (kept["key"] is None) == csr
     assert not kept["session_present"], "the claim's session is not the device's"
+    assert kept["denied"], "it is confined to its own topics"
     shown = house.ask("device", "show", kept["thing"])
     assert [row["status"] for row in shown["device"]["certificates"]] == ["active"]
 

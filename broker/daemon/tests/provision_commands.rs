@@ -14,6 +14,7 @@ use setup::Setup;
 const NOT_AUTHORIZED: u8 = 0x87;
 
 const FLEET: &str = include_str!("../../../config/templates/fleet.json");
+const JITP: &str = include_str!("../../../config/templates/jitp.json");
 const ROTATION: &str = include_str!("../../../config/templates/rotation.json");
 
 /// A running broker with the template `sensors`.
@@ -191,4 +192,48 @@ fn a_claim_of_five_minutes_ends_with_its_certificate() {
     // An authority's certificates end with it, whatever is asked for.
     let far = ["claim", "create", "far", "--template", "sensors", "--until", "2120-01-01", "--out", "out"];
     assert!(setup.refused(&far).contains("50 years"));
+}
+
+#[test]
+fn the_signer_of_secure_elements_is_imported_and_its_devices_come_in_at_their_first_connection() {
+    let configuration = setup::CONFIGURATION.replace(
+        "client-ca = [\"ca/issuing.crt\"]",
+        "client-ca = [\"ca/issuing.crt\", \"signer.crt\"]\nrequire-client-auth-eku = false",
+    );
+    let mut setup = Setup::with_configuration(&configuration);
+    // The maker's root is nobody's business here: the signer of the batch is the trust anchor, though it is an intermediate.
+    let from = time::OffsetDateTime::now_utc();
+    let validity = signet_certs_dev::Validity::days_from(from, 9000);
+    let kind = signet_certs_dev::KeyKind::P256;
+    let root = signet_certs_dev::Authority::root("Crypto Authentication Root CA", kind, validity).unwrap();
+    let signer = root.intermediate("Crypto Authentication Signer F600", kind, validity, 0).unwrap();
+    fs::write(setup.path("signer.crt"), signer.certificate_pem()).unwrap();
+    fs::write(setup.path("jitp.json"), JITP).unwrap();
+    setup.start();
+    setup.ask(&["template", "add", "elements", "jitp.json", "--kind", "jitp"]);
+    let import = ["ca", "import", "signer.crt", "--names", "sn*", "--share-names-with", "own"];
+    let policy = ["--unknown", "jitp", "--template", "elements", "--max", "2"];
+    let signer_id = setup.ask(&[&import[..], &policy].concat())["id"].as_str().unwrap().to_owned();
+    let dial = |name: &str| {
+        let mut profile = signet_certs_dev::LeafProfile::device(name, validity);
+        profile.purposes = Vec::new();
+        let leaf = signer.issue(&profile).unwrap();
+        let folder = setup.path(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("device.key"), leaf.key_pem()).unwrap();
+        fs::write(folder.join("device-chain.crt"), leaf.certificate_pem()).unwrap();
+        setup.dial(name).connack()
+    };
+    assert_eq!([dial("sn0123AABBCC01"), dial("sn0123AABBCC02")], [0, 0]);
+    assert_eq!(
+        setup.ask(&["device", "show", "sn0123AABBCC01"])["device"]["certificates"][0]["status"],
+        "active"
+    );
+    assert_eq!(dial("admin"), NOT_AUTHORIZED, "the signer may not name it");
+    assert_eq!(dial("sn0123AABBCC03"), NOT_AUTHORIZED, "it has brought in as many as it may");
+    let rows = setup.ask(&["ca", "show"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["id"] == signer_id.as_str()).unwrap().clone();
+    assert_eq!((&row["devices"], &row["devices-max"]), (&2.into(), &2.into()));
+    setup.ask(&["ca", "set", &signer_id[..16], "--max", "3"]);
+    assert_eq!(dial("sn0123AABBCC03"), 0);
 }

@@ -40,6 +40,14 @@ class V3:
         future, _ = self.connection.publish(topic, payload, mqtt.QoS.AT_LEAST_ONCE)
         future.result(TIMEOUT)
 
+    def denied(self, topic):
+        future, _ = self.connection.subscribe(topic, mqtt.QoS.AT_LEAST_ONCE)
+        try:
+            future.result(TIMEOUT)
+        except mqtt.SubscribeError:
+            return True
+        return False
+
     def stop(self):
         self.connection.disconnect().result(TIMEOUT)
 
@@ -72,6 +80,10 @@ class V5:
         packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE)
         ack = self.client.publish(packet).result(TIMEOUT).puback
         assert ack.reason_code < 0x80, ack.reason_code
+
+    def denied(self, topic):
+        packet = mqtt5.SubscribePacket([mqtt5.Subscription(topic, mqtt5.QoS.AT_LEAST_ONCE)])
+        return self.client.subscribe(packet).result(TIMEOUT).reason_codes[0] >= 0x80
 
     def stop(self):
         self.client.stop()
@@ -203,6 +215,7 @@ def main():
     device = transport({**wanted, **files_of_device})
     kept["session_present"] = device.session_present
     device.publish(f"devices/{kept['thing']}/telemetry/boot", b"1")
+    kept["denied"] = device.denied("devices/fp_demo_other/telemetry/boot")
     device.stop()
     json.dump(kept, sys.stdout)
 
