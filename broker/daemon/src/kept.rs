@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use parking_lot::RwLock;
 use signet_config::{Corrupt, Durability, Store};
+use signet_core::Consequences;
 use signet_core::journal::{self, Journal};
-use signet_core::{Condemned, Consequences};
 use signet_identity::Principal;
 use signet_registry::{Actor, Command, Line, Standing, Topic};
 
+use crate::listed;
 use crate::server::Broker;
 use crate::standing;
 use crate::store::messages::{
@@ -163,7 +164,7 @@ fn fate(broker: &Broker, was: &Principal) -> Fate {
 fn hand_over(broker: &Broker, lefts: Vec<Left>) {
     let now = broker.clock.now();
     let consequences = broker.consequences.load_full();
-    // Nobody is left out here; who is gone is dealt with as at a revocation, below.
+    // Nobody is left out here; who is gone is dealt with as at a revocation, by the sweep below.
     let now_is = |was: &Principal| match fate(broker, was) {
         Fate::Stands(principal) => Some(principal),
         Fate::Silent | Fate::Gone => Some(was.clone()),
@@ -184,21 +185,8 @@ fn hand_over(broker: &Broker, lefts: Vec<Left>) {
         }
     }
     restoring.finish();
-    let mut condemned = Condemned::default();
-    broker.hub().for_each_author(|principal| {
-        if matches!(fate(broker, principal), Fate::Gone) {
-            condemned.principals.insert(principal.key().clone());
-        }
-    });
-    if !condemned.principals.is_empty() {
-        let purged = broker.hub().purge(&condemned, &consequences, now);
-        tracing::warn!(
-            principals = condemned.principals.len(),
-            sessions = purged.sessions,
-            retained = purged.retained,
-            "taken from those who were revoked while the broker was not running"
-        );
-    }
+    // What those who are gone left is taken once everything is back.
+    listed::sweep_at_start(broker, |principal| matches!(fate(broker, principal), Fate::Gone));
 }
 
 fn may_send_will(fate: &Fate, consequences: &Consequences) -> bool {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use signet_core::Condemned;
 use signet_identity::{CertificateId, Issued, Lineage, Principal, PrincipalKey};
-use signet_registry::{Certificate, Registry, Standing, Wall};
+use signet_registry::{Certificate, Standing, Wall};
 
 use crate::reload;
 use crate::server::Broker;
@@ -93,26 +93,20 @@ fn unix_secs(now: Wall) -> i64 {
 /// of connections that go on. What is taken is what a revocation in the registry takes.
 pub(crate) fn sweep(broker: &Broker, lists: Listed, staying: &HashSet<&PrincipalKey>) {
     if !lists.is_empty() {
-        take(broker, lists, |key| staying.contains(key), |_, _| false);
+        take(broker, lists, |key| staying.contains(key), |_| false);
     }
 }
 
-/// The same for who was revoked while the broker was down, by a list or as the last thing before.
-pub(crate) fn sweep_at_start(broker: &Broker) {
-    let by_registry = |known: &Registry, author: &Principal| {
-        let now = broker.registry().map_or(Wall(0), |registry| registry.now());
-        known.certificate(author.certificate()).is_some_and(|certificate| {
-            matches!(known.standing_of(certificate, now), Standing::Revoked { .. })
-        })
-    };
-    take(broker, Listed::in_force(broker), |_| false, by_registry);
+/// The same when what an earlier process kept has been brought back, with those whom `is_gone` says nobody knows any more.
+pub(crate) fn sweep_at_start(broker: &Broker, is_gone: impl Fn(&Principal) -> bool) {
+    take(broker, Listed::in_force(broker), |_| false, is_gone);
 }
 
 fn take(
     broker: &Broker,
     mut lists: Listed,
     stays: impl Fn(&PrincipalKey) -> bool,
-    revoked: impl Fn(&Registry, &Principal) -> bool,
+    is_gone: impl Fn(&Principal) -> bool,
 ) {
     let known = broker.registry().map(|registry| registry.registry());
     let authors = distinct(broker.hub().authors());
@@ -121,10 +115,10 @@ fn take(
     let registered = |author: &Principal| {
         let Some(known) = &known else { return false };
         let held = known.certificates_of_holder(author.key()).iter();
-        revoked(known, author)
-            || held.filter_map(|id| known.certificate(id)).any(|held| lists.name_registered(held))
+        held.filter_map(|id| known.certificate(id)).any(|held| lists.name_registered(held))
     };
-    let gone = |author: &&Principal| lists.name_any(author.lineage()) || registered(author);
+    let gone =
+        |author: &&Principal| lists.name_any(author.lineage()) || registered(author) || is_gone(author);
     let mut principals: Keys = authors.iter().filter(gone).map(|author| author.key().clone()).collect();
     principals.retain(|key| !stays(key) && !another_remains(broker, lists, key, None));
     if known.is_none() {

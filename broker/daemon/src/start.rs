@@ -195,8 +195,6 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     })?;
     crate::lifecycle::configure(&broker, broker.config.load().events.lifecycle);
     crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
-    // Who was revoked meanwhile is to find nothing, and nobody else what it left.
-    crate::listed::sweep_at_start(&broker);
     let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;
     broker.set_ready(true);
     for listening in &broker.listeners {
