@@ -2,8 +2,8 @@
 //!
 //! Nothing here touches a disk, a clock or a socket. A [`Command`] is decided against the [`Registry`], which gives
 //! [`Event`]s and changes nothing; the caller stores them; then they are applied, which cannot fail. The events are the
-//! truth: [`Registry::replay`] makes the same registry of them, and each is a row of the audit trail ([`audit`]). A
-//! checkpoint ([`Registry::records`]) saves a start from reading all of them.
+//! truth: [`Registry::replay`] makes the same registry of them, and each is a row of the audit trail ([`audit`]).
+//! A start reads and verifies all of them.
 //!
 //! - [`Registry::standing`] answers a connection: may this certificate connect, and as whom.
 //! - [`Registry::decide`] answers everything that changes something. [`RegistryError`] says why not.
@@ -18,7 +18,6 @@ pub mod audit;
 mod authority;
 pub mod ca;
 mod certificate;
-mod checkpoint;
 mod command;
 mod decide;
 mod effects;
@@ -46,7 +45,6 @@ pub use certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, Der, Enrolment, Facts, NewCertificate, Pending,
     RevocationReason, Source, Status, StatusKind, Succession,
 };
-pub use checkpoint::Record;
 pub use command::{Command, Enter, IfExists, Override, Overrides, RegisterThing, Selector};
 pub use decide::IssueFor;
 pub use effects::{Effects, Lost};

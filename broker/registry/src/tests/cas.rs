@@ -270,7 +270,7 @@ fn certificates_that_wait_for_an_operator_hold_up_nobody_who_enrols() {
     world.must(admit("4", "sn4"));
     world.must(Command::DeleteCertificate(certificate("maker", "2").facts().id));
     assert_eq!(world.registry.waiting_of(&maker.key), 2);
-    let again = Registry::from_records(world.registry.limits().clone(), world.registry.records());
+    let again = Registry::replay(world.registry.limits().clone(), &world.events);
     assert_eq!(again, world.registry);
 }
 

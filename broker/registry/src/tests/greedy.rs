@@ -117,8 +117,7 @@ fn a_device_has_four_certificates_pending_and_the_newest_stay() {
     world.enrol("b", claim, "b").unwrap();
     world.register(rotation("38", device_id, "a")).unwrap();
     assert_eq!(world.registry.counts().pending, 3);
-    let records: Vec<Record> = world.registry.records().collect();
-    let again = Registry::from_records(world.registry.limits().clone(), records);
+    let again = Registry::replay(world.registry.limits().clone(), &world.events);
     assert_eq!(again, world.registry);
 }
 
