@@ -180,6 +180,20 @@ impl TestBroker {
         pki().root.crl(&profile).expect("a CRL can be made").pem()
     }
 
+    /// Stops in good order, and starts anew in the same folder. What is changed meanwhile is changed while nothing runs.
+    #[must_use]
+    pub fn restarted(mut self, meanwhile: impl FnOnce(&Self)) -> Self {
+        self.check_panics();
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+        meanwhile(&self);
+        let source = ConfigSource::Toml(self.path("signet.toml"));
+        let server = Server::start_from(source).unwrap_or_else(|error| panic!("the broker starts: {error}"));
+        self.server = Some(server);
+        self
+    }
+
     /// Stops in good order.
     pub fn stop(mut self) {
         self.check_panics();

@@ -197,3 +197,27 @@ fn who_may_be_admitted_is_not_barred_when_that_fails_for_a_while() {
     let mut client = broker.anonymous().presenting(&device).connect(&connect(V5, "a"), V5);
     client.publish("devices/sensor-1/status", "x", 0);
 }
+
+#[test]
+fn another_list_pardons_whom_a_list_refused_and_nobody_whom_the_registry_refuses() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"1s\"\n");
+    let (unknown, listed) = (issue("sensor-1"), issue("sensor-2"));
+    broker.enrol(&listed, "sensor-2");
+    for _ in 0..5 {
+        refused_in_full(&broker, &unknown);
+    }
+    refused_at_once(&broker, &unknown);
+    let list = |serials: &[&signet_certs_dev::Serial]| {
+        broker.reload_file("issuing.crl", &TestBroker::crl_with(serials)).expect("the list is good");
+    };
+    list(&[listed.serial()]);
+    for _ in 0..6 {
+        let _ = broker.anonymous().presenting(&listed).expect_refused(V5);
+    }
+    let seen = broker.tls_failures(7).by_cause;
+    assert_eq!(seen.get("refused_before"), Some(&2), "one of each: {seen:?}");
+    list(&[]);
+    refused_at_once(&broker, &unknown);
+    let mut back = broker.anonymous().presenting(&listed).connect(&connect(V5, "a"), V5);
+    back.publish("devices/sensor-2/status", "x", 0);
+}

@@ -236,6 +236,36 @@ fn what_a_list_takes_follows_the_policy_for_revocations() {
 }
 
 #[test]
+fn a_list_that_came_while_the_broker_was_down_takes_the_same() {
+    const TABLES: &str = "[store]\ndirectory = \"store\"\n";
+    for registered_ones in [true, false] {
+        let scene = if registered_ones {
+            let scene = Scene { broker: registered(FLEET, "", TABLES), admin: issue("admin") };
+            scene.enrol(&scene.admin, "admin");
+            scene
+        } else {
+            without_registry(TABLES)
+        };
+        let (device, other) = (issue("sensor-1"), issue("sensor-2"));
+        if registered_ones {
+            scene.enrol(&device, "sensor-1");
+            scene.enrol(&other, "sensor-2");
+        }
+        leave(&scene, &device, "sensor-1");
+        let Scene { broker, admin } = scene;
+        let put = |broker: &TestBroker, listed: &[&Leaf]| {
+            let serials: Vec<_> = listed.iter().map(|leaf| leaf.serial()).collect();
+            broker.put("issuing.crl", &TestBroker::crl_with(&serials));
+        };
+        let scene = Scene { broker: broker.restarted(|broker| put(broker, &[&other])), admin };
+        everything_is_left(&scene);
+        let Scene { broker, admin } = scene;
+        let scene = Scene { broker: broker.restarted(|broker| put(broker, &[&other, &device])), admin };
+        nothing_is_left_but_the_telemetry(&scene);
+    }
+}
+
+#[test]
 fn from_the_return_on_nothing_comes_from_or_goes_to_any_of_many() {
     const MANY: usize = 60;
     let broker = with_registry();
@@ -277,7 +307,7 @@ fn talk_until_closed(mut client: RawClient, name: &str) -> usize {
     let say = join(&[&publish(V5, format!("devices/{name}/telemetry"), "x").bytes(), &pingreq()]);
     let mut heard = 0;
     loop {
-        client.try_send(&say);
+        let _ = client.try_send(&say);
         match client.receive_or_end() {
             None => return heard,
             Some(Received::Publish(_)) => heard += 1,

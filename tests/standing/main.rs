@@ -2,6 +2,7 @@
 //! clones, and those who are refused again and again. Over mutual TLS, with a registry.
 
 mod clones;
+mod demoted;
 mod expiry;
 mod hammering;
 mod in_flight;
