@@ -3,14 +3,18 @@
 import os
 import queue
 import random
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -59,6 +63,8 @@ class Broker:
             self.ask("template", "add", name, ROOT / "config" / "templates" / file, "--kind", kind)
         self.ask("claim", "create", "line-1", "--template", "fleet", "--out", "claims")
         self.ask("operator", "add", "operations", "--key", "--out", "operators")
+        for key in ("ota", "other"):
+            self.make_key(key)
 
     def signet(self, *arguments):
         done = subprocess.run(
@@ -66,6 +72,26 @@ class Broker:
         )
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         return done.stdout
+
+    def make_key(self, name):
+        """A key of updates: NAME.pem, and NAME.pub for the devices."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (self.folder / f"{name}.pem").write_bytes(key.private_bytes(*private))
+        public = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        (self.folder / f"{name}.pub").write_bytes(key.public_key().public_bytes(*public))
+
+    def publish_update(self, device, image, manifest):
+        """`signet ota publish`, under way."""
+        operator = self.folder / "operators" / "operations"
+        return subprocess.Popen(
+            [
+                self.binary, "ota", "publish", device, "--image", image, "--manifest", manifest, "--json",
+                "--broker", f"localhost:{self.port}", "--cert", operator / "device-chain.crt",
+                "--key", operator / "device.key", "--ca", self.folder / "pki/root-ca.crt", "--within", "5m",
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def ask(self, *arguments):
         return self.signet(*arguments, "--config", "signet.toml")
@@ -96,28 +122,78 @@ def wait_until(holds, what, context=lambda: "", seconds=60):
         time.sleep(0.02)
 
 
-class Machine:
-    """An emulated device that runs. Its lines come in order."""
+# The partitions of images, as board-qemu has them.
+IMAGES = ("ota_0", "ota_1")
+IMAGE_BYTES = 0x1E0000
+SECTOR = 4096
+# Where the version of an image stands (board-qemu/src/version.rs).
+VERSION_MARK = b"SIGNET-FIRMWARE-VERSION "
+VERSION_BYTES = 24
 
-    def __init__(self, folder, firmware, port, *options):
-        pipe = f"{sys.executable} {HERE / 'pipe.py'} {port}"
+
+def with_version(image, version):
+    """The image with another version in its descriptor."""
+    at = image.index(VERSION_MARK) + len(VERSION_MARK)
+    text = version.encode().ljust(VERSION_BYTES, b"\0")
+    assert len(text) == VERSION_BYTES
+    return image[:at] + text + image[at + VERSION_BYTES :]
+
+
+def noted(folder):
+    """The partition that boots, as ESP-IDF's bootloader reads its note; without a note, the first."""
+    file = folder / "otadata.bin"
+    note = file.read_bytes() if file.exists() else b""
+    valid = [0]
+    for start in (0, SECTOR):
+        if len(entry := note[start : start + 32]) == 32:
+            number, state, checksum = struct.unpack("<I20xII", entry)
+            # `esp_rom_crc32_le(UINT32_MAX, ..)`
+            good = checksum == zlib.crc32(entry[:4], 0xFFFFFFFF)
+            if number not in (0, 0xFFFFFFFF) and state not in (3, 4) and good:
+                valid.append(number)
+    return IMAGES[1 - max(valid) % 2 if max(valid) else 0]
+
+
+class Machine:
+    """An emulated device that runs, through restarts of its own. Its lines come in order."""
+
+    def __init__(self, sensor, *options):
+        self.sensor, self.options = sensor, options
+        self.lines, self.seen = queue.Queue(), []
+        self.ending = threading.Event()
+        self.lock = threading.Lock()
+        self.start()
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def start(self):
+        """What a bootloader does."""
+        folder, options = self.sensor.folder, self.options
+        place = noted(folder)
+        self.lines.put(f"bootloader {place}")
+        port = self.sensor.broker.port
+        pipe = f"{sys.executable} {HERE / 'pipe.py'} {self.sensor.reaches}"
         network = f"user,id=n0,restrict=on,guestfwd=tcp:10.0.2.100:{port}-cmd:{pipe}"
         self.process = subprocess.Popen(
             [
                 "qemu-system-riscv32", "-M", "virt", "-cpu", "rv32", "-bios", "none", "-m", "64M",
                 "-display", "none", "-monitor", "none", "-serial", "null",
-                "-semihosting-config", "enable=on,target=native", "-global", "virtio-mmio.force-legacy=false",
+                "-semihosting-config", f"enable=on,target=native,arg=sensor,arg={place}",
+                "-global", "virtio-mmio.force-legacy=false", "-no-reboot",
                 "-device", "virtio-net-device,netdev=n0", "-device", "virtio-rng-device", "-netdev", network,
-                "-kernel", str(firmware), *options,
+                "-kernel", f"{place}.bin", *options,
             ],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        self.lines, self.seen = queue.Queue(), []
-        threading.Thread(target=self.read, daemon=True).start()
 
     def read(self):
-        for line in self.process.stdout:
-            self.lines.put(line.rstrip())
+        while True:
+            for line in self.process.stdout:
+                self.lines.put(line.rstrip())
+            restarts = self.process.wait(10) == 0
+            with self.lock:
+                if self.ending.is_set() or not restarts:
+                    break
+                self.start()
         self.lines.put(None)
 
     def until(self, *wanted, seconds=90):
@@ -134,7 +210,9 @@ class Machine:
                 return line
 
     def kill(self):
-        self.process.kill()
+        with self.lock:
+            self.ending.set()
+            self.process.kill()
         self.process.wait(10)
 
 
@@ -144,12 +222,16 @@ class Sensor:
     def __init__(self, serial, folder, firmware, broker):
         self.serial, self.folder, self.firmware, self.broker = serial, folder, firmware, broker
         self.machine = None
+        # Which port the network leads to. Another one: the broker is not there.
+        self.reaches = broker.port
+        image = firmware.read_bytes()
+        (folder / "ota_0.bin").write_bytes(image.ljust(IMAGE_BYTES, b"\xff"))
 
     def thing(self):
         return f"sensor-{self.serial}"
 
     def boot(self, *options):
-        self.machine = Machine(self.folder, self.firmware, self.broker.port, *options)
+        self.machine = Machine(self, *options)
         return self.machine
 
 
@@ -188,6 +270,7 @@ def sensor(request, broker, tmp_path):
             "nvs", f"--serial={serial}", "--credential", str(broker.folder / "claims" / "line-1"),
             "--broker", f"localhost:{broker.port}", "--server-ca", str(broker.folder / root),
             "--template", "fleet", "--rotation-template", "rotate", "--format", form,
+            "--ota-key", str(broker.folder / "ota.pub"),
             "--out", str(folder / "factory.bin"),
         ]) == 0  # fmt: skip
         made.append(Sensor(serial, folder, Path(firmware).resolve(), broker))
@@ -211,7 +294,7 @@ class Operator:
             certfile=str(folder / "device-chain.crt"), keyfile=str(folder / "device.key"),
         )  # fmt: skip
         subscribed = threading.Event()
-        self.client.on_message = lambda _, __, message: self.heard.put((message.topic, message.payload.decode()))
+        self.client.on_message = lambda _, __, message: self.heard.put((message.topic, message.payload.decode(errors="replace")))
         self.client.on_subscribe = lambda *_: subscribed.set()
         self.client.connect("localhost", broker.port)
         self.client.loop_start()
@@ -228,6 +311,16 @@ class Operator:
                 raise AssertionError(f"nothing came on {topic} in {seconds} s") from None
             if heard == topic:
                 return payload
+
+    def until_online(self, device):
+        """The device says that it is there; before that it has asked for its commands."""
+        while self.until(f"devices/{device}/status") != "online":
+            pass
+
+    def forget(self):
+        """Forgets what came so far."""
+        with self.heard.mutex:
+            self.heard.queue.clear()
 
     def publish(self, topic, payload):
         self.client.publish(topic, payload, qos=1).wait_for_publish(20)

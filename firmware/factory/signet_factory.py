@@ -38,7 +38,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
 TEMPLATE = re.compile(r"[A-Za-z0-9_-]{1,36}\Z")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,256}\Z")
-TOKEN_URL = re.compile(r"https://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?/[!-\"$-~]{0,40}\Z")
+ADDRESS = re.compile(r"https://[A-Za-z0-9.-]{1,80}(:[0-9]{1,5})?/[!-\"$-~]{0,160}\Z")
+VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}\Z")
 BROKER = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?\Z")
 # Names of the partition table that every board shares.
 FACTORY_PARTITION = "factory_nvs"
@@ -164,7 +165,7 @@ def nvs_rows(work, serial, token, args):
         "broker": checked_broker(args.broker),
     }
     if token:
-        texts |= {"token": token, "token_url": checked(TOKEN_URL, args.token_url, "token address")}
+        texts |= {"token": token, "token_url": checked(ADDRESS, args.token_url, "token address")}
     yield ["key", "type", "encoding", "value"]
     yield ["factory", "namespace", "", ""]
     for name, value in texts.items():
@@ -330,15 +331,20 @@ def sign(args):
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Refused(f"{args.key}: the key must be P-256; make one with openssl ecparam -genkey -name prime256v1")
     app = pathlib.Path(args.app).read_bytes()
-    text = manifest_text(
-        {
-            "chip": args.chip,
-            "counter": args.counter,
-            "sha256": hashlib.sha256(app).hexdigest(),
-            "size": len(app),
-            "version": args.version,
-        }
-    )
+    if not VERSION.match(args.version):
+        raise Refused(f"version {args.version!r}: three numbers, as 1.4.0, each below 2^32")
+    if not 0 <= args.counter < 1 << 32:
+        raise Refused(f"counter {args.counter}: 0 to 4294967295")
+    fields = {
+        "chip": args.chip,
+        "counter": args.counter,
+        "sha256": hashlib.sha256(app).hexdigest(),
+        "size": len(app),
+        "version": args.version,
+    }
+    if args.url:
+        fields["url"] = checked(ADDRESS, args.url, "address of the image")
+    text = manifest_text(fields)
     signature = key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))
     document = {"manifest": text, "signature": signature.hex()}
     pathlib.Path(args.out).write_text(json.dumps(document, indent=2) + "\n")
@@ -421,6 +427,7 @@ def parser():
     one.add_argument("--app", required=True)
     one.add_argument("--version", required=True)
     one.add_argument("--chip", required=True)
+    one.add_argument("--url", help="where the device fetches the image, https://...; without it, it comes over MQTT")
     one.add_argument("--counter", required=True, type=int, help="the anti-rollback counter: never smaller than before")
     one.add_argument("--out", required=True)
     one.set_defaults(act=sign)

@@ -175,6 +175,34 @@ def test_a_signed_image_verifies_and_one_flipped_byte_does_not(update, capsys):
     assert "not the image" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--version", "1.4"], "three numbers"),
+        (["--counter", "-1"], "0 to 4294967295"),
+        (["--url", "http://files.example/app.bin"], "must match"),
+    ],
+)
+def test_a_manifest_that_no_device_could_read_is_not_signed(update, more, why, capsys):
+    out = update / "other.json"
+    code = signet_factory.main([
+        "sign", "--key", str(update / "ota.pem"), "--app", str(update / "app.bin"), "--version", "1.4.0",
+        "--chip", "esp32c6", "--counter", "7", "--out", str(out), *more,
+    ])  # fmt: skip
+    assert (code, out.exists()) == (1, False)
+    assert why in capsys.readouterr().err
+
+
+def test_the_address_of_an_image_is_signed_with_it(update):
+    address = "https://files.example:8443/ota/app-1.4.0.bin"
+    code = signet_factory.main([
+        "sign", "--key", str(update / "ota.pem"), "--app", str(update / "app.bin"), "--version", "1.4.0",
+        "--chip", "esp32c6", "--counter", "7", "--out", str(update / "manifest.json"), "--url", address,
+    ])  # fmt: skip
+    assert code == 0 and verify(update) == 0
+    assert json.loads(json.loads((update / "manifest.json").read_text())["manifest"])["url"] == address
+
+
 def test_a_manifest_changed_after_signing_is_refused(update, capsys):
     document = json.loads((update / "manifest.json").read_text())
     document["manifest"] = document["manifest"].replace('"counter":7', '"counter":8')

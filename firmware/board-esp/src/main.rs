@@ -1,7 +1,8 @@
 //! The sensor on an ESP32: what the portable agent needs of the chip, and nothing more.
 //!
-//! The network's name and password and the time server are given when the firmware is built: `SIGNET_WIFI_SSID`,
-//! `SIGNET_WIFI_PASSWORD`, `SIGNET_NTP_SERVER`. Everything else comes from the factory partition.
+//! The network's name and password, the time server and the anti-rollback counter of the image are given when the firmware is
+//! built: `SIGNET_WIFI_SSID`, `SIGNET_WIFI_PASSWORD`, `SIGNET_NTP_SERVER`, `SIGNET_OTA_COUNTER`. Everything else comes from the
+//! factory partition.
 #![no_std]
 #![no_main]
 
@@ -11,6 +12,7 @@ extern crate tinyrlibc as _;
 
 mod clock;
 mod flash;
+mod restart;
 mod runtime;
 mod sensor;
 
@@ -19,9 +21,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use embassy_executor::Spawner;
-use embassy_net::dns::DnsQueryType;
-use embassy_net::tcp::TcpSocket;
-use embassy_net::{Runner, Stack, StackResources};
+use embassy_net::{Runner, StackResources};
 use embassy_time::{Duration, Instant, Timer};
 use esp_backtrace as _;
 use esp_hal::clock::CpuClock;
@@ -29,57 +29,48 @@ use esp_hal::gpio::{Level, Output, OutputConfig};
 use esp_hal::hmac::{Hmac, HmacPurpose, KeyId};
 use esp_hal::i2c::master::{self as i2c, I2c};
 use esp_hal::rng::{Trng, TrngSource};
+use esp_hal::rtc_cntl::Rtc;
 use esp_hal::timer::timg::TimerGroup;
 use esp_radio::wifi::sta::StationConfig;
 use esp_radio::wifi::{AuthenticationMethodConfig, Config, ControllerConfig, Interface, WifiController};
 use esp_storage::FlashStorage;
 use mbedtls_rs::Tls;
-use mbedtls_rs::sys::hook::timer::hook_timer;
-use mbedtls_rs::sys::hook::wall_clock::hook_wall_clock;
 use signet_device_core::factory::Factory;
 use signet_device_core::identity::SoftwareSigner;
-use signet_device_core::platform::{self, Clock as _, Platform};
+use signet_device_core::images::Partitions;
+use signet_device_core::ota::TRIAL_BOOTS_MAX;
+use signet_device_core::platform::{self, Clock as _, Images as _, Platform};
 use signet_device_core::seal::AesSeal;
-use signet_device_core::{Device, Failure, Parts, Settings};
-use signet_device_tls::{Broker, Dial, MbedTls};
+use signet_device_core::{Device, Parts, Settings};
+use signet_device_tls::net::Tcp;
+use signet_device_tls::{Broker, MbedTls, TlsClock};
 use static_cell::StaticCell;
 
 use crate::clock::Clocks;
-use crate::flash::{Partitions, Region, Shared};
+use crate::flash::{Part, Shared, Table};
 use crate::runtime::Board;
 use crate::sensor::Sensor;
 
 esp_bootloader_esp_idf::esp_app_desc!();
 
-const SSID: &str = match option_env!("SIGNET_WIFI_SSID") {
-    Some(ssid) => ssid,
-    None => "signet",
-};
-const PASSWORD: &str = match option_env!("SIGNET_WIFI_PASSWORD") {
-    Some(password) => password,
-    None => "",
-};
-const TIME_SERVER: &str = match option_env!("SIGNET_NTP_SERVER") {
-    Some(server) => server,
-    None => "pool.ntp.org",
-};
+/// What was given when the firmware was built.
+const fn built_with(given: Option<&'static str>, otherwise: &'static str) -> &'static str {
+    match given {
+        Some(given) => given,
+        None => otherwise,
+    }
+}
+
+const SSID: &str = built_with(option_env!("SIGNET_WIFI_SSID"), "signet");
+const PASSWORD: &str = built_with(option_env!("SIGNET_WIFI_PASSWORD"), "");
+const TIME_SERVER: &str = built_with(option_env!("SIGNET_NTP_SERVER"), "pool.ntp.org");
+/// The counter of an image that was flashed by cable. What was installed as an update has the one of its manifest.
+const COUNTER: &str = built_with(option_env!("SIGNET_OTA_COUNTER"), "0");
 /// Which block of fuses holds the HMAC key that the line burnt (`signet_factory.py rehearse-fuses` shows how).
 const SEALING_KEY: KeyId = KeyId::Key1;
-const CHIP: &str = if cfg!(feature = "esp32c3") {
-    "esp32c3"
-} else if cfg!(feature = "esp32c6") {
-    "esp32c6"
-} else if cfg!(feature = "esp32s2") {
-    "esp32s2"
-} else if cfg!(feature = "esp32s3") {
-    "esp32s3"
-} else {
-    "esp32"
-};
-
 /// The chip's randomness; true while its source runs.
 #[derive(Clone)]
-struct Random(Trng);
+pub struct Random(Trng);
 
 impl platform::Rng for Random {
     fn fill(&mut self, bytes: &mut [u8]) {
@@ -90,31 +81,11 @@ impl platform::Rng for Random {
 struct Esp;
 
 impl Platform for Esp {
-    type Flash = Region;
+    type Flash = Part;
     type Rng = Random;
     type Signer = SoftwareSigner;
     type Sealing = AesSeal;
-    type Images = Partitions;
-}
-
-/// TCP over Wi-Fi.
-struct Tcp {
-    stack: Stack<'static>,
-    received: [u8; 4096],
-    sent: [u8; 2048],
-}
-
-impl Dial for Tcp {
-    type Stream<'a> = TcpSocket<'a>;
-
-    async fn dial(&mut self, host: &str, port: u16) -> Result<TcpSocket<'_>, Failure> {
-        self.stack.wait_config_up().await;
-        let found = self.stack.dns_query(host, DnsQueryType::A).await.map_err(|_| Failure::Unreachable)?;
-        let address = *found.first().ok_or(Failure::Unreachable)?;
-        let mut socket = TcpSocket::new(self.stack, &mut self.received, &mut self.sent);
-        socket.connect((address, port)).await.map_err(|_| Failure::Unreachable)?;
-        Ok(socket)
-    }
+    type Images = Partitions<Part>;
 }
 
 #[embassy_executor::task]
@@ -178,43 +149,51 @@ fn join(wifi: esp_hal::peripherals::WIFI<'static>) -> WifiController<'static> {
 }
 
 fn halt(why: &str) -> ! {
-    log::error!("{why}");
     // Not a loop of restarts: a person has to come.
     loop {
-        esp_hal::delay::Delay::new().delay_millis(60_000);
         log::error!("{why}");
+        restart::pause(60);
     }
+}
+
+/// The image that runs cannot go on. When it is a new one, the old one gets its place back.
+fn give_up(images: &mut Partitions<Part>, why: &str) -> ! {
+    if images.on_trial() && images.revert().is_ok() {
+        log::error!("{why}; the old image starts again");
+        esp_hal::system::software_reset()
+    }
+    halt(why)
 }
 
 #[esp_rtos::main]
 async fn main(spawner: Spawner) -> ! {
     esp_println::logger::init_logger(log::LevelFilter::Info);
     let chip = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
+    let starts = restart::begin(Rtc::new(chip.RTC_TIMER).rwdt);
     esp_alloc::heap_allocator!(size: 160 * 1024);
     esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
-    // SAFETY: both clocks are static and work from the first moment; nothing of Mbed TLS runs yet.
-    unsafe {
-        hook_timer(Some(&Clocks));
-        hook_wall_clock(Some(&Clocks));
-    }
-    let _true_randomness = TrngSource::new(chip.RNG, chip.ADC1);
-    let Ok(random) = Trng::try_new() else { halt("the source of randomness does not start") };
-
+    // SAFETY: the clock is static and works from the first moment; nothing of Mbed TLS runs yet.
+    unsafe { TlsClock(Clocks).hook() };
     static FLASH: StaticCell<Shared> = StaticCell::new();
     let flash: &'static Shared = FLASH.init(RefCell::new(FlashStorage::new(chip.FLASH)));
-    let (Some(mut factory), Some(credentials)) =
-        (Region::find(flash, "factory_nvs"), Region::find(flash, "creds"))
-    else {
-        halt("the partition table has no factory_nvs or no creds; flash partitions-4mb.csv")
+    let Some(Table { mut factory, credentials, mut images }) = Table::read(flash) else {
+        halt("the partition table lacks a partition; flash partitions-4mb.csv")
     };
+    if starts > u32::from(TRIAL_BOOTS_MAX) + 1 && images.on_trial() {
+        give_up(&mut images, "the new image dies before it can count its starts");
+    }
+    let _true_randomness = TrngSource::new(chip.RNG, chip.ADC1);
+    let Ok(random) = Trng::try_new() else { give_up(&mut images, "the source of randomness does not start") };
     let factory = match Factory::read(&mut factory) {
         Ok(factory) => factory,
         Err(error) => {
             log::error!("factory data: {error:?}");
-            halt("the factory partition cannot be used; make it with firmware/factory")
+            give_up(&mut images, "the factory partition cannot be used; make it with firmware/factory")
         }
     };
-    let Some(broker) = Broker::parse(&factory.broker) else { halt("the factory data name no broker") };
+    let Some(broker) = Broker::parse(&factory.broker) else {
+        give_up(&mut images, "the factory data name no broker")
+    };
     let server_ca = factory.server_ca.clone();
 
     static RESOURCES: StaticCell<StackResources<5>> = StaticCell::new();
@@ -224,7 +203,8 @@ async fn main(spawner: Spawner) -> ! {
     let mut seed = [0; 8];
     random.read(&mut seed);
     let (stack, runner) = embassy_net::new(Interface::station(), dhcp, resources, u64::from_le_bytes(seed));
-    let tasks = (run_network(runner), stay_joined(wifi), clock::keep(stack, TIME_SERVER));
+    let tasks =
+        (run_network(runner), stay_joined(wifi), clock::keep(stack, TIME_SERVER, Random(random.clone())));
     let (Ok(network), Ok(radio), Ok(time)) = tasks else { halt("a task does not fit into memory") };
     spawner.spawn(network);
     spawner.spawn(radio);
@@ -235,15 +215,16 @@ async fn main(spawner: Spawner) -> ! {
         rng: Random(random.clone()),
         signer: SoftwareSigner,
         sealing: AesSeal::new(&sealing_key(chip.HMAC)),
-        images: Partitions(flash),
+        images,
     };
     let mut settings = Settings::default();
-    settings.running.chip = CHIP.into();
+    settings.running.chip = esp_hal::chip!().into();
+    settings.running.version = env!("CARGO_PKG_VERSION").into();
+    settings.running.counter = COUNTER.parse().unwrap_or(0);
     let mut started = Vec::new();
     let mut device = Device::new(parts, Some(factory), settings, Clocks.now(), &mut started);
     let Ok(tls) = Tls::new(Box::leak(Box::new(random))) else { halt("Mbed TLS does not start") };
-    let dial = Tcp { stack, received: [0; 4096], sent: [0; 2048] };
-    let mut connector = MbedTls::new(tls.reference(), dial, &broker, &server_ca);
+    let mut connector = MbedTls::new(tls.reference(), Tcp::new(stack, None), &broker, &server_ca);
     // The pins of the original ESP32's boards; those of the newer chips.
     #[cfg(feature = "esp32")]
     let (light, data, clock) = (chip.GPIO2, chip.GPIO21, chip.GPIO22);

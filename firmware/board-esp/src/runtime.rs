@@ -8,7 +8,11 @@ use signet_device_core::telemetry::Reading;
 use signet_device_core::{Event, Now};
 
 use crate::clock::{Clocks, SET, WANTED};
+use crate::restart;
 use crate::sensor::Sensor;
+
+/// How often the watchdog hears of the agent, in milliseconds.
+const FED_EVERY_MS: u64 = 10_000;
 
 /// The board under the agent.
 pub struct Board {
@@ -27,8 +31,20 @@ impl Clock for Board {
 }
 
 impl Runtime for Board {
+    /// The agent waits here and nowhere else: it is its heartbeat.
     async fn until(&self, mono: u64) {
-        Timer::at(Instant::from_millis(mono)).await;
+        loop {
+            restart::feed();
+            let next = Instant::now().as_millis() + FED_EVERY_MS;
+            Timer::at(Instant::from_millis(mono.min(next))).await;
+            if mono <= next {
+                return;
+            }
+        }
+    }
+
+    fn acknowledged(&mut self) {
+        restart::succeeded();
     }
 
     fn set_clock(&mut self) {

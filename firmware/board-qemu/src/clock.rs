@@ -2,12 +2,8 @@
 
 use core::ptr;
 
-use mbedtls_rs::sys::hook::timer::MbedtlsTimer;
-use mbedtls_rs::sys::hook::wall_clock::MbedtlsWallClock;
-use mbedtls_rs::sys::tm;
 use signet_device_core::Now;
 use signet_device_core::platform;
-use signet_device_tls::broken_down;
 
 /// `mtime` of the CLINT, 10 MHz.
 const MTIME: usize = 0x0200_bff8;
@@ -53,18 +49,6 @@ pub struct Clocks;
 impl platform::Clock for Clocks {
     fn now(&self) -> Now {
         Now { mono: millis(), wall: wall_secs() }
-    }
-}
-
-impl MbedtlsTimer for Clocks {
-    fn now(&self) -> i64 {
-        i64::try_from(millis()).unwrap_or(i64::MAX)
-    }
-}
-
-impl MbedtlsWallClock for Clocks {
-    fn instant(&self) -> Option<tm> {
-        wall_secs().and_then(broken_down)
     }
 }
 

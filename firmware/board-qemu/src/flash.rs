@@ -11,6 +11,8 @@ use semihosting::io::{Read as _, Seek as _, SeekFrom, Write as _};
 
 const SECTOR_BYTES: usize = 4096;
 const WORD_BYTES: usize = 4;
+/// What is written in one go.
+const PAGE_BYTES: usize = 256;
 const ERASED: u8 = 0xff;
 
 /// One region of the flash.
@@ -91,18 +93,19 @@ impl NorFlash for FileFlash {
         Ok(())
     }
 
-    /// Clears bits and sets none, word by word, as NOR flash does.
+    /// Clears bits and sets none, page by page, as NOR flash does.
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
         check_write(self, offset, bytes.len())?;
         let mut at = offset as usize;
-        for wanted in bytes.chunks(WORD_BYTES) {
-            let mut word = [0; WORD_BYTES];
-            self.get(at, &mut word)?;
-            for (bits, wanted) in word.iter_mut().zip(wanted) {
+        for wanted in bytes.chunks(PAGE_BYTES) {
+            let mut page = [0; PAGE_BYTES];
+            let page = &mut page[..wanted.len()];
+            self.get(at, page)?;
+            for (bits, wanted) in page.iter_mut().zip(wanted) {
                 *bits &= wanted;
             }
-            self.put(at, &word)?;
-            at += WORD_BYTES;
+            self.put(at, page)?;
+            at += wanted.len();
         }
         Ok(())
     }

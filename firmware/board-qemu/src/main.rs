@@ -1,8 +1,9 @@
 //! The sensor on QEMU's `virt` machine: 32-bit RISC-V, bare metal, the same core, agent and TLS as on the chip.
 //!
-//! Its flash is two files of the host, `factory.bin` (never written) and `creds.bin`; its network is virtio; its time of day is
-//! the machine's real-time clock; its randomness comes from the host. It prints one line for each event. A restart is a reset
-//! of the machine.
+//! Its flash are files of the host, one for each partition: `factory.bin` (never written), `creds.bin`, `otadata.bin`, `ota_0.bin`
+//! and `ota_1.bin`. Whoever starts the machine is its bootloader: the argument `ota_1` says that the image is the one of the
+//! second partition. Its network is virtio; its time of day is the machine's real-time clock; its randomness comes from the
+//! host. It prints one line for each event. A restart is a reset of the machine.
 #![no_std]
 #![no_main]
 
@@ -16,6 +17,7 @@ mod memory;
 mod random;
 mod runtime;
 mod stack;
+mod version;
 mod virtio;
 
 use alloc::boxed::Box;
@@ -24,18 +26,18 @@ use alloc::vec::Vec;
 use embassy_futures::block_on;
 use embassy_futures::select::{Either, select};
 use embassy_net::StackResources;
-use embassy_net::tcp::TcpSocket;
+use embedded_storage::nor_flash::NorFlashErrorKind;
 use mbedtls_rs::Tls;
-use mbedtls_rs::sys::hook::timer::hook_timer;
-use mbedtls_rs::sys::hook::wall_clock::hook_wall_clock;
 use rand_core::Rng as _;
 use semihosting::println;
 use signet_device_core::factory::Factory;
 use signet_device_core::identity::SoftwareSigner;
-use signet_device_core::platform::{Clock as _, FixedImage, Platform};
+use signet_device_core::images::Partitions;
+use signet_device_core::platform::{Clock as _, Place, Platform};
 use signet_device_core::seal::AesSeal;
-use signet_device_core::{Device, Failure, Parts, RebootReason, Settings};
-use signet_device_tls::{Broker, Dial, MbedTls};
+use signet_device_core::{Device, Parts, RebootReason, Settings};
+use signet_device_tls::net::Tcp;
+use signet_device_tls::{Broker, MbedTls, TlsClock};
 
 use crate::clock::Clocks;
 use crate::flash::FileFlash;
@@ -46,6 +48,8 @@ use crate::virtio::{Entropy, Network};
 /// The flash regions, as in the chips' partition table.
 const FACTORY_BYTES: usize = 0x6000;
 const CREDENTIALS_BYTES: usize = 0x8000;
+const OTADATA_BYTES: usize = 0x2000;
+const IMAGE_BYTES: usize = 0x1e_0000;
 /// The broker is reached through QEMU's own network, at this address of a `guestfwd`, whatever its name.
 const GATEWAY: core::net::Ipv4Addr = core::net::Ipv4Addr::new(10, 0, 2, 100);
 /// The emulated chip has no fuses: its seal is a constant. A real one derives it from the HMAC eFuse.
@@ -63,30 +67,7 @@ impl Platform for Virt {
     type Rng = Random;
     type Signer = SoftwareSigner;
     type Sealing = AesSeal;
-    type Images = FixedImage;
-}
-
-/// TCP through the emulated network.
-struct Tcp<'s> {
-    stack: embassy_net::Stack<'s>,
-    received: [u8; 4096],
-    sent: [u8; 2048],
-}
-
-impl Dial for Tcp<'_> {
-    type Stream<'a>
-        = TcpSocket<'a>
-    where
-        Self: 'a;
-
-    async fn dial(&mut self, _: &str, port: u16) -> Result<TcpSocket<'_>, Failure> {
-        self.stack.wait_config_up().await;
-        let mut socket = TcpSocket::new(self.stack, &mut self.received, &mut self.sent);
-        match socket.connect((GATEWAY, port)).await {
-            Ok(()) => Ok(socket),
-            Err(_) => Err(Failure::Unreachable),
-        }
-    }
+    type Images = Partitions<FileFlash>;
 }
 
 fn tell_machine(code: u32) -> ! {
@@ -102,15 +83,23 @@ fn fail(why: &str) -> ! {
     tell_machine(FAILED)
 }
 
+/// The partitions of images, and which of them runs.
+fn partitions() -> Result<Partitions<FileFlash>, NorFlashErrorKind> {
+    let second = semihosting::experimental::env::args::<256>()
+        .is_ok_and(|arguments| (&arguments).into_iter().any(|argument| argument == Ok("ota_1")));
+    let running = if second { Place::Second } else { Place::First };
+    let otadata = FileFlash::open(c"otadata.bin", OTADATA_BYTES)?;
+    let images = [FileFlash::open(c"ota_0.bin", IMAGE_BYTES)?, FileFlash::open(c"ota_1.bin", IMAGE_BYTES)?];
+    println!("image {} {running:?}", version::version());
+    Ok(Partitions::new(otadata, images, running))
+}
+
 #[riscv_rt::entry]
 fn main() -> ! {
     memory::init();
     stack::paint();
-    // SAFETY: both clocks are static and work from the first moment; nothing of Mbed TLS runs yet.
-    unsafe {
-        hook_timer(Some(&Clocks));
-        hook_wall_clock(Some(&Clocks));
-    }
+    // SAFETY: the clock is static and works from the first moment; nothing of Mbed TLS runs yet.
+    unsafe { TlsClock(Clocks).hook() };
     println!("boot wall={:?}", clock::wall_secs());
     let Some(mut entropy) = Entropy::find() else { fail("the machine has no virtio-rng") };
     let (Some(seed), Some(for_tls)) = (entropy.seed(), entropy.seed()) else {
@@ -123,6 +112,7 @@ fn main() -> ! {
     let Ok(credentials) = FileFlash::open(c"creds.bin", CREDENTIALS_BYTES) else {
         fail("creds.bin cannot be opened")
     };
+    let Ok(images) = partitions() else { fail("the files of the images cannot be opened") };
     let factory = match Factory::read(&mut factory) {
         Ok(factory) => factory,
         Err(error) => {
@@ -140,10 +130,11 @@ fn main() -> ! {
         rng: random,
         signer: SoftwareSigner,
         sealing: AesSeal::new(&SEAL),
-        images: FixedImage,
+        images,
     };
     let mut settings = Settings::default();
     settings.running.chip = alloc::string::String::from("qemu-rv32");
+    settings.running.version = version::version();
     let mut device = Device::new(parts, Some(factory), settings, Clocks.now(), &mut started);
 
     let Ok(tls) = Tls::new(Box::leak(Box::new(Random::new(for_tls)))) else {
@@ -154,7 +145,7 @@ fn main() -> ! {
     let (stack, mut runner) = embassy_net::new(network, dhcp, &mut resources, network_seed);
     println!("heap before-tls used={}", memory::used());
     memory::forget_peak();
-    let dial = Tcp { stack, received: [0; 4096], sent: [0; 2048] };
+    let dial = Tcp::new(stack, Some(GATEWAY.into()));
     let mut connector = MbedTls::new(tls.reference(), dial, &broker, &server_ca);
     let mut runtime = Emulated::new(memory::used());
     let agent = signet_device_agent::run(&mut device, started, &mut connector, &mut runtime);

@@ -37,6 +37,17 @@ impl Backoff {
     }
 }
 
+/// How long to pause before the next restart, in seconds, after `starts` starts in a row that reached nobody. The first few are
+/// quick, since most faults are over then; who crashes at every start does not wear itself out, and comes back within the hour.
+#[must_use]
+pub const fn restart_pause_secs(starts: u32) -> u32 {
+    match starts {
+        0..=3 => 1,
+        4..=14 => 1 << (starts - 3),
+        _ => 3_600,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +85,13 @@ mod tests {
             buckets[(wait / 1_001) as usize] += 1;
         }
         assert!(buckets.iter().all(|bucket| (50..200).contains(bucket)), "{buckets:?}");
+    }
+
+    #[test]
+    fn a_device_that_crashes_at_every_start_pauses_longer_and_never_more_than_an_hour() {
+        let pauses: std::vec::Vec<u32> = (0..40).map(restart_pause_secs).collect();
+        assert!(pauses.is_sorted());
+        assert_eq!((pauses[3], pauses[4], pauses[14], pauses[39]), (1, 2, 2_048, 3_600));
+        assert_eq!(restart_pause_secs(u32::MAX), 3_600);
     }
 }

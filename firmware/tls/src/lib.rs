@@ -7,6 +7,9 @@
 extern crate alloc;
 
 mod calendar;
+mod hooks;
+#[cfg(feature = "net")]
+pub mod net;
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
@@ -22,6 +25,7 @@ use signet_device_agent::Connector;
 use signet_device_core::{Connect, Failure, Refusal};
 
 pub use calendar::broken_down;
+pub use hooks::TlsClock;
 
 /// A fatal alert of the peer (`MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE`).
 const FATAL_ALERT: i32 = -0x7780;

@@ -16,6 +16,7 @@ mod factory;
 mod fetch;
 mod power_cut;
 mod provisioning;
+mod region;
 mod rotation;
 mod store;
 mod token;
