@@ -28,6 +28,7 @@ pub fn admin_routes(broker: Arc<Broker>) -> Router {
         .route("/status", get(status))
         .route("/reload", post(reload))
         .route("/stop", post(stop))
+        .route("/backup", post(super::backup::backup))
         .route("/sessions", get(sessions))
         .route("/sessions/kick", post(kick))
         .route("/tls/failures", get(failures))

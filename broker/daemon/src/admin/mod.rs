@@ -1,6 +1,7 @@
 //! The ways in for operators: a Unix socket for commands, a loopback HTTP address for metrics and health.
 
 pub mod api;
+pub mod backup;
 pub mod client;
 pub mod http;
 pub mod judge;

@@ -105,9 +105,9 @@ pub enum Command {
     /// The audit trail of the registry.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Copy the registry of a running broker to a file.
+    /// Copy the registry, the sessions and the messages of a running broker to files.
     Backup(BackupArgs),
-    /// Put a copy of the registry back, of a broker that is not running.
+    /// Put such a copy back, of a broker that is not running.
     Restore(RestoreArgs),
     /// Stop a running broker in good order.
     Stop(AdminArgs),

@@ -455,7 +455,7 @@ pub struct WriteNote {
     pub text: String,
 }
 
-/// `POST /registry/backup`.
+/// `POST /backup`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MakeBackup {
@@ -464,6 +464,29 @@ pub struct MakeBackup {
 }
 
 /// The answer to [`MakeBackup`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BackedUp {
+    /// The copy of the registry, when the broker has one.
+    #[serde(flatten)]
+    pub registry: Option<MadeBackup>,
+    /// The copy of sessions and messages, when they are kept on disk.
+    pub messages: Option<MessagesBackup>,
+}
+
+/// The copy of sessions and messages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MessagesBackup {
+    /// The file.
+    pub file: String,
+    /// Sessions, messages and what belongs to them.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// The copy of the registry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct MadeBackup {

@@ -11,7 +11,6 @@ mod templates;
 mod tokens;
 mod trust;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Path, Request, State};
@@ -24,7 +23,7 @@ use signet_registry::audit::Head;
 use signet_registry::{Actor, Command, Line, Topic};
 
 use answer::{Answer, Refused, blocking};
-use api::{AuditLine, Changed, ListAudit, MadeBackup, MakeBackup, Verified, VerifyAudit, WriteNote};
+use api::{AuditLine, Changed, ListAudit, Verified, VerifyAudit, WriteNote};
 pub use peer::Peer;
 
 use super::api::Refusal;
@@ -94,7 +93,6 @@ pub fn registry_routes(broker: Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/registry/audit/verify", post(verify))
         .route("/registry/audit/note", post(note))
         .route("/registry/audit/accept-clock", post(accept_clock))
-        .route("/registry/backup", post(backup))
         .layer(middleware::from_fn_with_state(broker, with_registry))
 }
 
@@ -208,20 +206,4 @@ async fn note(at: At, Json(note): Json<WriteNote>) -> Answer<Changed> {
 async fn accept_clock(at: At) -> Answer<Changed> {
     let applied = at.registry.submit(Command::AcceptClock, at.actor.clone()).answer().await?;
     Ok(Json(changed(&applied)))
-}
-
-async fn backup(at: At, Json(wanted): Json<MakeBackup>) -> Answer<MadeBackup> {
-    blocking(move || {
-        let to = PathBuf::from(&wanted.to);
-        if !to.is_absolute() {
-            return Err(Refused::found(
-                "the path of a backup must be absolute: the broker has another working directory",
-            ));
-        }
-        let copied = at.registry.backup(&to)?;
-        let text = Line::new(&format!("written to {}, ends at {}", to.display(), copied.head));
-        at.registry.execute(Command::Note { topic: Topic::Backup, text }, at.actor.clone())?;
-        Ok(MadeBackup { file: wanted.to, head: copied.head.to_string(), bytes: copied.bytes })
-    })
-    .await
 }

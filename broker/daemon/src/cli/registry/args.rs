@@ -433,7 +433,8 @@ pub enum AuditCommand {
 /// `signet backup`.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
-    /// The file; it must not exist. The broker writes it, with mode 0600.
+    /// The file of the registry's copy; it must not exist. The broker writes it, with mode 0600, and that of sessions and
+    /// messages beside it, with `.messages` behind its name.
     pub file: PathBuf,
     /// Which broker.
     #[command(flatten)]
@@ -443,12 +444,12 @@ pub struct BackupArgs {
 /// `signet restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// The copy that `signet backup` made.
+    /// The copy that `signet backup` made. What has `.messages` behind its name is put back too.
     pub file: PathBuf,
     /// The configuration of the broker, which must not be running.
     #[arg(long, value_name = "FILE", required_unless_present = "directory", conflicts_with = "directory")]
     pub config: Option<PathBuf>,
-    /// The [registry] directory.
+    /// The [registry] directory; then sessions and messages are left as they are.
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
     /// Move what is there aside. What was revoked there stays revoked.

@@ -9,6 +9,7 @@ mod device;
 mod folder;
 pub mod operator;
 pub mod provision_args;
+mod restore;
 pub mod rotate;
 mod template;
 pub mod token;
@@ -19,8 +20,9 @@ use signet_registry::Wall;
 
 use super::out::{Failure, Outcome};
 
-pub use audit::{backup, restore};
+pub use audit::backup;
 pub(super) use folder::Folder;
+pub use restore::restore;
 
 /// `signet device`.
 pub fn device(command: DeviceCommand) -> Result<Outcome, Failure> {

@@ -239,6 +239,48 @@ impl Engine {
     }
 }
 
+/// A store that is made beside the one that is there, to take its place.
+pub(super) struct Staged<'a> {
+    place: &'a Place,
+    path: PathBuf,
+    engine: Engine,
+    commits: u64,
+}
+
+impl<'a> Staged<'a> {
+    pub(super) fn new(place: &'a Place) -> Result<Self, MessagesError> {
+        let path = place.staging()?;
+        let (engine, commits) = open_rows(&path, 0)?;
+        Ok(Self { place, path, engine, commits })
+    }
+
+    pub(super) fn write(&mut self, batch: &Batch) -> Result<(), MessagesError> {
+        let fail = |error| MessagesError::engine(&self.path, error);
+        self.engine.wait_for_room().map_err(fail)?;
+        let mut writing = self.engine.database.batch();
+        for change in batch.changes() {
+            if let Change::Put(key, value) = change {
+                writing.insert(&self.engine.rows, key.as_slice(), value.clone());
+            }
+        }
+        self.commits += 1;
+        writing.insert(&self.engine.rows, Key::Commit.encode(), row::put_commit(self.commits));
+        writing.commit().map_err(fail)
+    }
+
+    /// Moves what is there aside, and this in its place; where the other one is then.
+    pub(super) fn put_in_place(self) -> Result<Option<PathBuf>, MessagesError> {
+        let Self { place, path, engine, commits } = self;
+        engine.flush().map_err(|error| MessagesError::engine(&path, error))?;
+        drop(engine);
+        let replaced = place.put_in_place(&path, crate::clock::wall().0)?;
+        // Until this is written the rows are not those that were here: no broker starts with them.
+        place.head()?.write(commits).map_err(|error| MessagesError::io(&path, error))?;
+        place.sync()?;
+        Ok(replaced)
+    }
+}
+
 struct Moment {
     snapshot: fjall::Snapshot,
     rows: Keyspace,

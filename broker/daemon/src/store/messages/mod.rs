@@ -9,6 +9,7 @@
 
 mod bytes;
 mod committer;
+mod copy;
 mod disk;
 mod error;
 mod journal_end;
@@ -25,6 +26,7 @@ mod store;
 mod tests;
 
 pub use committer::{Committer, Pace};
+pub use copy::{CopiedMessages, RestoredMessages, restore_copy, verify_copy, write_copy};
 pub use disk::{Damaged, DiskStore, Opened, SCHEMA};
 pub use error::MessagesError;
 pub use ledger::{Counts, Ledger};

@@ -13,6 +13,8 @@ const ROWS: &str = "messages";
 const LOCK: &str = "messages.lock";
 /// How far the store had come.
 const HEAD: &str = "messages.head";
+/// Where rows are made before they take their place.
+const STAGING: &str = "messages.restore";
 /// Between a name and the moment at which what had it was moved aside, in milliseconds.
 const ASIDE: &str = ".aside-";
 
@@ -74,6 +76,33 @@ impl Place {
         }
         self.sync()?;
         Ok(moved)
+    }
+
+    /// An empty place for rows beside those that are there.
+    pub(super) fn staging(&self) -> Result<PathBuf, MessagesError> {
+        let path = self.directory.join(STAGING);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(MessagesError::io(&path, error)),
+            _ => Ok(path),
+        }
+    }
+
+    /// Puts the rows at `staged` in place of those that are there, which are moved aside; where they are then.
+    pub(super) fn put_in_place(
+        &self,
+        staged: &Path,
+        moment_ms: u64,
+    ) -> Result<Option<PathBuf>, MessagesError> {
+        let rows = self.rows();
+        let aside = self.directory.join(format!("{ROWS}{ASIDE}{moment_ms}"));
+        let replaced = match std::fs::rename(&rows, &aside) {
+            Ok(()) => Some(aside),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(MessagesError::io(&rows, error)),
+        };
+        std::fs::rename(staged, &rows).map_err(|error| MessagesError::io(&rows, error))?;
+        self.sync()?;
+        Ok(replaced)
     }
 
     /// Makes what was renamed in the folder durable.
