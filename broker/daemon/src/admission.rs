@@ -34,7 +34,7 @@ const REFUSED_STEP: u32 = 10;
 /// Bounds on peers that have not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdmissionLimits {
-    /// Peers between accept and the end of their handshake, in all.
+    /// Peers between accept and their CONNECT, in all.
     pub half_open_max: usize,
     /// Connections of one source address (an IPv6 /64 counts as one), authenticated or not; `None`: no bound.
     pub connections_per_address_max: Option<usize>,
@@ -103,7 +103,7 @@ pub struct Admission {
     table: Mutex<Table>,
 }
 
-/// A peer's place among the half-open. Dropped when the peer has authenticated or is gone.
+/// A peer's place among the half-open. Dropped when the peer has said CONNECT or is gone.
 #[derive(Debug)]
 pub struct Ticket {
     number: u64,
@@ -159,6 +159,13 @@ impl AddressSlot {
         }
     }
 
+    /// Whether somebody good is connected from its address, or was lately.
+    pub fn is_known(&self, now: Mono) -> bool {
+        let table = self.admission.table.lock();
+        let source = self.source.and_then(|address| table.sources.get(&address));
+        source.is_some_and(|source| source.good > 0 || source.good_gone || now.elapsed() < source.good_until)
+    }
+
     /// The peer's certificate was refused.
     pub fn refused(&self, now: Mono) {
         let Some(address) = self.source else { return };
@@ -187,6 +194,13 @@ impl Admission {
     /// Peers now between accept and authentication.
     pub fn half_open(&self) -> usize {
         self.table.lock().half_open.len()
+    }
+
+    /// Drops the `count` oldest half-open peers; how many there were.
+    pub fn make_room(&self, count: usize) -> usize {
+        let mut table = self.table.lock();
+        let oldest = std::iter::from_fn(|| table.half_open.pop_first()).take(count);
+        oldest.inspect(|(_, evicted)| evicted.notify_one()).count()
     }
 
     /// Admits one new connection from `address`, or says why not.
@@ -337,7 +351,9 @@ mod tests {
         let tries = (0..1_000).find_map(|n| admission.admit(address(1), at(1)).ok().map(|came| (n, came)));
         let (tries, (_ticket, mut slot)) = tries.expect("one in sixteen may begin");
         assert!(tries < 500, "{tries}");
+        assert!(!slot.is_known(at(1)));
         slot.good();
+        assert!(slot.is_known(at(1)));
         assert!((0..100).all(|_| admission.admit(address(1), at(1)).is_ok()));
     }
 
@@ -363,6 +379,23 @@ mod tests {
     fn nothing_is_slowed_when_that_is_switched_off() {
         let admission = Admission::new(AdmissionLimits { refused_addresses_slowed: false, ..LIMITS });
         assert_eq!(bad(&admission, 1_000, at(1)), 1_000);
+    }
+
+    #[test]
+    fn the_oldest_half_open_make_room_and_those_that_have_gone_on_are_not_asked() {
+        let admission = Admission::new(LIMITS);
+        let mut peers: Vec<_> = (0..4).map(|n| admission.admit(address(n), at(1)).unwrap().0).collect();
+        drop(peers.remove(0));
+        assert_eq!(admission.make_room(2), 2);
+        let asked = |ticket: &Ticket| {
+            let waiting = std::pin::pin!(ticket.evicted());
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            waiting.poll(&mut cx).is_ready()
+        };
+        assert_eq!(peers.iter().map(asked).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(admission.half_open(), 1);
+        assert_eq!(admission.make_room(100), 1);
+        assert_eq!(admission.make_room(100), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use signet_config::Listener;
@@ -28,6 +29,8 @@ pub struct Live {
     pub settings: Arc<Listener>,
     /// When it came.
     pub since: Now,
+    /// Bytes that its buffers hold at the edge, as they were when it last had something to do.
+    pub buffered: AtomicUsize,
 }
 
 impl Live {
@@ -61,6 +64,15 @@ impl Directory {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
+    }
+
+    /// What the buffers of each connection hold, by its number; those that hold nothing are left out.
+    pub fn buffers(&self) -> impl Iterator<Item = (u64, usize)> + '_ {
+        let held = self
+            .connections
+            .iter()
+            .map(|entry| (*entry.key(), entry.value().buffered.load(Ordering::Relaxed)));
+        held.filter(|(_, bytes)| *bytes > 0)
     }
 
     /// All connections at this moment, cloned out so that no lock is held while they are looked at.

@@ -25,17 +25,32 @@ pub struct PeerIo {
     replay: BytesMut,
     /// While the handshake lasts, what is said to a peer that has to wait for it; `None` once it is over.
     held: Option<BytesMut>,
+    /// While the handshake lasts, how many bytes the peer may still send; `None`: as many as it likes.
+    left: Option<usize>,
 }
 
 impl PeerIo {
     /// A stream that yields `replay` first, then what the socket brings.
     pub fn new(socket: TcpStream, replay: BytesMut) -> Self {
-        Self { socket: Some(socket), replay, held: Some(BytesMut::new()) }
+        Self { socket: Some(socket), replay, held: Some(BytesMut::new()), left: None }
+    }
+
+    /// Lets the peer send `bytes` in all, those that were read before included, until [`PeerIo::unbounded`].
+    #[must_use]
+    pub fn within(self, bytes: usize) -> Self {
+        let left = bytes.saturating_sub(self.replay.len());
+        Self { left: Some(left), ..self }
+    }
+
+    /// The peer has shown who it is, and may send what it likes.
+    pub fn unbounded(&mut self) {
+        self.left = None;
     }
 
     /// Takes the socket off its reactor. Until [`PeerIo::attach`] every operation fails with `NotConnected`.
     pub fn detach(&mut self) -> io::Result<std::net::TcpStream> {
         self.held = None;
+        self.unbounded();
         self.socket.take().ok_or_else(not_attached)?.into_std()
     }
 
@@ -64,6 +79,13 @@ impl PeerIo {
     }
 }
 
+/// What says that a handshake was too long.
+pub(crate) const TOO_MUCH: &str = "the peer sent more than handshake-bytes-max before its handshake was over";
+
+fn too_much() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, TOO_MUCH)
+}
+
 fn not_attached() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the socket is between two runtimes")
 }
@@ -83,7 +105,16 @@ impl AsyncRead for PeerIo {
             }
             return Poll::Ready(Ok(()));
         }
-        self.socket()?.poll_read(cx, buf)
+        // What a record of the handshake brings behind its end is not refused: only who goes on is.
+        if self.left == Some(0) {
+            return Poll::Ready(Err(too_much()));
+        }
+        let before = buf.filled().len();
+        let polled = self.socket()?.poll_read(cx, buf);
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(buf.filled().len() - before);
+        }
+        polled
     }
 }
 
@@ -148,6 +179,25 @@ mod tests {
         let mut answer = [0u8; 2];
         std::io::Read::read_exact(&mut peer, &mut answer).unwrap();
         assert_eq!(&answer, b"ok");
+    }
+
+    #[test]
+    fn a_peer_that_sends_more_than_it_may_before_it_is_known_is_cut_off_and_later_is_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut io = PeerIo::new(socket, BytesMut::from(&b"hello"[..])).within(10);
+            std::io::Write::write_all(&mut peer, b"12345678").unwrap();
+            let mut bytes = [0; 5];
+            io.read_exact(&mut bytes).await.unwrap();
+            io.read_exact(&mut bytes).await.unwrap();
+            let error = io.read(&mut bytes).await.unwrap_err();
+            assert!(error.to_string().contains("handshake-bytes-max"), "{error}");
+            io.unbounded();
+            assert_eq!(io.read(&mut bytes).await.unwrap(), 3);
+        });
     }
 
     #[test]

@@ -7,18 +7,20 @@
 //! back: its output waits ([`holds`]), and no more is taken from the peer that would have to be written. That is no silence
 //! of the peer, so no keep alive ends meanwhile.
 
+mod bounds;
 mod holds;
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use signet_config::Listener;
-use signet_core::{Action, Actions, CloseReason, Connection, Input, Mono, Now, Peer};
+use signet_core::{Action, Actions, CloseReason, Connection, Input, Mono, Now, Peer, Pressure};
 use signet_wire::{ClientId, Packet, Version, decode_connect, decode_from_client, encode, frame};
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
@@ -26,12 +28,16 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 use zeroize::Zeroize as _;
 
+use crate::admission::Ticket;
 use crate::directory::{Live, Registration};
 use crate::io::PeerIo;
 use crate::listener;
+use crate::memory;
+use crate::principals::Share;
 use crate::server::Broker;
 use crate::standing::Until;
 use crate::tls::Judged;
+use bounds::Bounds;
 use holds::Holds;
 
 /// Room for one read from TLS: a record of the largest size.
@@ -40,6 +46,8 @@ const READ_BYTES: usize = 16 * 1024;
 const READ_BYTES_MIN: usize = 2 * 1024;
 /// With so much encoded output waiting for the socket, the task neither reads nor takes messages for the peer.
 const OUTBOUND_BYTES_HIGH: usize = 64 * 1024;
+/// Less than that is kept in memory of its own size while its packet comes.
+const FEW_BYTES: usize = 1024;
 /// After so many bytes the task lets others run.
 const TURN_BYTES_MAX: usize = 256 * 1024;
 /// How long the last words may take.
@@ -59,6 +67,10 @@ pub(crate) struct Arrival {
     pub(crate) settings: Arc<Listener>,
     /// When it ends at the latest, and as what.
     pub(crate) until: Until,
+    /// Its place among those that have not said CONNECT.
+    pub(crate) half_open: Option<Ticket>,
+    /// What it shares with all connections of its name.
+    pub(crate) share: Option<Arc<Share>>,
 }
 
 /// Runs one authenticated connection to its end.
@@ -82,6 +94,7 @@ struct Link {
     outbound: BytesMut,
     /// What of the output may not leave yet.
     holds: Holds,
+    bounds: Bounds,
     /// A packet that has arrived waits for the disk, and what is behind it too.
     held_up: bool,
     /// A private key is among the output.
@@ -116,7 +129,7 @@ impl Link {
         arrival: Arrival,
         waker: std::task::Waker,
     ) -> Box<Self> {
-        let Arrival { peer, listener, judged, settings, until } = arrival;
+        let Arrival { peer, listener, judged, settings, until, half_open, share } = arrival;
         let now = broker.clock.now();
         let (ends, ends_as) = until.on_the_clock(now);
         let (address, principal) = (peer.address, peer.principal.clone());
@@ -131,6 +144,7 @@ impl Link {
             judged,
             settings,
             since: now,
+            buffered: AtomicUsize::new(0),
         });
         // A reload may have judged the live connections between the judgement in the handshake and the registration.
         // One that is refused at CONNECT anyway lives to be told so.
@@ -147,6 +161,7 @@ impl Link {
             inbound: BytesMut::new(),
             outbound: BytesMut::new(),
             holds: Holds::new(broker.hub().journal().cloned()),
+            bounds: Bounds::new(half_open, share),
             held_up: false,
             secret: false,
             actions: Actions::default(),
@@ -184,6 +199,10 @@ impl Link {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut now = self.broker.clock.now();
+        if self.bounds.must_make_room(&self.connection, cx) {
+            self.broker.metrics.not_admitted.with_label_values(&["made_room"]).inc();
+            self.input(Input::Close(memory::MADE_ROOM), now);
+        }
         if matches!(self.phase, Phase::Open) {
             let mut turn = 0;
             while matches!(self.phase, Phase::Open) {
@@ -203,6 +222,8 @@ impl Link {
             return self.poll_farewell(cx, now);
         }
         self.give_back_buffers();
+        let buffered = self.inbound.capacity() + self.outbound.capacity();
+        self.bounds.tell_buffered(&self.broker, self.registration.live(), buffered);
         self.poll_timer(cx, now)
     }
 
@@ -222,10 +243,11 @@ impl Link {
                 self.take_packets(cx, now);
                 moved += usize::from(!self.held_up);
             }
-            if !self.held_up {
+            if !self.held_up && !self.bounds.hold(&self.broker, self.inbound.len(), now.mono) {
                 match self.poll_inbound(cx)? {
                     Inbound::Bytes(count) => {
                         moved += count;
+                        self.bounds.came(&self.broker, 0, count, now.mono);
                         self.take_packets(cx, now);
                     }
                     Inbound::Closed => {
@@ -258,7 +280,10 @@ impl Link {
 
     /// Whether more output may be made.
     fn has_room(&self) -> bool {
-        self.outbound.len() < OUTBOUND_BYTES_HIGH && !self.holds.is_full()
+        // While memory runs short nobody is given more before it has taken what it has.
+        let short = self.broker.hub().pressure() != Pressure::None;
+        let high = if short { 1 } else { OUTBOUND_BYTES_HIGH };
+        self.outbound.len() < high && !self.holds.is_full()
     }
 
     /// Whether it is the disk that keeps us from listening to the peer.
@@ -269,13 +294,14 @@ impl Link {
     /// Every whole packet that has arrived goes to the core, until one has to wait for the disk.
     fn take_packets(&mut self, cx: &mut Context<'_>, now: Now) {
         self.held_up = false;
+        let mut publishes = 0;
         while matches!(self.phase, Phase::Open) {
             if self.holds.is_full() || (records(&self.inbound) && self.holds.journal_is_full(cx.waker())) {
                 self.held_up = true;
-                return;
+                break;
             }
             let input = match frame(&mut self.inbound, self.connection.packet_bytes_max()) {
-                Ok(None) => return,
+                Ok(None) => break,
                 Ok(Some(frame)) => match self.connection.version() {
                     None => Input::Connect(decode_connect(frame)),
                     Some(version) => match decode_from_client(frame, version) {
@@ -290,9 +316,11 @@ impl Link {
             {
                 self.asked.clone_from(&connect.client_id);
             }
+            publishes += u32::from(matches!(input, Input::Packet(Packet::Publish(_))));
             self.input(input, now);
             self.asked = None;
         }
+        self.bounds.came(&self.broker, publishes, 0, now.mono);
     }
 
     /// One input into the core, and its actions carried out in order.
@@ -424,8 +452,10 @@ impl Link {
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
         loop {
             // Who is not listened to cannot be silent.
-            let next = self.connection.next_deadline().filter(|_| !self.waits_for_the_disk());
-            let deadline = next.map_or(self.ends, |next| next.min(self.ends));
+            let held_until = self.bounds.held_until();
+            let heard = held_until.is_none() && !self.waits_for_the_disk();
+            let next = self.connection.next_deadline().filter(|_| heard);
+            let deadline = next.into_iter().chain(held_until).fold(self.ends, Mono::min);
             // A deadline that moved away (every packet moves the keep alive) leaves the timer as it is: it fires early
             // once, and is set again then. Setting it for every packet would cost more than the packet.
             if self.timer.is_none() || self.armed > deadline {
@@ -439,6 +469,9 @@ impl Link {
                 self.input(Input::Close(self.ends_as), now);
             } else if next.is_some_and(|next| next <= now.mono) {
                 self.input(Input::Deadline, now);
+            }
+            if self.bounds.may_read_again(now.mono) {
+                cx.waker().wake_by_ref();
             }
             if matches!(self.phase, Phase::Farewell { .. }) {
                 return self.poll_farewell(cx, now);
@@ -482,6 +515,10 @@ impl Link {
         }
         if self.outbound.is_empty() && self.outbound.capacity() > 0 {
             self.outbound = BytesMut::new();
+        }
+        // The first bytes of a packet need not hold room for a whole record.
+        if (1..FEW_BYTES).contains(&self.inbound.len()) && self.inbound.capacity() >= READ_BYTES_MIN {
+            self.inbound = BytesMut::from(&self.inbound[..]);
         }
         self.holds.shrink();
     }

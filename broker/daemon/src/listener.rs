@@ -13,15 +13,15 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use rustls_pki_types::UnixTime;
 use signet_config::Listener;
-use signet_core::{ClientIdRule, CloseReason, ListenerRules, Mono, Peer};
-use signet_identity::{CertificateId, IdentityError, identify};
+use signet_core::{ClientIdRule, CloseReason, ListenerRules, Mono, Peer, Pressure};
+use signet_identity::{CertificateId, IdentityError, Principal, Role, identify};
 use signet_registry::TlsVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::admission::{AddressSlot, Ticket};
+use crate::admission::{AddressSlot, Admission, Ticket, source_of};
 use crate::clock;
 use crate::clones::{self, Presence};
 use crate::consequences;
@@ -29,7 +29,9 @@ use crate::directory::Live;
 use crate::io::PeerIo;
 use crate::link;
 use crate::listed::{self, Listed};
+use crate::memory;
 use crate::penalty::By;
+use crate::principals::{Rates, TooFast};
 use crate::server::Broker;
 use crate::standing::{self, Admitted, Bearer};
 use crate::tls::hello::{HelloTap, Progress};
@@ -37,6 +39,7 @@ use crate::tls::{
     Ended, FailureContext, FailureRecord, Gate, Judged, LogAdvice, Refusal, TlsListener, VerifyFailure,
     Which, guarded,
 };
+use crate::turns::InTurn;
 
 /// Accepted in one go before other tasks of the thread get their turn.
 const ACCEPT_BATCH: usize = 64;
@@ -44,6 +47,11 @@ const ACCEPT_BATCH: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a refused peer may take to read why.
 const REFUSAL_WITHIN: Duration = Duration::from_secs(1);
+/// Half-open peers that are dropped when there is no descriptor for a new one.
+const MADE_ROOM_FOR_DESCRIPTORS: usize = 64;
+/// Connections beyond `max-connections` for as long as half-open peers make room for them; the reserve of descriptors has
+/// more.
+const OVER_MAX: usize = 32;
 /// What is read and thrown away after a refusal, so that the peer sees the alert instead of a reset.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 /// Room for a ClientHello without post-quantum key shares; more is made as it comes.
@@ -102,13 +110,14 @@ impl Listening {
         self.tls.store(tls);
     }
 
-    fn open_slot(self: &Arc<Self>) -> Option<OpenSlot> {
+    /// A place for a new connection. When all are taken, the oldest peer that has not said CONNECT makes room.
+    fn open_slot(self: &Arc<Self>, admission: &Admission) -> Option<OpenSlot> {
         let most = self.settings.load().connections_max.get() as usize;
-        if self.open.fetch_add(1, Ordering::Relaxed) >= most {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(OpenSlot(Arc::clone(self)))
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let slot = OpenSlot(Arc::clone(self));
+        let room = before < most || (before < most + OVER_MAX && admission.make_room(1) > 0);
+        // One that is too many counts itself out again.
+        room.then_some(slot)
     }
 }
 
@@ -138,7 +147,10 @@ pub(crate) async fn accept(
         let accepted = tokio::select! {
             biased;
             () = broker.stop_requested() => return,
-            accepted = socket.accept() => accepted,
+            accepted = async {
+                broker.turns.room().await;
+                socket.accept().await
+            } => accepted,
         };
         match accepted {
             Ok((socket, address)) => admit(&broker, &listening, socket, address, &traffic),
@@ -147,6 +159,7 @@ pub(crate) async fn accept(
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
                     broker.metrics.not_admitted.with_label_values(&["accept_failed"]).inc();
+                    broker.admission.make_room(MADE_ROOM_FOR_DESCRIPTORS);
                     broker.complain(listening.index, "accept_failed", || {
                         format!("a connection could not be accepted: {error}; is LimitNOFILE high enough?")
                     });
@@ -169,7 +182,16 @@ fn admit(
     address: SocketAddr,
     traffic: &tokio::runtime::Handle,
 ) {
-    let Some(open) = listening.open_slot() else {
+    broker.memory.taken(broker.hub(), memory::HANDSHAKE_BYTES);
+    if broker.hub().pressure() == Pressure::Full {
+        broker.metrics.not_admitted.with_label_values(&["memory"]).inc();
+        return;
+    }
+    if broker.hub().pressure() == Pressure::Shed {
+        // There are to be no more of them than there are.
+        broker.admission.make_room(1);
+    }
+    let Some(open) = listening.open_slot(&broker.admission) else {
         broker.metrics.not_admitted.with_label_values(&["max_connections"]).inc();
         broker.complain(listening.index, "max_connections", || {
             format!("max-connections of {} is reached: new connections are turned away", listening.address)
@@ -193,6 +215,7 @@ fn admit(
                 tap: HelloTap::default(),
                 flight_sent: false,
                 fragment_bytes_max: 0,
+                known: places.address.is_known(broker.clock.mono()),
             };
             tokio::spawn(arriving.shake_hands(socket, ticket, places, traffic.clone()));
         }
@@ -209,6 +232,8 @@ struct Arriving {
     /// Whether TLS began, so that our certificate was on its way.
     flight_sent: bool,
     fragment_bytes_max: u16,
+    /// Whether somebody good comes from its address.
+    known: bool,
 }
 
 impl Arriving {
@@ -224,11 +249,13 @@ impl Arriving {
             biased;
             outcome = self.handshake(socket) => outcome,
             () = tokio::time::sleep(within) => Err(Failed::new(Why::TimedOut(within))),
-            () = ticket.evicted() => Err(Failed::new(Why::Io(io::Error::other(
-                "it had to make room for newer connections: handshakes-in-flight-max is reached",
-            )))),
+            () = ticket.evicted() => {
+                self.broker.metrics.not_admitted.with_label_values(&["made_room"]).inc();
+                Err(Failed::new(Why::Io(io::Error::other(
+                    "it had to make room for newer connections: see handshakes-in-flight-max and memory-max",
+                ))))
+            }
         };
-        drop(ticket);
         let now = self.broker.clock.mono();
         match outcome {
             Ok(named) => {
@@ -237,9 +264,10 @@ impl Arriving {
                 } else {
                     places.address.refused(now);
                 }
-                self.hand_over(named, places, &traffic);
+                self.hand_over(named, ticket, places, &traffic);
             }
             Err(failed) => {
+                drop(ticket);
                 if failed.is_refusal() {
                     places.address.refused(now);
                 }
@@ -260,8 +288,11 @@ impl Arriving {
             config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);
         self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
         self.flight_sent = true;
-        let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
-        let (outcome, refusal) = guarded(gate(&self.broker), shaking).await;
+        let io = PeerIo::new(socket, first).within(self.broker.config.load().limits.handshake_bytes_max);
+        let shaking = TlsAcceptor::from(config).accept(io).into_fallible();
+        let shaking = guarded(gate(&self.broker), shaking);
+        let source = source_of(self.address.ip());
+        let (outcome, refusal) = InTurn::new(&self.broker.turns, source, self.known, shaking).await;
         let stream = match outcome {
             Ok(stream) => stream,
             Err((error, io)) => {
@@ -314,11 +345,19 @@ impl Arriving {
     }
 
     /// The named connection moves to the traffic runtime.
-    fn hand_over(self, named: Named, places: Places, traffic: &tokio::runtime::Handle) {
+    fn hand_over(self, named: Named, ticket: Ticket, places: Places, traffic: &tokio::runtime::Handle) {
         let Named { mut stream, judged, admitted, settings, resumed, presence } = named;
-        let Admitted { principal, refusal, until } = admitted;
+        let Admitted { principal, mut refusal, until } = admitted;
         let broker = self.broker;
         let now = broker.clock.now();
+        let share = match broker.principals.connects(principal.key(), rates_of(&broker, &principal), now.mono)
+        {
+            Ok(share) => Some(share),
+            Err(TooFast) => {
+                refusal.get_or_insert(signet_core::Refusal::ConnectRate);
+                None
+            }
+        };
         let version = match stream.get_ref().1.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
             _ => "1.3",
@@ -345,7 +384,9 @@ impl Arriving {
             }
         };
         let peer = Peer { principal, address: self.address, rules };
-        let arrival = link::Arrival { peer, listener: self.listening.index, judged, settings, until };
+        let half_open = Some(ticket);
+        let listener = self.listening.index;
+        let arrival = link::Arrival { peer, listener, judged, settings, until, half_open, share };
         traffic.spawn(async move {
             let _kept = (places, presence);
             match stream.get_mut().0.attach(socket) {
@@ -383,6 +424,12 @@ impl Arriving {
         }
         farewell(io).await;
     }
+}
+
+/// How fast a name may come. Many devices share a claim, which has bounds of its own.
+fn rates_of(broker: &Broker, principal: &Principal) -> Rates {
+    let rates = **broker.rates.load();
+    if principal.role() == Role::Claim { Rates { connects: 0, ..rates } } else { rates }
 }
 
 /// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.

@@ -33,6 +33,10 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// Log records left out by a rate limit.
     pub log_suppressed: IntCounter,
+    /// How often memory ran short.
+    pub memory_short: IntCounter,
+    /// How often nothing was read from a connection for a while, by the rate that it was ahead of, or for want of memory.
+    pub held_back: IntCounterVec,
     pub(crate) provisioning: ProvisioningMetrics,
     pub(crate) standing: StandingMetrics,
     pub(crate) authority: AuthorityMetrics,
@@ -144,6 +148,12 @@ impl Metrics {
             IntCounter::new("panics_total", "Panics in the work of one connection; each is a defect.")?;
         let log_suppressed =
             IntCounter::new("log_suppressed_total", "Log records left out by a rate limit.")?;
+        let memory_short = IntCounter::new("memory_short_total", "How often memory ran short.")?;
+        let held_back = counters(
+            "held_back_total",
+            "Times that nothing was read from a connection for a while.",
+            &["reason"],
+        )?;
         let uptime = IntGauge::new("uptime_seconds", "Since the start.")?;
         let buckets = prometheus::exponential_buckets(0.000_5, 2.0, 16)?;
         let handshake_seconds = Histogram::with_opts(
@@ -151,6 +161,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(panics.clone()))?;
         registry.register(Box::new(log_suppressed.clone()))?;
+        registry.register(Box::new(memory_short.clone()))?;
         registry.register(Box::new(uptime.clone()))?;
         registry.register(Box::new(handshake_seconds.clone()))?;
         let provisioning = ProvisioningMetrics::new(&registry)?;
@@ -167,6 +178,8 @@ impl Metrics {
             https_requests,
             reloads,
             log_suppressed,
+            memory_short,
+            held_back,
             provisioning,
             standing,
             authority,

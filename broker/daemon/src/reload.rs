@@ -204,6 +204,8 @@ fn attempt(
     }
     broker.admission.set_limits(start::admission_limits(&merged));
     broker.hub().set_limits(start::core_limits(&merged));
+    broker.memory.configure(&merged);
+    broker.rates.store(Arc::new(crate::principals::Rates::of(&merged)));
     crate::lifecycle::configure(broker, merged.events.lifecycle);
     if *old != merged {
         changed.push("the configuration".to_owned());

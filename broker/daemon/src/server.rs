@@ -31,8 +31,10 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::Listening;
 use crate::lists::Memory;
 use crate::logging::{Admit, RateLimit};
+use crate::memory;
 use crate::metrics::{Metrics, Sampled};
 use crate::penalty::Penalties;
+use crate::principals::{Principals, Rates};
 use crate::provisioning::Provisioning;
 use crate::reload::{self, ReloadRefused};
 use crate::rotation::Rotations;
@@ -40,6 +42,7 @@ use crate::start::{self, StartError};
 use crate::state::Built;
 use crate::store::RegistryService;
 use crate::tls::FailureLog;
+use crate::turns::Turns;
 
 /// Denials logged per connection and minute.
 const EVENTS_LOGGED_PER_MINUTE: u32 = 6;
@@ -66,6 +69,13 @@ pub struct Broker {
     pub admission: Arc<Admission>,
     /// Counters and gauges.
     pub metrics: Metrics,
+    /// How much memory there is.
+    pub memory: memory::Memory,
+    /// Whose handshake goes on next.
+    pub(crate) turns: Arc<Turns>,
+    /// How fast each name comes and sends.
+    pub(crate) principals: Principals,
+    pub(crate) rates: ArcSwap<Rates>,
     /// Handshakes that failed.
     pub failures: FailureLog,
     pub(crate) listeners: Vec<Arc<Listening>>,
@@ -128,6 +138,10 @@ impl Broker {
             directory: Arc::default(),
             admission: Admission::new(start::admission_limits(&config)),
             metrics,
+            memory: memory::Memory::new(&config),
+            turns: Turns::new(start::handshake_threads(&config)),
+            principals: Principals::default(),
+            rates: ArcSwap::from_pointee(Rates::of(&config)),
             failures: FailureLog::default(),
             listeners,
             https: Https::default(),
@@ -440,6 +454,10 @@ impl Broker {
                 ("retained_bytes", retained_bytes as u64),
                 ("generation", self.generation.load(Ordering::Relaxed)),
                 ("provisioning_in_flight", self.provisioning.in_flight() as u64),
+                ("memory_resident_bytes", self.memory.resident()),
+                ("memory_resident_bytes_max", self.memory.resident_max()),
+                ("memory_ceiling_bytes", self.memory.ceiling().unwrap_or(0)),
+                ("memory_pressure", self.hub.pressure() as u64),
             ],
             connections: self
                 .listeners

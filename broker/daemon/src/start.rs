@@ -272,8 +272,6 @@ impl Runtimes {
         let threads = |error: std::io::Error| StartError::Threads(error.to_string());
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let traffic_threads = config.system.traffic_threads.map_or(cores, |n| usize::from(n.get()));
-        let handshake_threads =
-            config.system.handshake_threads.map_or(cores.div_ceil(2), |n| usize::from(n.get()));
         let traffic = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(traffic_threads)
             .thread_name("signet-traffic")
@@ -281,7 +279,7 @@ impl Runtimes {
             .build()
             .map_err(threads)?;
         let handshakes = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(handshake_threads)
+            .worker_threads(handshake_threads(config))
             .thread_name("signet-tls")
             .on_thread_start(lower_priority)
             .enable_all()
@@ -321,6 +319,7 @@ impl Runtimes {
         metrics: Option<TcpListener>,
     ) -> Result<Self, StartError> {
         let threads = |error: std::io::Error| StartError::Threads(error.to_string());
+        self.handshakes.spawn(Arc::clone(&broker.turns).give());
         for (socket, listening) in sockets.into_iter().zip(&broker.listeners) {
             let accepting = listener::accept(
                 Arc::clone(broker),
@@ -357,6 +356,7 @@ impl Runtimes {
         self.timers.spawn(crate::background::closings(Arc::clone(broker)));
         self.timers.spawn(crate::background::sys_topics(Arc::clone(broker)));
         self.timers.spawn(crate::background::watch_clock(Arc::clone(broker)));
+        self.timers.spawn(crate::memory::watch(Arc::clone(broker)));
         self.admin.spawn(crate::background::watch_tokens(Arc::clone(broker)));
         self.admin.spawn(crate::background::watch_files(Arc::clone(broker)));
         Ok(self)
@@ -384,6 +384,12 @@ impl Runtimes {
         self.timers.shutdown_timeout(patience);
         self.admin.shutdown_timeout(patience);
     }
+}
+
+/// How many threads do handshakes.
+pub(crate) fn handshake_threads(config: &Checked) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    config.system.handshake_threads.map_or(cores.div_ceil(2), |n| usize::from(n.get()))
 }
 
 /// A kernel that refuses leaves the thread at the usual priority: slower messages in a storm, nothing else.
@@ -432,7 +438,7 @@ pub(crate) fn wait_for_stop(broker: &Arc<Broker>, runtimes: &Runtimes) {
 pub(crate) fn admission_limits(config: &Checked) -> AdmissionLimits {
     let limits = &config.limits;
     AdmissionLimits {
-        half_open_max: limits.handshakes_in_flight_max.get() as usize,
+        half_open_max: crate::memory::half_open_max(config),
         connections_per_address_max: limits.connections_per_address_max.map(|n| n.get() as usize),
         connects_per_address_per_second: limits
             .handshakes_per_address_per_second
@@ -456,12 +462,14 @@ pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
         sessions_per_principal_max: limits.sessions_per_principal_max,
         sessions_per_claim_max: limits.sessions_per_claim_max,
         subscriptions_per_session_max: limits.subscriptions_per_session_max,
+        subscriptions_per_principal_max: limits.subscriptions_per_principal_max,
         topic_levels_max: limits.topic_levels_max,
         receive_max: limits.receive_max,
         unreleased_qos2_max: limits.unreleased_qos2_max,
         inflight_max: limits.inflight_max,
         queued_messages_max: limits.queued_messages_max,
         queued_bytes_max: limits.queued_bytes_max,
+        queued_bytes_per_principal_max: limits.queued_bytes_per_principal_max,
         outbox_bytes_max: limits.outbox_bytes_max,
         drain_bytes_max: limits.drain_bytes_max,
         retained_replay_max: limits.retained_replay_max,

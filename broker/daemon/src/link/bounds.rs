@@ -1,0 +1,115 @@
+//! What one connection may take: its place until CONNECT, the rates of its name, and memory.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::time::Duration;
+
+use signet_core::{Connection, Mono, Pressure};
+
+use crate::admission::Ticket;
+use crate::directory::Live;
+use crate::principals::Share;
+use crate::server::Broker;
+
+/// While memory runs short, nothing is read from a peer of which so much of a packet is here already.
+const UNFINISHED_BYTES_MAX: usize = 16 * 1024;
+/// When it is looked at again whether memory still runs short.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The bounds of one connection at the edge.
+pub(super) struct Bounds {
+    /// Until CONNECT: resolves when this peer must make room for others.
+    half_open: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What all connections of the name have sent.
+    share: Option<Arc<Share>>,
+    /// The name is further ahead of its rates than it may until then.
+    ahead_until: Mono,
+    /// Nothing is read before.
+    held_until: Option<Mono>,
+    /// What the buffers held when that was last told.
+    buffered: usize,
+}
+
+impl Bounds {
+    pub(super) fn new(half_open: Option<Ticket>, share: Option<Arc<Share>>) -> Self {
+        let waits = |ticket: Ticket| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            // It is held until it is dropped, or must be given back.
+            Box::pin(async move { ticket.evicted().await })
+        };
+        Self {
+            half_open: half_open.map(waits),
+            share,
+            ahead_until: Mono::START,
+            held_until: None,
+            buffered: 0,
+        }
+    }
+
+    /// Whether this peer, which has not said CONNECT, must make room for others now.
+    pub(super) fn must_make_room(&mut self, connection: &Connection, cx: &mut Context<'_>) -> bool {
+        let Some(waiting) = &mut self.half_open else { return false };
+        if connection.client_id().is_some() {
+            self.half_open = None;
+            return false;
+        }
+        let must = waiting.as_mut().poll(cx).is_ready();
+        if must {
+            self.half_open = None;
+        }
+        must
+    }
+
+    /// Whether nothing is to be read from the peer now: its name sends faster than it may, or memory runs short and much of
+    /// a packet is here already.
+    pub(super) fn hold(&mut self, broker: &Broker, unfinished: usize, now: Mono) -> bool {
+        let (until, reason) = if self.ahead_until > now {
+            (Some(self.ahead_until), "rate")
+        } else if unfinished > UNFINISHED_BYTES_MAX && broker.hub().pressure() != Pressure::None {
+            (Some(now.after(LOOK_AGAIN)), "memory")
+        } else {
+            (None, "")
+        };
+        if until.is_some() && self.held_until.is_none() {
+            broker.metrics.held_back.with_label_values(&[reason]).inc();
+        }
+        self.held_until = until;
+        until.is_some()
+    }
+
+    /// Until when nothing is read.
+    pub(super) fn held_until(&self) -> Option<Mono> {
+        self.held_until
+    }
+
+    /// Whether it is time to read again.
+    pub(super) fn may_read_again(&mut self, now: Mono) -> bool {
+        let due = self.held_until.is_some_and(|until| until <= now);
+        if due {
+            self.held_until = None;
+        }
+        due
+    }
+
+    /// Counts what came against the rates of the name.
+    pub(super) fn came(&mut self, broker: &Broker, publishes: u32, bytes: usize, now: Mono) {
+        broker.memory.taken(broker.hub(), bytes);
+        let rates = **broker.rates.load();
+        if let Some(share) = self.share.as_ref().filter(|_| rates.slow_reading()) {
+            self.ahead_until = share.came(publishes, bytes, rates, now);
+        }
+    }
+
+    /// Says how much the buffers hold, for those who look for memory.
+    pub(super) fn tell_buffered(&mut self, broker: &Broker, live: &Live, bytes: usize) {
+        if bytes == self.buffered {
+            return;
+        }
+        live.buffered.store(bytes, Ordering::Relaxed);
+        if bytes > self.buffered {
+            broker.memory.taken(broker.hub(), bytes - self.buffered);
+        }
+        self.buffered = bytes;
+    }
+}

@@ -1,0 +1,311 @@
+//! The ceiling of the process's memory: how much there is, and what follows when it runs short.
+//!
+//! What the kernel says is resident is what counts, since it is what the kernel kills for. It is looked at ten times a
+//! second, and besides whenever so much has come in that it could have changed: who reads, and who makes a connection,
+//! says how much. So between two looks no more than a part of the reserve can have been taken.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use signet_config::{Checked, MemoryMax};
+use signet_core::{CloseReason, Hub, Pressure};
+use tokio::sync::Notify;
+
+use crate::server::Broker;
+
+const MIB: u64 = 1024 * 1024;
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// The reserve below the ceiling: an eighth of it, and so much at least where that is no more than a quarter.
+const RESERVE_BYTES_MIN: u64 = 16 * MIB;
+/// Connections that are closed at one look to make room.
+const CLOSED_AT_ONCE_MAX: usize = 64;
+/// Half-open peers that are dropped at one look to make room.
+const DROPPED_AT_ONCE_MAX: usize = 256;
+/// Who holds less is not closed: it would not help.
+const HELD_BYTES_MIN: usize = 4 * 1024;
+/// What a peer takes from accept to the end of its handshake, in bytes.
+pub(crate) const HANDSHAKE_BYTES: usize = 48 * 1024;
+
+/// How much memory the process has, and may have.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// 0: there is no ceiling.
+    ceiling: AtomicU64,
+    resident: AtomicU64,
+    resident_max: AtomicU64,
+    /// Taken at the edge since the last look.
+    taken: AtomicUsize,
+    statm: Mutex<Option<File>>,
+    short: Notify,
+}
+
+/// Where things begin to change, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marks {
+    shed: u64,
+    full: u64,
+    /// Below it there is enough again.
+    calm: u64,
+    /// After so much has been taken there is another look.
+    step: usize,
+}
+
+impl Marks {
+    fn of(ceiling: u64) -> Self {
+        let reserve = (ceiling / 8).max(RESERVE_BYTES_MIN.min(ceiling / 4));
+        Self {
+            shed: ceiling - reserve,
+            full: ceiling - reserve / 2,
+            calm: ceiling - reserve - reserve / 8,
+            step: usize::try_from(reserve / 16).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn pressure(self, resident: u64, before: Pressure) -> Pressure {
+        if resident >= self.full {
+            Pressure::Full
+        } else if resident >= self.shed || (before != Pressure::None && resident >= self.calm) {
+            Pressure::Shed
+        } else {
+            Pressure::None
+        }
+    }
+}
+
+impl Memory {
+    pub(crate) fn new(config: &Checked) -> Self {
+        let memory = Self::default();
+        memory.configure(config);
+        memory
+    }
+
+    /// Another ceiling, from the next look on.
+    pub(crate) fn configure(&self, config: &Checked) {
+        self.ceiling.store(ceiling_of(config).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The ceiling in force, in bytes; `None`: there is none.
+    pub fn ceiling(&self) -> Option<u64> {
+        Some(self.ceiling.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    /// Resident memory at the last look, in bytes.
+    pub fn resident(&self) -> u64 {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// The most that was resident at any look, in bytes.
+    pub fn resident_max(&self) -> u64 {
+        self.resident_max.load(Ordering::Relaxed)
+    }
+
+    /// Somebody has taken about so many bytes, or made the core take some: when it may be too much, there is a look.
+    pub(crate) fn taken(&self, hub: &Hub, bytes: usize) {
+        let ceiling = self.ceiling.load(Ordering::Relaxed);
+        if ceiling == 0 {
+            return;
+        }
+        let taken = self.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if taken.saturating_add(hub.growth()) >= Marks::of(ceiling).step {
+            self.look(hub);
+        }
+    }
+
+    /// Looks how much there is, and says so to the core.
+    pub(crate) fn look(&self, hub: &Hub) -> Pressure {
+        let ceiling = self.ceiling.load(Ordering::Relaxed);
+        self.taken.store(0, Ordering::Relaxed);
+        hub.reset_growth();
+        let Some(resident) = self.read() else { return hub.pressure() };
+        self.resident.store(resident, Ordering::Relaxed);
+        self.resident_max.fetch_max(resident, Ordering::Relaxed);
+        let before = hub.pressure();
+        let pressure =
+            if ceiling == 0 { Pressure::None } else { Marks::of(ceiling).pressure(resident, before) };
+        hub.set_pressure(pressure);
+        if pressure == Pressure::Full && before != Pressure::Full {
+            self.short.notify_one();
+        }
+        pressure
+    }
+
+    /// What is resident, in bytes. The file stays open: without a descriptor left it is needed most.
+    fn read(&self) -> Option<u64> {
+        let mut held = self.statm.lock();
+        if held.is_none() {
+            *held = File::open("/proc/self/statm").ok();
+        }
+        let mut text = [0; 128];
+        let length = held.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(text.get(..length)?).ok()?;
+        let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    }
+}
+
+/// The ceiling that the settings ask for, in bytes; `None`: there is none.
+fn ceiling_of(config: &Checked) -> Option<u64> {
+    match config.limits.memory_max {
+        MemoryMax::Unbounded => None,
+        MemoryMax::Bytes(bytes) => Some(bytes.get()),
+        // The kernel's own buffers count there too.
+        MemoryMax::ControlGroup => control_group().map(|bytes| bytes - bytes / 8),
+    }
+}
+
+/// As many peers may be on their way in at once: they take at most an eighth of the ceiling.
+pub(crate) fn half_open_max(config: &Checked) -> usize {
+    let asked = config.limits.handshakes_in_flight_max.get() as usize;
+    let Some(ceiling) = ceiling_of(config) else { return asked };
+    let room = usize::try_from(ceiling / 8).unwrap_or(usize::MAX) / HANDSHAKE_BYTES;
+    asked.min(room.max(1))
+}
+
+/// What the control group of this process allows, in bytes; `None`: everything, or it cannot be told.
+fn control_group() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    groups.lines().filter_map(|line| limit_of(line, |path| std::fs::read_to_string(path).ok())).min()
+}
+
+/// The limit of one line of `/proc/self/cgroup`, of version 2 (`0::/path`) or of the memory controller of version 1.
+fn limit_of(line: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let mut parts = line.splitn(3, ':');
+    let (_, controllers, group) = (parts.next()?, parts.next()?, parts.next()?.trim_end_matches('/'));
+    let text = match controllers {
+        "" => read(&format!("/sys/fs/cgroup{group}/memory.max")),
+        // Inside of a container the group's own folder is the root.
+        "memory" => read(&format!("/sys/fs/cgroup/memory{group}/memory.limit_in_bytes"))
+            .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes")),
+        _ => None,
+    }?;
+    // "max", and the largest number of pages, mean that there is none.
+    text.trim().parse().ok().filter(|bytes| *bytes < 1 << 60)
+}
+
+/// Looks again and again, and makes room when there is none.
+pub(crate) async fn watch(broker: Arc<Broker>) {
+    let mut said = Pressure::None;
+    loop {
+        let pressure = broker.memory.look(broker.hub());
+        if pressure != said {
+            tell(&broker, said, pressure);
+            said = pressure;
+        }
+        if pressure == Pressure::Full {
+            make_room(&broker);
+        }
+        drop(tokio::time::timeout(LOOK, broker.memory.short.notified()).await);
+    }
+}
+
+fn tell(broker: &Broker, before: Pressure, now: Pressure) {
+    let (resident, ceiling) = (broker.memory.resident(), broker.memory.ceiling().unwrap_or(0));
+    if now == Pressure::None {
+        tracing::info!(resident, ceiling, "there is memory enough again");
+    } else if before < now {
+        broker.metrics.memory_short.inc();
+        tracing::warn!(
+            resident, ceiling, level = ?now,
+            "memory runs short: nothing new is taken on until it is less; see [limits] memory-max"
+        );
+    }
+}
+
+/// Closes those who hold the most, and drops the peers that wait longest to say who they are.
+fn make_room(broker: &Broker) {
+    let ceiling = broker.memory.ceiling().unwrap_or(u64::MAX);
+    let wanted = broker.memory.resident().saturating_sub(Marks::of(ceiling).calm);
+    let mut wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    let dropped = broker.admission.make_room(DROPPED_AT_ONCE_MAX.min(wanted / HANDSHAKE_BYTES + 1));
+    wanted = wanted.saturating_sub(dropped * HANDSHAKE_BYTES);
+    let mut held: HashMap<u64, usize> = broker.directory.buffers().collect();
+    for backlog in broker.hub().backlogs() {
+        *held.entry(backlog.connection).or_default() += backlog.bytes;
+    }
+    let mut held: Vec<_> = held.into_iter().filter(|(_, bytes)| *bytes >= HELD_BYTES_MIN).collect();
+    held.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let mut closed = 0;
+    for (number, bytes) in held.into_iter().take(CLOSED_AT_ONCE_MAX) {
+        if wanted == 0 {
+            break;
+        }
+        closed += usize::from(broker.hub().close_slow(number));
+        wanted = wanted.saturating_sub(bytes);
+    }
+    if closed > 0 {
+        tracing::warn!(closed, "connections that held the most memory were closed");
+    }
+}
+
+/// Why a peer that has not said CONNECT is closed to make room.
+pub(crate) const MADE_ROOM: CloseReason = CloseReason::Overloaded;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_ceiling_keeps_a_quarter_in_reserve_and_a_large_one_an_eighth() {
+        let small = Marks::of(64 * MIB);
+        assert_eq!((small.shed, small.full, small.calm), (48 * MIB, 56 * MIB, 46 * MIB));
+        let large = Marks::of(1024 * MIB);
+        assert_eq!((large.shed, large.full), (896 * MIB, 960 * MIB));
+        assert!(Marks::of(1).shed <= 1);
+    }
+
+    #[test]
+    fn what_was_short_stays_so_until_it_is_clearly_less() {
+        let marks = Marks::of(64 * MIB);
+        assert_eq!(marks.pressure(47 * MIB, Pressure::None), Pressure::None);
+        assert_eq!(marks.pressure(48 * MIB, Pressure::None), Pressure::Shed);
+        assert_eq!(marks.pressure(47 * MIB, Pressure::Shed), Pressure::Shed);
+        assert_eq!(marks.pressure(56 * MIB, Pressure::Shed), Pressure::Full);
+        assert_eq!(marks.pressure(55 * MIB, Pressure::Full), Pressure::Shed);
+        assert_eq!(marks.pressure(45 * MIB, Pressure::Full), Pressure::None);
+    }
+
+    #[test]
+    fn the_limit_of_a_control_group_is_found_in_both_versions() {
+        let files = |path: &str| match path {
+            "/sys/fs/cgroup/system.slice/signet.service/memory.max" => Some("67108864\n".to_owned()),
+            "/sys/fs/cgroup/memory/box/memory.limit_in_bytes" => Some("1048576\n".to_owned()),
+            "/sys/fs/cgroup/memory.max" => Some("max\n".to_owned()),
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes" => Some("9223372036854771712\n".to_owned()),
+            _ => None,
+        };
+        assert_eq!(limit_of("0::/system.slice/signet.service", files), Some(67_108_864));
+        assert_eq!(limit_of("4:memory:/box", files), Some(1_048_576));
+        assert_eq!(limit_of("0::/", files), None);
+        assert_eq!(limit_of("4:memory:/other", files), None);
+        assert_eq!(limit_of("2:cpuacct:/box", files), None);
+        assert_eq!(limit_of("nonsense", files), None);
+    }
+
+    #[test]
+    fn there_is_a_look_as_soon_as_much_was_taken_and_none_without_a_ceiling() {
+        let policy =
+            signet_acl::Policy::parse("", "acl.conf", &signet_acl::ParseOptions::default()).unwrap().0;
+        let hub = Hub::new(signet_core::Limits::default(), Arc::new(policy));
+        let memory = Memory::default();
+        memory.taken(&hub, usize::MAX / 2);
+        assert_eq!(memory.resident(), 0, "nobody looks");
+        memory.ceiling.store(64 * 1024 * MIB, Ordering::Relaxed);
+        let step = Marks::of(64 * 1024 * MIB).step;
+        memory.taken.store(0, Ordering::Relaxed);
+        memory.taken(&hub, step / 2);
+        assert_eq!(memory.resident(), 0, "not yet");
+        memory.taken(&hub, step / 2);
+        assert!(memory.resident() > MIB);
+        assert_eq!(hub.pressure(), Pressure::None);
+        memory.ceiling.store(MIB, Ordering::Relaxed);
+        assert_eq!(memory.look(&hub), Pressure::Full, "this process has more than that");
+        memory.ceiling.store(0, Ordering::Relaxed);
+        assert_eq!(memory.look(&hub), Pressure::None);
+    }
+}
