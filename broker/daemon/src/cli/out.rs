@@ -34,6 +34,12 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 /// Writes to standard output. A reader that went away (`| head`) is no error.
 pub fn say(text: &str) {
     let mut out = std::io::stdout().lock();

@@ -41,6 +41,29 @@ pub(super) struct Client {
     last_sent: Instant,
 }
 
+/// What ends a connection.
+pub(super) enum Trouble {
+    /// It broke, or the broker ended it: another one may do better.
+    Broken(String),
+    /// What was asked for is wrong.
+    Failed(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Broken(why) => Self::found(why),
+            Trouble::Failed(failure) => failure,
+        }
+    }
+}
+
 /// A message that came.
 pub(super) struct Incoming {
     pub(super) topic: String,
@@ -75,7 +98,7 @@ impl Client {
         Ok(client)
     }
 
-    fn hello(&mut self, broker: &str) -> Result<(), Failure> {
+    fn hello(&mut self, broker: &str) -> Result<(), Trouble> {
         let client_id = Text::from_static("signet-ota");
         self.send(&Packet::Connect(Box::new(Connect {
             version: Version::V5,
@@ -92,12 +115,14 @@ impl Client {
             .wait_for(|packet| if let Packet::ConnAck(ack) = packet { Some(ack.reason) } else { None })?
         {
             ReasonCode::Success => Ok(()),
-            other => Err(Failure::found(format!("{broker} refused the connection ({other:?}); {doctor}"))),
+            other => {
+                Err(Failure::found(format!("{broker} refused the connection ({other:?}); {doctor}")).into())
+            }
         }
     }
 
     /// Subscribes at QoS 1; an error when any of `filters` is not granted.
-    pub(super) fn subscribe(&mut self, filters: &[String]) -> Result<(), Failure> {
+    pub(super) fn subscribe(&mut self, filters: &[String]) -> Result<(), Trouble> {
         for some in filters.chunks(64) {
             let packet_id = self.id();
             let options = SubscribeOptions {
@@ -126,14 +151,15 @@ impl Client {
                 return Err(Failure::found(format!(
                     "the broker does not let this certificate read {filter}; an operator's policy has a line \
                      `topic readwrite devices/#`, and signet acl why says which rule decided"
-                )));
+                ))
+                .into());
             }
         }
         Ok(())
     }
 
     /// Publishes at QoS 1. Its acknowledgement is looked at by [`Client::look`].
-    pub(super) fn publish(&mut self, outgoing: Outgoing) -> Result<(), Failure> {
+    pub(super) fn publish(&mut self, outgoing: Outgoing) -> Result<(), Trouble> {
         let packet_id = self.id();
         let topic = TopicName::try_from(outgoing.topic.clone())
             .map_err(|_| Failure::usage(format!("{:?} cannot be a topic", outgoing.topic)))?;
@@ -148,7 +174,7 @@ impl Client {
     }
 
     /// The next message, if one comes within a moment.
-    pub(super) fn look(&mut self) -> Result<Option<Incoming>, Failure> {
+    pub(super) fn look(&mut self) -> Result<Option<Incoming>, Trouble> {
         if self.last_sent.elapsed() > Duration::from_secs(u64::from(KEEP_ALIVE_SECS) / 2) {
             self.send(&Packet::PingReq)?;
         }
@@ -160,32 +186,34 @@ impl Client {
                 let topic = publish.topic.map(|topic| topic.to_string());
                 Ok(topic.map(|topic| Incoming { topic, payload: publish.payload }))
             }
-            Some(Packet::PubAck(ack)) if ack.reason.is_failure() => Err(Failure::found(format!(
-                "the broker does not let this certificate write to the devices ({:?}); an operator's policy has a line \
+            Some(Packet::PubAck(ack)) if ack.reason.is_failure() => {
+                Err(Trouble::Failed(Failure::found(format!(
+                    "the broker does not let this certificate write to the devices ({:?}); an operator's policy has a line \
                  `topic readwrite devices/#`",
-                ack.reason
-            ))),
+                    ack.reason
+                ))))
+            }
             Some(Packet::Disconnect(disconnect)) => {
-                Err(Failure::found(format!("the broker ended the connection ({:?})", disconnect.reason)))
+                Err(Trouble::Broken(format!("the broker ended the connection ({:?})", disconnect.reason)))
             }
             _ => Ok(None),
         }
     }
 
-    fn wait_for<T>(&mut self, mut pick: impl FnMut(&Packet) -> Option<T>) -> Result<T, Failure> {
+    fn wait_for<T>(&mut self, mut pick: impl FnMut(&Packet) -> Option<T>) -> Result<T, Trouble> {
         let end = Instant::now() + ANSWER_WITHIN;
         while Instant::now() < end {
             if let Some(found) = self.packet()?.as_ref().and_then(&mut pick) {
                 return Ok(found);
             }
         }
-        Err(Failure::found(format!("the broker did not answer within {} s", ANSWER_WITHIN.as_secs())))
+        Err(Trouble::Broken(format!("the broker did not answer within {} s", ANSWER_WITHIN.as_secs())))
     }
 
-    fn packet(&mut self) -> Result<Option<Packet>, Failure> {
+    fn packet(&mut self) -> Result<Option<Packet>, Trouble> {
         loop {
             let broken = |error: &dyn std::fmt::Display| {
-                Failure::found(format!("the broker sent what is no MQTT: {error}"))
+                Trouble::Broken(format!("the broker sent what is no MQTT: {error}"))
             };
             match frame(&mut self.received, PACKET_BYTES_MAX) {
                 Ok(Some(found)) => {
@@ -196,22 +224,22 @@ impl Client {
             }
             let mut bytes = [0; 16 * 1024];
             match self.stream.read(&mut bytes) {
-                Ok(0) => return Err(Failure::found("the broker closed the connection")),
+                Ok(0) => return Err(Trouble::Broken("the broker closed the connection".to_owned())),
                 Ok(count) => self.received.extend_from_slice(bytes.get(..count).unwrap_or_default()),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return Ok(None);
                 }
-                Err(error) => return Err(Failure::found(format!("the connection broke: {error}"))),
+                Err(error) => return Err(Trouble::Broken(format!("the connection broke: {error}"))),
             }
         }
     }
 
-    fn send(&mut self, packet: &Packet) -> Result<(), Failure> {
+    fn send(&mut self, packet: &Packet) -> Result<(), Trouble> {
         let mut bytes = BytesMut::new();
         encode(packet, Version::V5, &mut bytes).map_err(|error| Failure::usage(error.to_string()))?;
         self.last_sent = Instant::now();
         let sent = self.stream.write_all(&bytes).and_then(|()| self.stream.flush());
-        sent.map_err(|error| Failure::found(format!("the connection broke: {error}")))
+        sent.map_err(|error| Trouble::Broken(format!("the connection broke: {error}")))
     }
 
     fn id(&mut self) -> PacketId {

@@ -30,6 +30,9 @@ struct Manifest {
     size: u64,
     sha256: String,
     counter: u32,
+    /// Where devices fetch it, when that is not from here.
+    #[serde(default)]
+    url: Option<String>,
 }
 
 /// An image and its manifest, which belong together.
@@ -81,8 +84,9 @@ impl Image {
 
     /// What it is, for a person.
     pub(super) fn describe(&self) -> String {
-        let Manifest { version, chip, size, counter, .. } = &self.manifest;
-        format!("version {version} for {chip}, {size} bytes, counter {counter}")
+        let Manifest { version, chip, size, counter, url, .. } = &self.manifest;
+        let from = url.as_ref().map_or_else(String::new, |url| format!(", from {url}"));
+        format!("version {version} for {chip}, {size} bytes, counter {counter}{from}")
     }
 
     /// Its bytes.
