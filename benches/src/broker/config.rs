@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Setup;
+use super::{Keep, Setup};
 use crate::pki::{Crls, Pki};
+
+/// The queues of absent subscribers hold whole runs.
+const DEEP_QUEUES: &str = "queued-messages-max = 1000000\nqueued-bytes-max = \"1GiB\"\n\
+    queued-bytes-per-principal-max = \"1GiB\"\noutbox-bytes-max = \"1GiB\"\n";
 
 /// The limits that concern one address or one name are lifted, since all clients of a run come from one address, and all subscribers of a
 /// fan-out have one name; Mosquitto has no such limits.
@@ -21,6 +25,15 @@ pub(super) fn signet(pki: &Pki, setup: &Setup, connections: usize, crls: Option<
         )
     });
     let registry = if setup.registry { "\n[registry]\nmode = \"on\"\n\n[ca]\n" } else { "" };
+    let standing = setup
+        .refused_pause
+        .map_or(String::new(), |pause| format!("\n[standing]\nrefused-pause-max = \"{pause}\"\n"));
+    let store = match setup.keep {
+        Keep::Memory => "",
+        Keep::Batched => "\n[store]\ndirectory = \"data\"\ndurability = \"batched\"\n",
+        Keep::Strict => "\n[store]\ndirectory = \"data\"\n",
+    };
+    let queues = if setup.deep_queues { DEEP_QUEUES } else { "" };
     let mut anchors = vec![pki.root().display().to_string()];
     if setup.issuing_anchors {
         anchors.extend([pki.issuing(), pki.other()].map(|path| path.display().to_string()));
@@ -45,16 +58,19 @@ file = "{policy}"
 [limits]
 handshakes-per-address-per-second = 0
 connections-per-address-max = 0
+connects-per-principal-per-second = 0
+queued-bytes-per-principal-max = "64GiB"
+subscriptions-per-principal-max = 10000000
 sessions-per-principal-max = {connections}
 handshakes-in-flight-max = {in_flight}
 retained-messages-max = 1000000
-
+{queues}
 [admin]
 socket = "signet.sock"
 
 [log]
 level = "error"
-{registry}"#,
+{registry}{standing}{store}"#,
         chain = pki.server_chain().display(),
         key = pki.server_key().display(),
         tickets = setup.tickets,
@@ -91,7 +107,21 @@ impl Files {
 }
 
 /// As its manual advises for mutual TLS; `user root` only says that it need not give up rights that it may not have.
-pub(super) fn mosquitto(port: u16, pki: &Pki, connections: usize, files: &Files) -> String {
+pub(super) fn mosquitto(
+    port: u16,
+    pki: &Pki,
+    connections: usize,
+    files: &Files,
+    keep: Keep,
+    directory: &Path,
+) -> String {
+    let persistence = match keep {
+        Keep::Memory => "persistence false".to_owned(),
+        Keep::Batched => {
+            format!("persistence true\nautosave_interval 1\npersistence_location {}/", directory.display())
+        }
+        Keep::Strict => format!("persistence true\npersistence_location {}/", directory.display()),
+    };
     let crl = &files.crl;
     let crl = crl.as_deref().map_or(String::new(), |file| format!("crlfile {}\n", file.display()));
     format!(
@@ -108,7 +138,7 @@ allow_anonymous false
 max_connections {connections}
 max_queued_messages 0
 set_tcp_nodelay true
-persistence false
+{persistence}
 log_type none
 ",
         anchors = files.anchors.display(),
