@@ -78,9 +78,10 @@ def test_an_update_comes_from_the_broker_is_tried_and_stays(sensor, operator, br
     assert version(operator, device) == "0.2.0"
     machine.kill()
 
+    operator.forget()
     again = device.boot()
     assert "ota_1" in again.until("bootloader")
-    again.until("event Online(Own")
+    operator.until_online(device.thing())
     # What is older is refused, by its version and by the counter of what was installed.
     for image, manifest in (made("0.1.9", counter=9), made("0.3.0", counter=4)):
         result = order(operator, device, manifest)
@@ -162,7 +163,8 @@ def test_a_new_image_that_does_not_reach_the_broker_gives_way_to_the_old_one(sen
     machine.until("event Update(Reverted)")
     machine.until("reboot reverted")
     assert "ota_0" in machine.until("bootloader")
-    machine.until("event Online(Own")
+    operator.forget()
+    operator.until_online(device.thing())
     code, devices, errors = outcome(publishing)
     assert code != 0 and "the old one is back" in devices[device.thing()]["why"], errors
     assert version(operator, device) == "0.1.0"

@@ -26,7 +26,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 /// The chip's clocks.
-#[derive(Clone, Copy)]
 pub struct Clocks;
 
 impl Clock for Clocks {
@@ -37,9 +36,10 @@ impl Clock for Clocks {
     }
 }
 
-/// Asks `server` for the time of day whenever somebody wants to know it, and every six hours.
+/// Asks the time server for the time of day whenever somebody wants to know it, and every six hours.
 #[embassy_executor::task]
-pub async fn keep(stack: Stack<'static>, server: &'static str, mut random: Random) {
+pub async fn keep(stack: Stack<'static>, mut random: Random) {
+    let server = option_env!("SIGNET_NTP_SERVER").unwrap_or("pool.ntp.org");
     loop {
         stack.wait_config_up().await;
         match with_timeout(ANSWER_WITHIN, ask_time(stack, server, &mut random)).await {

@@ -26,6 +26,7 @@ use embassy_time::{Duration, Instant, Timer};
 use esp_backtrace as _;
 use esp_hal::clock::CpuClock;
 use esp_hal::gpio::{Level, Output, OutputConfig};
+#[cfg(not(feature = "esp32"))]
 use esp_hal::hmac::{Hmac, HmacPurpose, KeyId};
 use esp_hal::i2c::master::{self as i2c, I2c};
 use esp_hal::rng::{Trng, TrngSource};
@@ -53,21 +54,14 @@ use crate::sensor::Sensor;
 
 esp_bootloader_esp_idf::esp_app_desc!();
 
-/// What was given when the firmware was built.
-const fn built_with(given: Option<&'static str>, otherwise: &'static str) -> &'static str {
-    match given {
-        Some(given) => given,
-        None => otherwise,
-    }
-}
-
-const SSID: &str = built_with(option_env!("SIGNET_WIFI_SSID"), "signet");
-const PASSWORD: &str = built_with(option_env!("SIGNET_WIFI_PASSWORD"), "");
-const TIME_SERVER: &str = built_with(option_env!("SIGNET_NTP_SERVER"), "pool.ntp.org");
-/// The counter of an image that was flashed by cable. What was installed as an update has the one of its manifest.
-const COUNTER: &str = built_with(option_env!("SIGNET_OTA_COUNTER"), "0");
+const SSID: &str = match option_env!("SIGNET_WIFI_SSID") {
+    Some(ssid) => ssid,
+    None => "signet",
+};
 /// Which block of fuses holds the HMAC key that the line burnt (`signet_factory.py rehearse-fuses` shows how).
+#[cfg(not(feature = "esp32"))]
 const SEALING_KEY: KeyId = KeyId::Key1;
+
 /// The chip's randomness; true while its source runs.
 #[derive(Clone)]
 pub struct Random(Trng);
@@ -107,7 +101,9 @@ async fn stay_joined(mut wifi: WifiController<'static>) {
     }
 }
 
-/// The key that seals private keys at rest, derived by the chip from a fuse that software cannot read.
+/// The key that seals private keys at rest, derived by the chip from a fuse that software cannot read. The original ESP32 has no
+/// HMAC: there, nothing but flash encryption protects them.
+#[cfg(not(feature = "esp32"))]
 fn sealing_key(hmac: esp_hal::peripherals::HMAC<'static>) -> [u8; 32] {
     let mut hmac = Hmac::new(hmac);
     hmac.init();
@@ -132,20 +128,19 @@ fn sealing_key(hmac: esp_hal::peripherals::HMAC<'static>) -> [u8; 32] {
 
 /// The Wi-Fi controller, as a station of the network that was built in.
 fn join(wifi: esp_hal::peripherals::WIFI<'static>) -> WifiController<'static> {
-    let Ok(ssid) = SSID.try_into() else { halt("SIGNET_WIFI_SSID is longer than 32 bytes") };
+    let password = option_env!("SIGNET_WIFI_PASSWORD").unwrap_or("");
+    let (Ok(ssid), Ok(wpa)) = (SSID.try_into(), password.try_into()) else {
+        halt("SIGNET_WIFI_SSID has at most 32 bytes, SIGNET_WIFI_PASSWORD at most 63")
+    };
     let mut station = StationConfig::default().with_ssid(ssid);
-    if !PASSWORD.is_empty() {
-        let Ok(password) = PASSWORD.try_into() else { halt("SIGNET_WIFI_PASSWORD is longer than 63 bytes") };
-        station = station.with_authentication(AuthenticationMethodConfig::Wpa2Personal(password));
+    if !password.is_empty() {
+        station = station.with_authentication(AuthenticationMethodConfig::Wpa2Personal(wpa));
     }
     let config = ControllerConfig::default().with_initial_config(Config::Station(station));
-    match WifiController::new(wifi, config) {
-        Ok(controller) => controller,
-        Err(error) => {
-            log::error!("{error:?}");
-            halt("the radio does not start")
-        }
-    }
+    WifiController::new(wifi, config).unwrap_or_else(|error| {
+        log::error!("{error:?}");
+        halt("the radio does not start")
+    })
 }
 
 fn halt(why: &str) -> ! {
@@ -184,13 +179,10 @@ async fn main(spawner: Spawner) -> ! {
     }
     let _true_randomness = TrngSource::new(chip.RNG, chip.ADC1);
     let Ok(random) = Trng::try_new() else { give_up(&mut images, "the source of randomness does not start") };
-    let factory = match Factory::read(&mut factory) {
-        Ok(factory) => factory,
-        Err(error) => {
-            log::error!("factory data: {error:?}");
-            give_up(&mut images, "the factory partition cannot be used; make it with firmware/factory")
-        }
-    };
+    let factory = Factory::read(&mut factory).unwrap_or_else(|error| {
+        log::error!("factory data: {error:?}");
+        give_up(&mut images, "the factory partition cannot be used; make it with firmware/factory")
+    });
     let Some(broker) = Broker::parse(&factory.broker) else {
         give_up(&mut images, "the factory data name no broker")
     };
@@ -200,11 +192,9 @@ async fn main(spawner: Spawner) -> ! {
     let wifi = join(chip.WIFI);
     let dhcp = embassy_net::Config::dhcpv4(Default::default());
     let resources = RESOURCES.init(StackResources::new());
-    let mut seed = [0; 8];
-    random.read(&mut seed);
-    let (stack, runner) = embassy_net::new(Interface::station(), dhcp, resources, u64::from_le_bytes(seed));
-    let tasks =
-        (run_network(runner), stay_joined(wifi), clock::keep(stack, TIME_SERVER, Random(random.clone())));
+    let seed = platform::Rng::below(&mut Random(random.clone()), u64::MAX);
+    let (stack, runner) = embassy_net::new(Interface::station(), dhcp, resources, seed);
+    let tasks = (run_network(runner), stay_joined(wifi), clock::keep(stack, Random(random.clone())));
     let (Ok(network), Ok(radio), Ok(time)) = tasks else { halt("a task does not fit into memory") };
     spawner.spawn(network);
     spawner.spawn(radio);
@@ -214,13 +204,18 @@ async fn main(spawner: Spawner) -> ! {
         flash: credentials,
         rng: Random(random.clone()),
         signer: SoftwareSigner,
+        #[cfg(not(feature = "esp32"))]
         sealing: AesSeal::new(&sealing_key(chip.HMAC)),
+        #[cfg(feature = "esp32")]
+        sealing: AesSeal::new(&[0; 32]),
         images,
     };
     let mut settings = Settings::default();
     settings.running.chip = esp_hal::chip!().into();
     settings.running.version = env!("CARGO_PKG_VERSION").into();
-    settings.running.counter = COUNTER.parse().unwrap_or(0);
+    // Of an image that was flashed by cable. What was installed as an update has the counter of its manifest.
+    let counter = option_env!("SIGNET_OTA_COUNTER").and_then(|counter| counter.parse().ok());
+    settings.running.counter = counter.unwrap_or(0);
     let mut started = Vec::new();
     let mut device = Device::new(parts, Some(factory), settings, Clocks.now(), &mut started);
     let Ok(tls) = Tls::new(Box::leak(Box::new(random))) else { halt("Mbed TLS does not start") };

@@ -12,12 +12,11 @@ use signet_device_core::backoff::restart_pause_secs;
 #[esp_hal::ram(unstable(rtc_fast, persistent))]
 static STARTS: AtomicU32 = AtomicU32::new(0);
 static WATCHDOG: Mutex<RefCell<Option<Rwdt>>> = Mutex::new(RefCell::new(None));
-/// The longest that the agent may be busy with one thing. A handshake takes a few seconds.
-const BITES_AFTER: Duration = Duration::from_secs(60);
 
 /// Counts this start, and starts the watchdog. How many starts in a row have reached nobody.
 pub fn begin(mut watchdog: Rwdt) -> u32 {
-    watchdog.set_timeout(RwdtStage::Stage0, BITES_AFTER);
+    // The longest that the agent may be busy with one thing. A handshake takes a few seconds.
+    watchdog.set_timeout(RwdtStage::Stage0, Duration::from_secs(60));
     // Not the whole system: the count of starts stays.
     watchdog.set_stage_action(RwdtStage::Stage0, RwdtStageAction::ResetCore);
     watchdog.enable();

@@ -68,10 +68,7 @@ impl Runtime for Board {
     }
 
     fn note(&mut self, event: &Event) {
-        match (event, event.is_alarm()) {
-            (Event::ProvisioningError(error), _) => log::error!("no credential works: {error}"),
-            (event, true) => log::error!("{event:?}"),
-            (event, false) => log::info!("{event:?}"),
-        }
+        let level = if event.is_alarm() { log::Level::Error } else { log::Level::Info };
+        log::log!(level, "{event}");
     }
 }

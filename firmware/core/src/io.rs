@@ -249,6 +249,17 @@ pub enum Event {
     KeyFault(crate::platform::SignerError),
 }
 
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProvisioningError(error) => write!(f, "no credential works: {error}"),
+            Self::StoreFault(fault) => write!(f, "{fault}"),
+            Self::KeyFault(fault) => write!(f, "{fault}"),
+            event => write!(f, "{event:?}"),
+        }
+    }
+}
+
 impl Event {
     /// Whether somebody should look at this device.
     #[must_use]
