@@ -9,7 +9,8 @@ use crate::broker::{Kind, Programs, Running, Setup};
 use crate::pki::{Counts, Pki};
 use crate::report::{self, Record};
 use crate::{
-    compare, enrol, flow, handshake, idle, instructions, local, retained, revoke, sparse, storm, threads,
+    compare, durable, enrol, flow, handshake, idle, instructions, local, refused, retained, revoke, sparse,
+    storm, threads,
 };
 
 /// Measures what an MQTT broker with mutual TLS costs, by the CPU time and memory of its process.
@@ -73,12 +74,26 @@ pub(crate) enum Scenario {
         #[command(flatten)]
         load: revoke::Load,
     },
+    /// CPU time of a connect that is refused, beside a good one. Signet alone has it.
+    Refused {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        load: refused::Load,
+    },
     /// CPU time of a new subscriber that gets many retained messages.
     Retained {
         #[command(flatten)]
         on: On,
         #[command(flatten)]
         load: retained::Load,
+    },
+    /// What it costs a publisher that its messages survive a crash.
+    Durable {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        load: durable::Load,
     },
     /// CPU time of a decision of the access policy.
     Acl(local::AclLoad),

@@ -37,7 +37,15 @@ pub(crate) struct Client {
 impl Client {
     /// TCP, TLS, CONNECT with a clean session, CONNACK.
     pub(crate) async fn connect(address: SocketAddr, device: &Device, id: &str) -> Result<Self> {
-        timeout(CONNECT_TIMEOUT, Self::connect_within(address, device, id))
+        timeout(CONNECT_TIMEOUT, Self::connect_within(address, device, id, true))
+            .await
+            .with_context(|| format!("{id}: no connection in {CONNECT_TIMEOUT:?}"))?
+            .with_context(|| format!("{id}: connecting"))
+    }
+
+    /// The same with a session that outlives the connection.
+    pub(crate) async fn connect_persistent(address: SocketAddr, device: &Device, id: &str) -> Result<Self> {
+        timeout(CONNECT_TIMEOUT, Self::connect_within(address, device, id, false))
             .await
             .with_context(|| format!("{id}: no connection in {CONNECT_TIMEOUT:?}"))?
             .with_context(|| format!("{id}: connecting"))
@@ -61,10 +69,11 @@ impl Client {
         Ok(Self { stream, input: BytesMut::with_capacity(1024) })
     }
 
-    async fn connect_within(address: SocketAddr, device: &Device, id: &str) -> Result<Self> {
+    async fn connect_within(address: SocketAddr, device: &Device, id: &str, clean: bool) -> Result<Self> {
         let mut client = Self::handshake_within(address, device).await?;
         let mut connect = Connect::new(id);
         connect.keep_alive = KEEP_ALIVE_SECS;
+        connect.clean_session = clean;
         let mut out = BytesMut::new();
         connect.write(&mut out).map_err(codec)?;
         client.write(&out).await?;

@@ -70,16 +70,16 @@ impl Default for Load {
 
 /// How a connect is made.
 #[derive(Clone, Copy, Debug)]
-struct Manner {
-    bare: bool,
-    concurrency: u32,
+pub(crate) struct Manner {
+    pub(crate) bare: bool,
+    pub(crate) concurrency: u32,
 }
 
 /// What came of some connects.
 #[derive(Default)]
-struct Outcome {
+pub(crate) struct Outcome {
     resumed: AtomicUsize,
-    refused: AtomicUsize,
+    pub(crate) refused: AtomicUsize,
 }
 
 impl Measure for Load {
@@ -97,6 +97,7 @@ impl Measure for Load {
                 crl_entries: (self.crl > 0).then_some(self.crl),
                 issuing_anchors: self.issuing_anchor || self.crl > 0,
                 registry: false,
+                refused_pause: None,
             },
         }
     }
@@ -153,7 +154,7 @@ fn plan(devices: Vec<Device>, strangers: &[Device], percent: usize) -> Vec<(Devi
 }
 
 /// Connects and disconnects every device once. Those that are not trusted must be refused, and only those.
-async fn connect_all(
+pub(crate) async fn connect_all(
     address: SocketAddr,
     devices: Vec<(Device, bool)>,
     manner: Manner,

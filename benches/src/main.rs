@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod compare;
 mod crowd;
+mod durable;
 mod endpoint;
 mod enrol;
 mod floor;
@@ -20,6 +21,7 @@ mod local;
 mod pki;
 mod process;
 mod progress;
+mod refused;
 mod report;
 mod retained;
 mod revoke;
@@ -57,8 +59,10 @@ async fn run(cli: &Cli) -> Result<()> {
         Scenario::Sparse { on, load } => on.run(&cli.programs, load).await,
         Scenario::Storm { on, load } => on.run(&cli.programs, load).await,
         Scenario::Enrol { on, load } => on.run(&cli.programs, load).await,
+        Scenario::Refused { on, load } => on.run(&cli.programs, load).await,
         Scenario::Revoke { on, load } => on.run(&cli.programs, load).await,
         Scenario::Retained { on, load } => on.run(&cli.programs, load).await,
+        Scenario::Durable { on, load } => on.run(&cli.programs, load).await,
         Scenario::Compare(plan) => compare::run(&cli.programs, plan).await,
         _ => Ok(()),
     }

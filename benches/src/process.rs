@@ -27,6 +27,13 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
         .context("the format of /proc/PID/stat")
 }
 
+/// Bytes that a process has had written to disks.
+pub(crate) fn bytes_written(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/io");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    kib(&text, "write_bytes:").with_context(|| format!("write_bytes in {path}"))
+}
+
 /// Memory of a process.
 pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/smaps_rollup");

@@ -57,6 +57,18 @@ impl Kind {
     }
 }
 
+/// What of sessions and messages outlives the broker, as far as it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Nothing.
+    #[default]
+    Memory,
+    /// What was acknowledged, but for the last second. Mosquitto saves every second.
+    Batched,
+    /// What was acknowledged. Mosquitto saves as it does by default.
+    Strict,
+}
+
 /// How a broker is to be set up for a scenario, beside what all have in common.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Setup {
@@ -70,6 +82,12 @@ pub(crate) struct Setup {
     pub(crate) issuing_anchors: bool,
     /// With a registry and an authority of its own; the authorities of the run are imported into it, and it registers who comes.
     pub(crate) registry: bool,
+    /// What outlives the broker.
+    pub(crate) keep: Keep,
+    /// What waits for absent subscribers may be much. Mosquitto has no such bound here.
+    pub(crate) deep_queues: bool,
+    /// Signet's `refused-pause-max`, where it is not to be the default.
+    pub(crate) refused_pause: Option<&'static str>,
 }
 
 /// Where the brokers are.
@@ -207,7 +225,10 @@ impl Running {
         match (kind, address) {
             (Kind::Mosquitto, Some(free)) => {
                 let files = config::Files::write(pki, setup, crls.as_ref(), directory.path())?;
-                fs::write(&config, config::mosquitto(free.port(), pki, connections, &files))?;
+                fs::write(
+                    &config,
+                    config::mosquitto(free.port(), pki, connections, &files, setup.keep, directory.path()),
+                )?;
                 command.arg("-c").arg(&config);
             }
             (Kind::Rumqttd, Some(free)) => {
@@ -293,6 +314,11 @@ impl Running {
     /// User and system time of all its threads.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         process::cpu_time(self.pid)
+    }
+
+    /// Bytes that it has had written to disks.
+    pub(crate) fn bytes_written(&self) -> Result<u64> {
+        process::bytes_written(self.pid)
     }
 
     pub(crate) fn memory(&self) -> Result<Memory> {

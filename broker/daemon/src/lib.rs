@@ -38,5 +38,7 @@ mod principals;
 mod rotation;
 mod signing;
 mod standing;
+mod supervisor;
 mod trail;
 mod turns;
+mod vital;

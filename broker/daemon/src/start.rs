@@ -24,6 +24,7 @@ use crate::state::{self, BuildError};
 use crate::store::messages::MessagesError;
 use crate::store::{Options, RegistryService, StoreError};
 use crate::tls::EditionsError;
+use crate::vital;
 
 /// How many connections the kernel may hold for us that we have not accepted. Its overflow costs the peer a second.
 const LISTEN_BACKLOG: i32 = 4096;
@@ -197,6 +198,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
     let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;
     broker.set_ready(true);
+    crate::supervisor::ready(&broker, runtimes.handles());
     for listening in &broker.listeners {
         tracing::info!(address = %listening.address, "listening: MQTT 3.1.1 and 5.0 over mutual TLS");
     }
@@ -319,7 +321,9 @@ impl Runtimes {
         metrics: Option<TcpListener>,
     ) -> Result<Self, StartError> {
         let threads = |error: std::io::Error| StartError::Threads(error.to_string());
-        self.handshakes.spawn(Arc::clone(&broker.turns).give());
+        let (admin, timers) = (self.admin.handle(), self.timers.handle());
+        let handshakes = self.handshakes.handle();
+        vital::spawn(handshakes, "giving turns to handshakes", Arc::clone(&broker.turns).give());
         for (socket, listening) in sockets.into_iter().zip(&broker.listeners) {
             let accepting = listener::accept(
                 Arc::clone(broker),
@@ -327,10 +331,11 @@ impl Runtimes {
                 socket,
                 self.traffic.handle().clone(),
             );
-            self.handshakes.spawn(accepting);
+            vital::spawn(handshakes, "accepting connections", accepting);
         }
         for (socket, door) in https_sockets.into_iter().zip(&broker.doors) {
-            self.handshakes.spawn(crate::https::accept(Arc::clone(broker), Arc::clone(door), socket));
+            let accepting = crate::https::accept(Arc::clone(broker), Arc::clone(door), socket);
+            vital::spawn(handshakes, "accepting HTTPS connections", accepting);
         }
         let _inside = self.admin.enter();
         if let Some(socket) = metrics {
@@ -345,21 +350,35 @@ impl Runtimes {
             let service = routes.into_make_service_with_connect_info::<Peer>();
             self.admin.spawn(async move { axum::serve(socket, service).await });
         }
-        self.admin.spawn(crate::background::revocation_lists(Arc::clone(broker)));
-        self.admin.spawn(crate::lists::watch(Arc::clone(broker)));
-        self.admin.spawn(crate::lists::watch_files(Arc::clone(broker)));
-        self.admin.spawn(crate::lifecycle::publish(Arc::clone(broker)));
-        self.admin.spawn(crate::rotation::follow(Arc::clone(broker)));
-        self.admin.spawn(crate::census::count(Arc::clone(broker)));
+        vital::spawn(
+            admin,
+            "writing revocation lists",
+            crate::background::revocation_lists(Arc::clone(broker)),
+        );
+        vital::spawn(admin, "the watch over revocation lists", crate::lists::watch(Arc::clone(broker)));
+        vital::spawn(
+            admin,
+            "the watch over the files of revocation lists",
+            crate::lists::watch_files(Arc::clone(broker)),
+        );
+        vital::spawn(admin, "telling of connections", crate::lifecycle::publish(Arc::clone(broker)));
+        vital::spawn(admin, "rotating certificates", crate::rotation::follow(Arc::clone(broker)));
+        vital::spawn(admin, "counting certificates", crate::census::count(Arc::clone(broker)));
         // A long listing for an operator must not hold these up.
-        self.timers.spawn(crate::background::timers(Arc::clone(broker)));
-        self.timers.spawn(crate::background::closings(Arc::clone(broker)));
-        self.timers.spawn(crate::background::sys_topics(Arc::clone(broker)));
-        self.timers.spawn(crate::background::watch_clock(Arc::clone(broker)));
-        self.timers.spawn(crate::memory::watch(Arc::clone(broker)));
-        self.admin.spawn(crate::background::watch_tokens(Arc::clone(broker)));
-        self.admin.spawn(crate::background::watch_files(Arc::clone(broker)));
+        vital::spawn(timers, "the timers", crate::background::timers(Arc::clone(broker)));
+        vital::spawn(timers, "closing connections", crate::background::closings(Arc::clone(broker)));
+        vital::spawn(timers, "publishing $SYS", crate::background::sys_topics(Arc::clone(broker)));
+        vital::spawn(timers, "the watch over the clock", crate::background::watch_clock(Arc::clone(broker)));
+        vital::spawn(timers, "the watch over memory", crate::memory::watch(Arc::clone(broker)));
+        vital::spawn(admin, "the watch over tokens", crate::background::watch_tokens(Arc::clone(broker)));
+        vital::spawn(admin, "the watch over files", crate::background::watch_files(Arc::clone(broker)));
         Ok(self)
+    }
+
+    /// All that the broker needs to do its work.
+    fn handles(&self) -> Vec<tokio::runtime::Handle> {
+        let all = [&self.traffic, &self.handshakes, &self.admin, &self.timers];
+        all.into_iter().chain(&self.enrolment).map(|runtime| runtime.handle().clone()).collect()
     }
 
     /// Waits until no connection is left, at most `within`; how many are.
@@ -427,7 +446,10 @@ pub(crate) fn wait_for_stop(broker: &Arc<Broker>, runtimes: &Runtimes) {
                 _ = hangup.recv() => {
                     let broker = Arc::clone(broker);
                     // The outcome, good or bad, is logged by the reload itself.
-                    drop(tokio::task::spawn_blocking(move || broker.reload("SIGHUP")));
+                    drop(tokio::task::spawn_blocking(move || {
+                        broker.trust_clock();
+                        broker.reload("SIGHUP")
+                    }));
                 }
             }
         }

@@ -113,7 +113,9 @@ impl Hub {
         let text = |name: &str, value: String| (name.to_owned(), value);
         let number = |name: &str, value: u64| (name.to_owned(), value.to_string());
         let size = |name: &str, value: usize| (name.to_owned(), value.to_string());
-        vec![
+        let unsettled =
+            self.journal.as_ref().map(|journal| size("store/unsettled/bytes", journal.unsettled_bytes()));
+        let mut values = vec![
             text("version", format!("signet version {}", env!("CARGO_PKG_VERSION"))),
             text("uptime", format!("{} seconds", now.mono.elapsed().as_secs())),
             size("clients/total", sessions),
@@ -139,6 +141,8 @@ impl Hub {
             number("publish/bytes/received", counts.publish_bytes_received),
             number("publish/bytes/sent", counts.publish_bytes_sent),
             size("connections/socket/count", self.links.len()),
-        ]
+        ];
+        values.extend(unsettled);
+        values
     }
 }

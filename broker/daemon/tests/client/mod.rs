@@ -176,6 +176,14 @@ impl Client {
         self.send(&Packet::Publish(packet))
     }
 
+    /// [`Self::next`], within so long. The connection is of no further use when nothing came in the middle of a packet.
+    pub(crate) fn next_within(&mut self, flow: &mut Flow, within: Duration) -> Option<Said> {
+        self.stream.sock.set_read_timeout(Some(within)).unwrap();
+        let said = self.next(flow);
+        self.stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+        said
+    }
+
     /// The next packet, answered as it must be.
     pub(crate) fn next(&mut self, flow: &mut Flow) -> Option<Said> {
         match self.packet()? {
