@@ -5,6 +5,7 @@
 
 mod connect;
 mod doors;
+mod held;
 mod names;
 mod refusals;
 mod reload;

@@ -90,9 +90,8 @@ impl Holds {
     /// Time has run out: which of the `buffered` bytes must not leave, since what they acknowledge may be lost. Nothing
     /// waits afterwards.
     pub(super) fn give_up(&mut self, buffered: usize) -> std::ops::Range<usize> {
-        let within = |place: u64| {
-            usize::try_from(place.saturating_sub(self.left)).unwrap_or(buffered).min(buffered)
-        };
+        let within =
+            |place: u64| usize::try_from(place.saturating_sub(self.left)).unwrap_or(buffered).min(buffered);
         let until = self.last_words.map_or(buffered, within);
         let from = self.waiting.front().map_or(until, |(place, _)| within(*place)).min(until);
         self.waiting = VecDeque::new();
