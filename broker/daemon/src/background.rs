@@ -69,6 +69,7 @@ pub(crate) async fn sys_topics(broker: Arc<Broker>) {
         tokio::time::sleep(interval.unwrap_or(OFF_LOOK_AGAIN)).await;
         if interval.is_some() {
             broker.hub().publish_sys(broker.clock.now());
+            crate::memory::publish_sys(&broker);
         }
     }
 }
@@ -258,11 +259,16 @@ impl Broker {
 fn tell_jump(broker: &Broker, jump: Jump) {
     let direction = if jump.forward { "forward" } else { "backward" };
     broker.metrics.standing.clock_jumps.with_label_values(&[direction]).inc();
+    let judged_by = if jump.forward {
+        "the new time"
+    } else {
+        "the time as it would be without that, until `signet reload` or SIGHUP says that the new time is right"
+    };
     tracing::error!(
         seconds = jump.by.as_secs(),
         direction,
-        "the wall clock was set: certificates that connect from now on are judged by the new time, and live connections \
-         end when they would have ended; see that the time is right"
+        "the wall clock was set: certificates that connect from now on are judged by {judged_by}, and live connections end \
+         when they would have ended; see that the time is right"
     );
     if let Some(registry) = broker.registry() {
         let text = format!("the wall clock was set {direction} by {} seconds", jump.by.as_secs());

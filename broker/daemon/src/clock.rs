@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
 use signet_core::{Mono, Now, Wall};
 
@@ -44,6 +45,31 @@ pub fn wall() -> Wall {
 /// The wall clock, as certificates are judged by.
 pub fn unix_time() -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_millis(wall().0))
+}
+
+/// The time by which certificates are judged: the wall clock, but never less than what has passed since it was last taken
+/// for right. A clock that is set back makes no certificate good again that has ended meanwhile.
+#[derive(Debug)]
+pub struct JudgingClock(Mutex<Now>);
+
+impl JudgingClock {
+    /// The wall clock is right now.
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        Self(Mutex::new(now))
+    }
+
+    /// An operator says that the wall clock is right now.
+    pub fn trust(&self, now: Now) {
+        *self.0.lock() = now;
+    }
+
+    /// The time at `now`.
+    #[must_use]
+    pub fn wall(&self, now: Now) -> Wall {
+        let right = *self.0.lock();
+        now.wall.max(right.wall.after(now.mono.since(right.mono)))
+    }
 }
 
 /// How far the wall clock may be from where the monotonic clock says it should be. Slewing it is far below that.
@@ -95,6 +121,30 @@ mod tests {
             // A clock that is slewed goes wrong by half a second in a quarter of an hour.
             assert_eq!(watch.look(at(step * 900, 1_000_000 + step * 900 + step / 2)), None);
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_good_again_until_somebody_says_that_it_is_right() {
+        let (day, year) = (86_400, 365 * 86_400);
+        let start = 1_800_000_000;
+        let clock = JudgingClock::new(at(0, start));
+        assert_eq!(clock.wall(at(100, start + 100)), Wall((start + 100) * 1000));
+        assert_eq!(clock.wall(at(200, start + 200 - day)), Wall((start + 200) * 1000), "a day back");
+        assert_eq!(clock.wall(at(300, 300)), Wall((start + 300) * 1000), "1970");
+        let later = start + 10 * year;
+        assert_eq!(clock.wall(at(400, later)), Wall(later * 1000), "ten years on: to be refused is safe");
+        assert_eq!(clock.wall(at(500, start + 500)), Wall((start + 500) * 1000), "and back");
+        clock.trust(at(600, start - day));
+        assert_eq!(clock.wall(at(700, start - day + 100)), Wall((start - day + 100) * 1000));
+    }
+
+    #[test]
+    fn ten_years_on_and_back_are_two_jumps_of_that_size() {
+        let mut watch = JumpWatch::new(at(0, 1_000_000));
+        let by = Duration::from_secs(3650 * 86_400);
+        assert_eq!(watch.look(at(5, 1_000_005 + by.as_secs())), Some(Jump { by, forward: true }));
+        assert_eq!(watch.look(at(10, 1_000_010)), Some(Jump { by, forward: false }));
+        assert_eq!(watch.look(at(15, 1_000_015)), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! All of it runs on the handshake runtime. What a peer can make us spend here is bounded by [`crate::admission`], by
 //! the handshake's deadline, and by the size of the ClientHello and of the certificate chain.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use crate::tls::{
     Which, guarded,
 };
 use crate::turns::InTurn;
+use crate::vital::{self, Panicked};
 
 /// Accepted in one go before other tasks of the thread get their turn.
 const ACCEPT_BATCH: usize = 64;
@@ -217,7 +219,14 @@ fn admit(
                 fragment_bytes_max: 0,
                 known: places.address.is_known(broker.clock.mono()),
             };
-            tokio::spawn(arriving.shake_hands(socket, ticket, places, traffic.clone()));
+            let (broker, traffic) = (Arc::clone(broker), traffic.clone());
+            tokio::spawn(async move {
+                let mut work = Box::pin(arriving.shake_hands(socket, ticket, places, traffic));
+                if let Err(Panicked) = poll_fn(|cx| vital::poll_guarded(work.as_mut(), cx)).await {
+                    broker.metrics.panics.inc();
+                    tracing::error!(%address, "a panic in this peer's handshake ended it; this is a defect, please report it");
+                }
+            });
         }
     }
 }
@@ -304,7 +313,7 @@ impl Arriving {
         let chain = session.peer_certificates().unwrap_or_default();
         let leaf = chain.first().map(AsRef::<[u8]>::as_ref).unwrap_or_default();
         let settings = self.listening.settings.load_full();
-        let named = match tls.judge(chain, clock::unix_time()) {
+        let named = match tls.judge(chain, self.broker.judging_time()) {
             // A resumed session has not come past the gate.
             Ok(judged) if gate(&self.broker)(&judged.certificate()) => {
                 Err(Why::Judged(VerifyFailure::RefusedBefore { certificate: judged.certificate() }))

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use signet_config::{Checked, MemoryMax};
 use signet_core::{CloseReason, Hub, Pressure};
+use signet_wire::TopicName;
 use tokio::sync::Notify;
 
 use crate::server::Broker;
@@ -240,6 +242,18 @@ fn make_room(broker: &Broker) {
     }
     if closed > 0 {
         tracing::warn!(closed, "connections that held the most memory were closed");
+    }
+}
+
+/// What Mosquitto's dashboards know as the heap: here all that is resident.
+pub(crate) fn publish_sys(broker: &Broker) {
+    let values = [("current", broker.memory.resident()), ("maximum", broker.memory.resident_max())];
+    for (name, bytes) in values {
+        if let Ok(topic) = TopicName::try_from(format!("$SYS/broker/heap/{name}")) {
+            let value = Bytes::from(bytes.to_string());
+            // Never refused: the topic begins with '$'.
+            let _ = broker.hub().publish_internal(topic, value, true, broker.clock.now());
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use rustls_pki_types::UnixTime;
 use signet_config::Checked;
-use signet_core::{CloseReason, Connection, Consequences, Event, Hub, Now};
+use signet_core::{CloseReason, Connection, Consequences, Event, Hub, Now, Wall};
 use signet_identity::{PrincipalKey, ThingName};
 use signet_registry::Actor;
 use signet_wire::{ClientId, Version};
@@ -21,7 +22,7 @@ use crate::admin::api::{
 };
 use crate::admission::Admission;
 use crate::ca::{Authorities, Authority};
-use crate::clock::Clock;
+use crate::clock::{Clock, JudgingClock};
 use crate::clones::CloneWatch;
 use crate::consequences;
 use crate::directory::{Directory, Live};
@@ -63,6 +64,7 @@ pub enum ConfigSource {
 pub struct Broker {
     /// The clocks.
     pub clock: Clock,
+    judging: JudgingClock,
     /// Live connections.
     pub directory: Arc<Directory>,
     /// Bounds on peers without a name.
@@ -129,12 +131,14 @@ impl Broker {
         lists: Memory,
     ) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
+        let clock = Clock::start();
         let tried = reload::Tried::new(&config, &built, lists);
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
             lifecycle: Lifecycle::new(metrics.registry())?,
             rotations: Arc::new(Rotations::new(metrics.registry())?),
-            clock: Clock::start(),
+            clock,
+            judging: JudgingClock::new(clock.now()),
             directory: Arc::default(),
             admission: Admission::new(start::admission_limits(&config)),
             metrics,
@@ -164,6 +168,21 @@ impl Broker {
             ready: AtomicBool::new(false),
             stopping,
         })
+    }
+
+    /// The time by which certificates are judged now; see [`JudgingClock`].
+    pub(crate) fn judging_wall(&self) -> Wall {
+        self.judging.wall(self.clock.now())
+    }
+
+    /// The same, as certificates have it.
+    pub(crate) fn judging_time(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_millis(self.judging_wall().0))
+    }
+
+    /// An operator says that the wall clock is right now, also if it was set back.
+    pub(crate) fn trust_clock(&self) {
+        self.judging.trust(self.clock.now());
     }
 
     /// The core.

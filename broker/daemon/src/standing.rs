@@ -71,7 +71,7 @@ pub(crate) struct Admitted {
 /// When there is no registry to say who it is, and the certificate does not.
 pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitted, IdentityError> {
     let judged = bearer.judged;
-    let expired = is_expired(judged, crate::clock::wall());
+    let expired = is_expired(judged, broker.judging_wall());
     let Some(registry) = broker.registry() else {
         let known = bearer.identified?;
         let principal =

@@ -56,7 +56,10 @@ async fn reload(
     State(broker): State<Arc<Broker>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Reloaded>, Response> {
-    let reload = move || broker.reload_by("operator command", &peer.actor());
+    let reload = move || {
+        broker.trust_clock();
+        broker.reload_by("operator command", &peer.actor())
+    };
     let outcome = tokio::task::spawn_blocking(reload).await;
     match outcome {
         Ok(Ok(reloaded)) => Ok(Json(reloaded)),

@@ -288,7 +288,7 @@ impl Arriving {
     ) -> Result<Option<Shown>, Why> {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let Some(leaf) = chain.first() else { return Ok(None) };
-        let judged = tls.judge(chain, clock::unix_time()).map_err(Why::Judged)?;
+        let judged = tls.judge(chain, self.broker.judging_time()).map_err(Why::Judged)?;
         let certificate = judged.certificate();
         // A resumed session has not come past the gate.
         if gate(&self.broker)(&certificate) {
