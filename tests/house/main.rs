@@ -3,6 +3,7 @@
 //! `Cargo.lock` alone cannot tell: it names optional crates that no feature of ours turns on. `cargo tree` does.
 
 mod architecture;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

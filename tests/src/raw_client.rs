@@ -251,9 +251,33 @@ impl RawClient {
             .expect("the connection takes bytes");
     }
 
-    /// Sends bytes to a broker that may have closed; whether they could be sent.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.tls.write_all(bytes.as_ref()).and_then(|()| self.tls.flush()).is_ok()
+    /// Sends bytes as far as the connection takes them.
+    ///
+    /// # Errors
+    /// What TCP or TLS said.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.tls.write_all(bytes.as_ref()).and_then(|()| self.tls.flush())
+    }
+
+    /// From now on a write that the broker does not take fails after this time.
+    pub fn give_up_writing_after(&mut self, time: Duration) {
+        self.tls.sock.set_write_timeout(Some(time)).expect("a time above zero");
+    }
+
+    /// Whether nothing says that the broker has closed. What it has sent meanwhile is thrown away.
+    pub fn is_alive(&mut self) -> bool {
+        if self.tls.sock.set_nonblocking(true).is_err() {
+            return false;
+        }
+        let mut bytes = [0; 4096];
+        let alive = loop {
+            match self.tls.read(&mut bytes) {
+                Ok(0) => break false,
+                Ok(_) => {}
+                Err(error) => break error.kind() == io::ErrorKind::WouldBlock,
+            }
+        };
+        alive && self.tls.sock.set_nonblocking(false).is_ok()
     }
 
     /// The TLS version agreed upon.

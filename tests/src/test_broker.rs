@@ -60,6 +60,34 @@ pub fn issue_as(profile: &LeafProfile) -> Leaf {
     pki().issuing.issue(profile).expect("a certificate can be made")
 }
 
+/// A certificate of the authority that the broker trusts, for a public key (a SubjectPublicKeyInfo) of somebody else.
+#[must_use]
+pub fn issue_for_public_key(profile: &LeafProfile, spki: &[u8]) -> Leaf {
+    pki().issuing.issue_for_public_key(profile, spki).expect("a certificate can be made")
+}
+
+/// A handshake with the broker at `address` that presents nothing.
+#[must_use]
+pub fn anonymous(address: SocketAddr) -> Handshake {
+    Handshake::new(address, pki().root.certificate())
+}
+
+/// A folder with everything that a broker needs to run: its certificates, this policy, and `signet.toml`.
+#[must_use]
+pub fn folder(policy: &str, settings: Settings<'_>) -> TempDir {
+    let directory = tempfile::tempdir().expect("a folder can be made");
+    let write = |name: &str, text: &str| write_private(&directory.path().join(name), text);
+    let server = certificate("server");
+    write("server-chain.crt", &server.chain_pem());
+    write("server.key", &server.key_pem());
+    write("root-ca.crt", &pki().root.certificate_pem());
+    write("issuing-ca.crt", &pki().issuing.certificate_pem());
+    write("issuing.crl", &pki().crl.pem());
+    write("acl.conf", policy);
+    write("signet.toml", &configuration(settings));
+    directory
+}
+
 impl TestBroker {
     /// A broker with this policy, the CRL of the development PKI, and `admin` as operator.
     #[must_use]
@@ -70,16 +98,7 @@ impl TestBroker {
     /// [`Self::start`] with more settings.
     #[must_use]
     pub fn start_with(policy: &str, settings: Settings<'_>) -> Self {
-        let directory = tempfile::tempdir().expect("a folder can be made");
-        let mut broker = Self { server: None, directory };
-        let server = certificate("server");
-        broker.write("server-chain.crt", &server.chain_pem());
-        broker.write("server.key", &server.key_pem());
-        broker.write("root-ca.crt", &pki().root.certificate_pem());
-        broker.write("issuing-ca.crt", &pki().issuing.certificate_pem());
-        broker.write("issuing.crl", &pki().crl.pem());
-        broker.write("acl.conf", policy);
-        broker.write("signet.toml", &configuration(settings));
+        let mut broker = Self { server: None, directory: folder(policy, settings) };
         let source = ConfigSource::Toml(broker.path("signet.toml"));
         let server = Server::start_from(source).unwrap_or_else(|error| panic!("the broker starts: {error}"));
         broker.server = Some(server);
@@ -119,7 +138,7 @@ impl TestBroker {
     /// A handshake that presents nothing.
     #[must_use]
     pub fn anonymous(&self) -> Handshake {
-        Handshake::new(self.address(), pki().root.certificate())
+        anonymous(self.address())
     }
 
     /// A handshake with a certificate of the development PKI.
@@ -171,6 +190,12 @@ impl TestBroker {
         let all: Vec<&Serial> = revoked.iter().copied().chain([certificate("revoked").serial()]).collect();
         let profile = CrlProfile::new(2, OffsetDateTime::now_utc(), 30, &all);
         pki().issuing.crl(&profile).expect("a CRL can be made").pem()
+    }
+
+    /// The root's certificate as PEM.
+    #[must_use]
+    pub fn root() -> String {
+        pki().root.certificate_pem()
     }
 
     /// A CRL of the root that lists the issuing authority.
@@ -251,6 +276,7 @@ impl Drop for TestBroker {
 
 fn configuration(settings: Settings<'_>) -> String {
     let Settings { listener, acl, limits, identity, tables } = settings;
+    let most = if listener.contains("max-connections") { "" } else { "max-connections = 200" };
     let identity = if identity.is_empty() { "operators = [\"admin\"]" } else { identity };
     format!(
         r#"
@@ -260,7 +286,7 @@ certificate = "server-chain.crt"
 private-key = "server.key"
 client-ca = ["root-ca.crt", "issuing-ca.crt"]
 crl = ["issuing.crl"]
-max-connections = 200
+{most}
 {listener}
 
 [acl]

@@ -1,0 +1,16 @@
+//! What somebody hostile can do to a broker with little memory: each flood has its test and its figure.
+//!
+//! The broker is a process of its own under `memory-max = "64MiB"`, with idle devices connected, while somebody good goes
+//! on connecting and publishing. Every test asserts that the peak of its resident memory stayed below the ceiling, that
+//! somebody good was served meanwhile, and that all is as before afterwards.
+//!
+//! `cargo test` runs it small. `SIGNET_FLOODS=full` runs it at the size that the manual tells; `SIGNET_BIN` names another
+//! program, such as a release build. Each test prints its figures as a line of JSON, and appends it to the file that
+//! `SIGNET_FLOODS_OUT` names.
+
+mod ceiling;
+mod devices;
+mod half_open;
+mod mutated;
+mod site;
+mod strangers;

@@ -1,0 +1,312 @@
+//! A broker under a ceiling, its idle devices, and somebody good who watches how it fares.
+
+use serde_json::{Value, json};
+use signet_tests::build::{self, Version};
+use signet_tests::raw_client::{Handshake, RawClient};
+use signet_tests::received::Received;
+use signet_tests::test_broker::{self, Settings, certificate, issue};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+pub(crate) const V5: Version = Version::V5;
+
+/// Everybody may use what is below its own name; admin reads all of it.
+pub(crate) const POLICY: &str = "\
+user admin
+topic readwrite #
+
+pattern readwrite devices/%u/#
+topic readwrite shared/#
+";
+
+/// The ceiling of every flood.
+pub(crate) const CEILING_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Figures of one test would be those of another if two ran at once.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Whether the sizes are those of the manual.
+pub(crate) fn full() -> bool {
+    std::env::var_os("SIGNET_FLOODS").is_some_and(|value| value == "full")
+}
+
+/// `small` in `cargo test`, `large` when everything is asked for.
+pub(crate) fn sized(small: usize, large: usize) -> usize {
+    if full() { large } else { small }
+}
+
+/// A broker in a process of its own.
+pub(crate) struct Site {
+    process: Child,
+    pub(crate) address: SocketAddr,
+    directory: TempDir,
+    idle: Vec<RawClient>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("SIGNET_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_signet_under_test").into(), PathBuf::from)
+}
+
+impl Site {
+    /// A broker with the ceiling and as many idle devices as a flood has: 1 000 in full.
+    pub(crate) fn with_devices(limits: &str) -> Self {
+        Self::start(limits, sized(100, 1000))
+    }
+
+    /// A broker with the ceiling, these limits besides, and so many idle devices.
+    pub(crate) fn start(limits: &str, devices: usize) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let limits = format!("memory-max = {CEILING_BYTES}\n{limits}");
+        // A test that waits for time-outs is to take seconds.
+        let patience = if full() { "" } else { "handshake-timeout = \"2s\"" };
+        let listener = &format!("max-connections = 12000\n{patience}");
+        let directory =
+            test_broker::folder(POLICY, Settings { limits: &limits, listener, ..Settings::default() });
+        let process = Command::new(program())
+            .args(["run", "--config", "signet.toml"])
+            .current_dir(directory.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(directory.path().join("log")).expect("a file can be made"))
+            .spawn()
+            .expect("the program can be run");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut site = Self { process, address, directory, idle: Vec::new(), _alone: alone };
+        site.address = site.wait_for_address();
+        site.idle = site.connect_devices(devices);
+        site
+    }
+
+    fn signet(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(program());
+        command.args(arguments).current_dir(self.directory.path()).env("SIGNET_SOCKET", "signet.sock");
+        command.output().expect("the program can be run")
+    }
+
+    /// What `signet status` says.
+    pub(crate) fn status(&self) -> Option<Value> {
+        serde_json::from_slice(&self.signet(&["status", "--json"]).stdout).ok()
+    }
+
+    fn wait_for_address(&mut self) -> SocketAddr {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let exited = self.process.try_wait().expect("the process can be asked");
+            assert!(exited.is_none() && Instant::now() < until, "the broker starts: {}", self.log());
+            let status = self.status();
+            let address = status.as_ref().and_then(|status| status["listeners"][0]["address"].as_str());
+            if let Some(address) = address.and_then(|address| address.parse().ok()) {
+                return address;
+            }
+        }
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn connect_devices(&self, count: usize) -> Vec<RawClient> {
+        const AT_ONCE: usize = 8;
+        let part = |worker: usize| {
+            let mine = (worker..count).step_by(AT_ONCE);
+            mine.map(|n| {
+                let name = format!("idle-{n}");
+                let mut client = self.device(&name).connect(&build::connect(V5, "i").keep_alive(0), V5);
+                client.subscribe(&format!("devices/{name}/commands"), 1);
+                client
+            })
+            .collect::<Vec<_>>()
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..AT_ONCE).map(|worker| scope.spawn(move || part(worker))).collect();
+            workers.into_iter().flat_map(|worker| worker.join().expect("the devices connect")).collect()
+        })
+    }
+
+    /// A handshake that presents nothing.
+    pub(crate) fn stranger(&self) -> Handshake {
+        test_broker::anonymous(self.address)
+    }
+
+    /// A handshake with a new certificate of this name.
+    pub(crate) fn device(&self, name: &str) -> Handshake {
+        self.stranger().presenting(&issue(name))
+    }
+
+    /// A handshake of the one who reads everything.
+    pub(crate) fn admin(&self) -> Handshake {
+        self.stranger().presenting(certificate("admin"))
+    }
+
+    fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).expect("the broker runs")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kib: u64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).expect("a size");
+        kib * 1024
+    }
+
+    /// Resident memory now, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        self.memory("VmRSS")
+    }
+
+    /// The most that ever was resident, as the kernel counted it, in bytes.
+    pub(crate) fn resident_max(&self) -> u64 {
+        self.memory("VmHWM")
+    }
+
+    /// Processor time so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = self.proc("stat");
+        let behind_name = stat.rsplit(')').next().unwrap_or_default();
+        let ticks: u64 = behind_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        // A tick is a hundredth of a second wherever Linux runs.
+        Duration::from_millis(ticks * 10)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Runs `flood` while somebody good connects and publishes, and checks what must hold of every flood. The figures of
+    /// the flood are told with those of the site.
+    pub(crate) fn survives(&self, name: &str, flood: impl FnOnce(&Self) -> Value + Send) {
+        let before = self.resident();
+        let over = AtomicBool::new(false);
+        let began = Instant::now();
+        let (connects, figures) = std::thread::scope(|scope| {
+            let good = scope.spawn(|| self.visits(&over));
+            let done = Over(&over);
+            let figures = flood(self);
+            drop(done);
+            (good.join().expect("somebody good is served"), figures)
+        });
+        let seconds = began.elapsed().as_secs_f64();
+        self.recovers();
+        let most = self.resident_max();
+        tell(&json!({
+            "flood": name, "full": full(), "devices": self.idle.len(), "seconds": seconds,
+            "resident_before": before, "resident_max": most, "resident_after": self.resident(),
+            "good_connects": connects.all.len(), "good_refused": connects.refused,
+            "good_connect_p50_ms": connects.ms(50), "good_connect_p99_ms": connects.ms(99), "figures": figures,
+        }));
+        assert!(most <= CEILING_BYTES, "{name}: {most} bytes were resident");
+        assert!(!self.log().contains("panic"), "{}", self.log());
+        assert!(!connects.all.is_empty(), "{name}: nobody good got in");
+        assert!(connects.ms(99) < 1000.0, "{name}: {} ms to connect", connects.ms(99));
+    }
+
+    /// Somebody good connects, publishes and goes, again and again.
+    fn visits(&self, over: &AtomicBool) -> Visits {
+        let shakes = self.device("good").from_address(IpAddr::from([127, 0, 0, 2]));
+        let mut visits = Visits::default();
+        while !over.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            let Ok(mut client) = shakes.open(V5) else {
+                visits.refused += 1;
+                continue;
+            };
+            if client.try_connect(&build::connect(V5, "g")) {
+                visits.all.push(began.elapsed());
+                client.send(build::disconnect());
+            } else {
+                visits.refused += 1;
+            }
+            // As often as a device that is eager, and well below what one name may.
+            std::thread::park_timeout(Duration::from_millis(30));
+        }
+        visits.all.sort_unstable();
+        visits
+    }
+
+    /// Soon after a flood, everything is taken and delivered again.
+    fn recovers(&self) {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let attempt = self.admin().open(V5).ok();
+            if let Some(mut reader) = attempt
+                && reader.try_connect(&build::connect(V5, "after"))
+            {
+                reader.send(build::subscribe(V5, 1, &[build::sub("shared/after", 1)]));
+                let granted =
+                    matches!(reader.receive_or_end(), Some(Received::SubAck { codes, .. }) if codes == [1]);
+                reader.send(build::publish(V5, "shared/after", "m").qos1(2).bytes());
+                let (mut acked, mut came) = (None, false);
+                while granted && (acked.is_none() || (acked == Some(0) && !came)) {
+                    match reader.receive_or_end() {
+                        Some(Received::PubAck(ack)) => acked = Some(ack.code),
+                        Some(Received::Publish(_)) => came = true,
+                        _ => break,
+                    }
+                }
+                if came && acked == Some(0) {
+                    return;
+                }
+            }
+            assert!(Instant::now() < until, "the broker takes nothing again: {}", self.log());
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // Its memory is what was of interest; how it stops is another test's.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Ends the visits, also when the flood fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Default)]
+struct Visits {
+    all: Vec<Duration>,
+    refused: usize,
+}
+
+impl Visits {
+    fn ms(&self, percent: usize) -> f64 {
+        let last = self.all.len().saturating_sub(1);
+        self.all.get(last * percent / 100).map_or(0.0, |took| took.as_secs_f64() * 1000.0)
+    }
+}
+
+/// Prints the figures, and keeps them where they are asked for.
+#[expect(clippy::print_stdout, reason = "the figures are what the test is run for")]
+pub(crate) fn tell(figures: &Value) {
+    println!("{figures}");
+    if let Some(path) = std::env::var_os("SIGNET_FLOODS_OUT") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        writeln!(file.expect("the file of the figures can be opened"), "{figures}").expect("and written");
+    }
+}
+
+/// One of many addresses of this machine.
+pub(crate) fn address(n: usize) -> IpAddr {
+    let [high, low] = u16::try_from(n % 20_000).expect("it is small").to_be_bytes();
+    IpAddr::from([127, 1, high, low.max(1)])
+}
