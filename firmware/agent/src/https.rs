@@ -1,6 +1,5 @@
 //! A question over HTTPS: the device's bytes out, the server's answer in.
 
-use alloc::vec::Vec;
 use core::pin::pin;
 
 use embassy_futures::select::{Either, Either3, select, select3};
@@ -44,8 +43,7 @@ impl<P: Platform, R: Runtime> Agent<'_, P, R> {
             Either::Second(()) => return Err(Failure::Unreachable),
         };
         let mut reader = Reader::new();
-        let mut bytes = Vec::new();
-        bytes.resize(PART_BYTES, 0);
+        let mut bytes = alloc::vec![0; PART_BYTES];
         loop {
             while let Some(action) = self.todo.pop_front() {
                 match self.perform(action).await {

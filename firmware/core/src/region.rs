@@ -29,10 +29,6 @@ impl<'f, F> Region<'f, F> {
     }
 }
 
-fn kind(error: impl NorFlashError) -> NorFlashErrorKind {
-    error.kind()
-}
-
 impl<F> ErrorType for Region<'_, F> {
     type Error = NorFlashErrorKind;
 }
@@ -42,7 +38,7 @@ impl<F: ReadNorFlash> ReadNorFlash for Region<'_, F> {
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
         let at = self.within(offset, bytes.len())?;
-        self.flash.borrow_mut().read(at, bytes).map_err(kind)
+        self.flash.borrow_mut().read(at, bytes).map_err(|error| error.kind())
     }
 
     fn capacity(&self) -> usize {
@@ -57,12 +53,12 @@ impl<F: NorFlash> NorFlash for Region<'_, F> {
     fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
         let len = to.checked_sub(from).ok_or(NorFlashErrorKind::OutOfBounds)?;
         let at = self.within(from, len as usize)?;
-        self.flash.borrow_mut().erase(at, at + len).map_err(kind)
+        self.flash.borrow_mut().erase(at, at + len).map_err(|error| error.kind())
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
         let at = self.within(offset, bytes.len())?;
-        self.flash.borrow_mut().write(at, bytes).map_err(kind)
+        self.flash.borrow_mut().write(at, bytes).map_err(|error| error.kind())
     }
 }
 

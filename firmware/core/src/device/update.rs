@@ -37,16 +37,18 @@ impl<P: Platform> Device<P> {
         match self.trial {
             // The note is lost; the bootloader's is not.
             None if self.images.on_trial() => {
-                self.trial_deadline = Some(now.mono.saturating_add(ota::TRIAL_MS))
+                self.trial_deadline = Some(now.mono.saturating_add(ota::TRIAL_MS));
             }
             None => {}
-            Some(trial) if trial.place != self.images.running() => {
-                // What runs boots from now on. The trial is forgotten when the broker has heard of it.
-                if self.images.keep().is_ok() {
-                    out.push(Action::Event(Event::Update(Outcome::Reverted)));
-                }
-            }
-            Some(trial) => self.judge_trial(trial, now, out),
+            Some(trial) if trial.place == self.images.running() => self.judge_trial(trial, now, out),
+            Some(_) => self.came_back(out),
+        }
+    }
+
+    /// What was tried does not run: what runs boots from now on. The trial is forgotten when the broker has heard of it.
+    fn came_back(&mut self, out: &mut Vec<Action>) {
+        if self.images.keep().is_ok() {
+            out.push(Action::Event(Event::Update(Outcome::Reverted)));
         }
     }
 
