@@ -98,6 +98,7 @@ impl Measure for Load {
                 issuing_anchors: self.issuing_anchor || self.crl > 0,
                 registry: false,
                 refused_pause: None,
+                ..Setup::default()
             },
         }
     }

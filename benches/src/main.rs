@@ -18,6 +18,7 @@ mod idle;
 mod instructions;
 mod latency;
 mod local;
+mod operator;
 mod pki;
 mod process;
 mod progress;

@@ -204,13 +204,20 @@ impl Pki {
         Ok(crls)
     }
 
-    /// Puts the next list of the second authority in the place of the last one, in one step: the first `count` of its devices are on it.
-    pub(crate) fn revoke_others(&self, crls: &Crls, count: usize) -> Result<()> {
-        let revoked = self.inner.others.get(..count).context("fewer certificates than are to be revoked")?;
-        let serials: Vec<&Serial> = revoked.iter().map(|identity| &identity.serial).collect();
+    /// Makes the list of this number of the second authority, with these of its devices on it, to be put in the place of the last
+    /// one by [`Next::put`].
+    pub(crate) fn next_list(
+        &self,
+        crls: &Crls,
+        number: u64,
+        revoked: impl Iterator<Item = usize>,
+    ) -> Result<Next> {
+        let serial = |at| self.inner.others.get(at).map(|identity: &Identity| &identity.serial);
+        let serials: Option<Vec<&Serial>> = revoked.map(serial).collect();
+        let serials = serials.context("fewer certificates than are to be revoked")?;
         let new = crls.other.with_extension("new");
-        self.write_crl(&self.inner.other, &new, 2, &serials)?;
-        Ok(fs::rename(new, &crls.other)?)
+        self.write_crl(&self.inner.other, &new, number, &serials)?;
+        Ok(Next { new, place: crls.other.clone() })
     }
 
     fn write_crl(&self, by: &Authority, path: &Path, number: u64, revoked: &[&Serial]) -> Result<()> {
@@ -246,6 +253,19 @@ impl Pki {
 
     fn path(&self, name: &str) -> PathBuf {
         self.inner.directory.path().join(name)
+    }
+}
+
+/// A list that is written and not yet in its place.
+pub(crate) struct Next {
+    new: PathBuf,
+    place: PathBuf,
+}
+
+impl Next {
+    /// Moves it there in one step.
+    pub(crate) fn put(self) -> Result<()> {
+        Ok(fs::rename(self.new, self.place)?)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -14,6 +15,7 @@ use crate::cli::{Measure, Need};
 use crate::client::Client;
 use crate::crowd;
 use crate::latency::Latencies;
+use crate::operator::Operator;
 use crate::pki::{Counts, Device, Pki};
 use crate::progress;
 use crate::report::{Record, Results};
@@ -28,10 +30,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum By {
-    /// `signet device revoke` in the broker's registry: some one by one, then all others of the authority at once.
+    /// As `signet device revoke` does it, in the broker's registry.
     Registry,
-    /// A new revocation list takes the place of the old one, and `signet reload` is given.
+    /// A new revocation list takes the place of the old one, and a reload is asked for, as `signet reload` does.
     Crl,
+    /// A new revocation list takes the place of the old one, which the broker has to notice.
+    File,
 }
 
 #[derive(Args, Clone, Debug, Serialize)]
@@ -42,7 +46,7 @@ pub(crate) struct Load {
     /// How they are revoked.
     #[arg(long, value_enum, default_value_t = By::Registry)]
     pub(crate) by: By,
-    /// Devices that are revoked one by one before.
+    /// Devices that are revoked one by one before, each when the one before is gone.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) one_by_one: u32,
     /// Pairs that go on meanwhile.
@@ -79,48 +83,78 @@ impl Watched {
     }
 }
 
-impl Load {
-    fn victims(&self) -> usize {
-        let one_by_one = if self.by == By::Registry { self.one_by_one } else { 0 };
-        (self.devices + one_by_one) as usize
+/// How a run revokes.
+struct Means<'a> {
+    by: By,
+    operator: Operator,
+    broker: &'a Running,
+    pki: &'a Pki,
+    /// The number of the list in force.
+    number: u64,
+    /// The devices on it.
+    listed: Vec<usize>,
+}
+
+impl Means<'_> {
+    /// Revokes one device; when it was said, and when that was done.
+    async fn one(&mut self, number: usize, name: &str) -> Result<(Instant, Instant)> {
+        if self.by == By::Registry {
+            return self.command(json!({ "name": name })).await;
+        }
+        self.listed.push(number);
+        self.list().await
     }
 
-    /// Revokes the devices behind the first ones one by one, each when the one before is gone.
+    /// Revokes the first `count` devices, which are all that are left.
+    async fn all(&mut self, count: usize) -> Result<(Instant, Instant)> {
+        if self.by == By::Registry {
+            let issuer = self.broker.imported.get(1).context("the second authority was not imported")?;
+            return self.command(json!({ "issuer": issuer })).await;
+        }
+        self.listed.extend(0..count);
+        self.list().await
+    }
+
+    async fn command(&mut self, select: Value) -> Result<(Instant, Instant)> {
+        let begun = Instant::now();
+        self.operator.post("/registry/standing", &json!({ "action": "revoke", "select": select })).await?;
+        Ok((begun, Instant::now()))
+    }
+
+    async fn list(&mut self) -> Result<(Instant, Instant)> {
+        let crls = self.broker.crls.as_ref().context("no revocation lists")?;
+        self.number += 1;
+        let next = self.pki.next_list(crls, self.number, self.listed.iter().copied())?;
+        let begun = Instant::now();
+        next.put()?;
+        if self.by == By::Crl {
+            self.operator.post("/reload", &json!({})).await?;
+        }
+        Ok((begun, Instant::now()))
+    }
+}
+
+impl Load {
+    fn victims(&self) -> usize {
+        (self.devices + self.one_by_one) as usize
+    }
+
+    /// Revokes the devices behind the first ones one by one, each when the one before is gone: how long each was connected after
+    /// that was done.
     async fn one_by_one(
         &self,
-        broker: &Running,
+        means: &mut Means<'_>,
         victims: &[Device],
         watched: &mut Watched,
     ) -> Result<Latencies> {
         let mut took = Vec::new();
         for (number, device) in victims.iter().enumerate().skip(self.devices as usize) {
-            broker.operate(&["device", "revoke", &device.name]).await?;
-            let returned = Instant::now();
+            let (_, returned) = means.one(number, &device.name).await?;
             let (closed, at) = watched.next().await?;
             ensure!(closed == number, "another device was closed than was revoked");
             took.push(at.saturating_duration_since(returned));
         }
         Ok(took.into_iter().collect())
-    }
-
-    /// Revokes all that are left; when it was said, and when the command returned.
-    async fn all_at_once(&self, broker: &Running, pki: &Pki) -> Result<(Instant, Instant)> {
-        let begun = match self.by {
-            By::Registry => {
-                let begun = Instant::now();
-                let issuer = broker.imported.get(1).context("the second authority was not imported")?;
-                broker.operate(&["device", "revoke", "--issuer", issuer]).await?;
-                begun
-            }
-            By::Crl => {
-                let crls = broker.crls.as_ref().context("no revocation lists")?;
-                pki.revoke_others(crls, self.devices as usize)?;
-                let begun = Instant::now();
-                broker.operate(&["reload"]).await?;
-                begun
-            }
-        };
-        Ok((begun, Instant::now()))
     }
 }
 
@@ -131,8 +165,8 @@ impl Measure for Load {
             counts: Counts { devices, others, ..Counts::default() },
             setup: Setup {
                 connections: others + 2 * devices,
-                crl_entries: (self.by == By::Crl).then_some(0),
-                issuing_anchors: self.by == By::Crl,
+                crl_entries: (self.by != By::Registry).then_some(0),
+                issuing_anchors: self.by != By::Registry,
                 registry: self.by == By::Registry,
                 ..Setup::default()
             },
@@ -149,7 +183,9 @@ impl Measure for Load {
         tokio::time::sleep(CALM).await;
         let before = (calm, Instant::now());
         let begun_singly = Instant::now();
-        let single = self.one_by_one(broker, &victims, &mut watched).await?;
+        let operator = Operator::connect(&broker.directory().join("signet.sock")).await?;
+        let mut means = Means { by: self.by, operator, broker, pki, number: 1, listed: Vec::new() };
+        let single = self.one_by_one(&mut means, &victims, &mut watched).await?;
         let singly = (begun_singly, Instant::now());
 
         let cpu = broker.cpu_time()?;
@@ -163,7 +199,7 @@ impl Measure for Load {
             bar.finish_and_clear();
             anyhow::Ok(closed)
         };
-        let ((begun, returned), closed) = tokio::try_join!(self.all_at_once(broker, pki), closing)?;
+        let ((begun, returned), closed) = tokio::try_join!(means.all(self.devices as usize), closing)?;
         let cpu = broker.cpu_time()? - cpu;
         let ended = closed.iter().copied().max().context("nobody was closed")?;
         tokio::time::sleep(CALM).await;
@@ -183,6 +219,8 @@ impl Measure for Load {
             ("from_begin_p99_ms", from_begin.ms(99.0)),
             ("from_begin_max_ms", from_begin.ms(100.0)),
             ("cpu_per_device_us", cpu.as_secs_f64() * 1e6 / f64::from(self.devices)),
+            ("steady_before_p50_ms", before.ms(50.0)),
+            ("steady_during_p50_ms", during.ms(50.0)),
             ("steady_before_p99_ms", before.ms(99.0)),
             ("steady_during_p99_ms", during.ms(99.0)),
         ]);
@@ -190,6 +228,7 @@ impl Measure for Load {
             results.insert("single_from_return_p50_ms", single.ms(50.0));
             results.insert("single_from_return_p99_ms", single.ms(99.0));
             results.insert("single_from_return_max_ms", single.ms(100.0));
+            results.insert("steady_during_single_p50_ms", singly.ms(50.0));
             results.insert("steady_during_single_p99_ms", singly.ms(99.0));
         }
         Ok(Record::on(broker, pki, "revoke", self, results)?.with("from-begin", &from_begin))

@@ -24,7 +24,12 @@ pub(super) fn signet(pki: &Pki, setup: &Setup, connections: usize, crls: Option<
             crls.other.display()
         )
     });
-    let registry = if setup.registry { "\n[registry]\nmode = \"on\"\n\n[ca]\n" } else { "" };
+    // All devices of a run are registered at their first connect.
+    let registry = if setup.registry {
+        "\n[registry]\nmode = \"on\"\n\n[ca]\n\n[provisioning]\njust-in-time-per-authority-per-second = 0\n"
+    } else {
+        ""
+    };
     let standing = setup
         .refused_pause
         .map_or(String::new(), |pause| format!("\n[standing]\nrefused-pause-max = \"{pause}\"\n"));
