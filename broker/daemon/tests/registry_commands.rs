@@ -197,6 +197,60 @@ fn an_authority_is_never_made_twice_and_its_root_never_where_the_broker_reads() 
 }
 
 #[test]
+fn an_authority_that_exists_is_taken_over_with_its_encrypted_key_and_issues() {
+    let mut setup = Setup::new();
+    let private = || std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    for (file, pass) in [("old-pass", "a long passphrase\n"), ("new-pass", "another passphrase\n")] {
+        fs::write(setup.path(file), pass).unwrap();
+        fs::set_permissions(setup.path(file), private()).unwrap();
+    }
+    // Somebody else's authority, as far as the broker is concerned.
+    setup.works(&["ca", "init", "--directory", "there", "--root", "r", "--passphrase-file", "old-pass"]);
+    let take = |certificate: &str, pass: &str| {
+        setup.run(&[
+            "ca",
+            "init",
+            "--directory",
+            "here",
+            "--certificate",
+            certificate,
+            "--private-key",
+            "there/issuing.key",
+            "--private-key-passphrase-file",
+            pass,
+            "--passphrase-file",
+            "new-pass",
+        ])
+    };
+    for (certificate, pass) in [("r/root.crt", "old-pass"), ("there/issuing.crt", "new-pass")] {
+        let output = take(certificate, pass);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(!setup.path("here/issuing.crt").exists(), "nothing is written before it is judged");
+    }
+    assert_eq!(take("there/issuing.crt", "old-pass").status.code(), Some(0));
+    let text = CONFIGURATION
+        .replace("\"ca/issuing.crt\"", "\"here/issuing.crt\"")
+        .replace("[ca]\n", "[ca]\ndirectory = \"here\"\npassphrase-file = \"new-pass\"\n");
+    fs::write(setup.path("signet.toml"), text).unwrap();
+    setup.start();
+    setup.ask(&["device", "add", "sensor-1", "--key", "--out", "out"]);
+    assert_eq!(setup.dial("out/sensor-1").connack(), 0);
+}
+
+#[test]
+fn a_key_that_the_group_can_read_keeps_the_broker_from_starting() {
+    let setup = Setup::new();
+    for mode in [0o640, 0o604, 0o660] {
+        fs::set_permissions(setup.path("ca/issuing.key"), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
+        let output = setup.run(&["run", "--config", "signet.toml"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("issuing.key") && said.contains("chmod 600"), "{mode:o}: {said}");
+    }
+}
+
+#[test]
 fn without_a_registry_the_commands_say_how_to_have_one() {
     let mut setup = Setup::new();
     let off = CONFIGURATION.replace("[registry]\nmode = \"on\"\n[ca]\n", "");

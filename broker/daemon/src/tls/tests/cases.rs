@@ -12,16 +12,16 @@ use time::Duration;
 use super::support::{NOW, unix};
 use crate::tls::{DeviceVerifier, Source, Trust, TrustOptions};
 
-type Der = CertificateDer<'static>;
+pub(super) type Der = CertificateDer<'static>;
 
 /// An authority: its key, and what its certificates are made of.
-struct Ca {
-    params: CertificateParams,
-    key: KeyPair,
+pub(super) struct Ca {
+    pub(super) params: CertificateParams,
+    pub(super) key: KeyPair,
 }
 
 impl Ca {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self::with(name, |_| {})
     }
 
@@ -33,11 +33,11 @@ impl Ca {
         Self { params, key: KeyPair::generate().unwrap() }
     }
 
-    fn issuer(&self) -> Issuer<'_, &KeyPair> {
+    pub(super) fn issuer(&self) -> Issuer<'_, &KeyPair> {
         Issuer::from_params(&self.params, &self.key)
     }
 
-    fn own(&self) -> Der {
+    pub(super) fn own(&self) -> Der {
         CertificateDer::from(self.params.self_signed(&self.key).unwrap().der().to_vec())
     }
 
@@ -47,7 +47,7 @@ impl Ca {
     }
 
     /// A device's certificate.
-    fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> Der {
+    pub(super) fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> Der {
         let mut params = named("d");
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -73,11 +73,14 @@ fn critical(oid: &[u64], value: &[u8]) -> CustomExtension {
     extension
 }
 
-fn dns(name: &str) -> SanType {
+pub(super) fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
 
-fn constrained(permitted: &[&str], excluded: &[&str]) -> impl FnOnce(&mut CertificateParams) {
+pub(super) fn constrained(
+    permitted: &[&str],
+    excluded: &[&str],
+) -> impl FnOnce(&mut CertificateParams) + use<> {
     let trees =
         |names: &[&str]| names.iter().map(|name| GeneralSubtree::DnsName((*name).to_owned())).collect();
     let constraints =
@@ -110,7 +113,7 @@ impl Chain {
     }
 }
 
-type Sent = (Vec<Der>, Vec<Der>);
+pub(super) type Sent = (Vec<Der>, Vec<Der>);
 
 /// A case: its name, why it is refused, the chain.
 type Case = (&'static str, Option<&'static str>, fn() -> Sent);
@@ -336,7 +339,7 @@ const CASES: &[Case] = &[
 ];
 
 /// The label of the refusal; `None` when the chain is good.
-fn judged((anchors, sent): &Sent) -> Option<&'static str> {
+pub(super) fn judged((anchors, sent): &Sent) -> Option<&'static str> {
     let sources: Vec<_> = anchors.iter().map(|der| Source::new("anchor", der.to_vec())).collect();
     let (trust, _) =
         Trust::load(&sources, (&[], &[]), None, TrustOptions::default(), None, unix(NOW)).unwrap();

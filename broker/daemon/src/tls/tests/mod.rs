@@ -8,6 +8,7 @@ mod grace;
 mod hellos;
 mod keys;
 mod listeners;
+mod paths;
 mod refusals;
 mod resumption;
 mod revocation;
