@@ -137,7 +137,7 @@ pub async fn run(plan: &Plan, bar: ProgressBar) -> Result<Outcome> {
         "{prefix:10} {wide_bar} {pos}/{len} {msg} {elapsed_precise}",
     )?);
     let mut fleet = start(plan, bar).await?;
-    let mut outcome = Outcome { devices: plan.devices, ..Outcome::default() };
+    let mut outcome = Outcome { devices: plan.devices, seed: plan.given.seed, ..Outcome::default() };
 
     fleet.bar.set_prefix("enrolling");
     let enrolled = |fleet: &Fleet| fleet.count(|view| view.enrolled_after.is_some());

@@ -23,6 +23,8 @@ pub struct Outcome {
     pub rotated: Option<usize>,
     /// Devices that run the firmware that the operator gave them.
     pub updated: Option<usize>,
+    /// The seed of keys and faults: with it, a run on virtual time is the same again.
+    pub seed: u64,
     /// How long the run took, in seconds.
     pub seconds: f64,
     /// Seconds from a device's start until it was online as itself: median, 99th percentile, worst.
@@ -94,7 +96,7 @@ impl fmt::Display for Outcome {
         let h = &self.happened;
         let [median, p99, worst] = self.enrolled_after;
         let mut text = String::new();
-        writeln!(text, "{} devices, {:.1} s", self.devices, self.seconds)?;
+        writeln!(text, "{} devices, {:.1} s, seed {}", self.devices, self.seconds, self.seed)?;
         // Virtual time says nothing about how long an enrolment takes.
         if worst > 0.0 {
             writeln!(

@@ -5,7 +5,11 @@ use signet_sim::faults::Level;
 use signet_sim::years::{Years, run};
 
 fn years(years: u32, devices: usize, level: Level) -> signet_sim::outcome::Outcome {
-    let plan = Years { years, devices, validity_days: 90, level, seed: 3 };
+    seeded(years, devices, level, 3)
+}
+
+fn seeded(years: u32, devices: usize, level: Level, seed: u64) -> signet_sim::outcome::Outcome {
+    let plan = Years { years, devices, validity_days: 90, level, seed };
     run(&plan, &ProgressBar::hidden()).expect("the model of the broker is made")
 }
 
@@ -34,4 +38,18 @@ fn three_years_of_some_faults_heal_what_lapsed_and_what_was_revoked() {
     let outcome = years(3, 10, Level::Some);
     assert!(outcome.ok, "{outcome}");
     assert!(outcome.happened.lapsed > 0 && outcome.happened.revoked > 0, "{outcome}");
+}
+
+#[test]
+fn three_years_of_many_faults_lose_nobody_and_are_the_same_with_the_same_seed() {
+    let outcome = seeded(3, 12, Level::Many, 11);
+    assert!(outcome.ok, "{outcome}");
+    assert!(outcome.happened.power_cuts >= 60 && outcome.happened.revoked > 0, "{outcome}");
+    assert_eq!(outcome.seed, 11);
+    let again = seeded(3, 12, Level::Many, 11);
+    let counts = |outcome: &signet_sim::outcome::Outcome| {
+        let h = outcome.happened;
+        (h.boots, h.power_cuts, h.resets, h.revoked, h.broker_restarts)
+    };
+    assert_eq!(counts(&outcome), counts(&again));
 }

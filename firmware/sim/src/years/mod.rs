@@ -106,7 +106,7 @@ pub fn run(years: &Years, bar: &ProgressBar) -> Result<Outcome> {
     let weather = Weather::of(years.level);
     let mut world = World::new(years)?;
     world.live(end, weather, bar)?;
-    let mut outcome = Outcome { devices: years.devices, ..Outcome::default() };
+    let mut outcome = Outcome { devices: years.devices, seed: years.seed, ..Outcome::default() };
     world.calm(end + CALM)?;
     bar.finish_and_clear();
     world.judge(&mut outcome);
