@@ -28,6 +28,10 @@ private-key = "pki/server.key"
 client-ca = ["ca/issuing.crt"]
 max-connections = 100
 max-fragment-size = 4096
+[[https]]
+address = "127.0.0.1:0"
+certificate = "pki/server-chain.crt"
+private-key = "pki/server.key"
 [acl]
 file = "acl.conf"
 [registry]
@@ -104,7 +108,9 @@ class Broker:
             cwd=self.folder, stdout=subprocess.DEVNULL, stderr=(self.folder / "log").open("a"),
         )  # fmt: skip
         wait_until(lambda: ready.exists() and ready.read_text().strip(), "the broker is ready", self.log)
-        self.port = int(ready.read_text().strip().rsplit(":", 1)[1])
+        addresses = ready.read_text().split()
+        # Where MQTT is spoken, and where certificates are given over HTTPS.
+        self.port, self.https_port = (int(address.rsplit(":", 1)[1]) for address in addresses)
 
     def stop(self):
         self.process.terminate()
@@ -170,9 +176,11 @@ class Machine:
         folder, options = self.sensor.folder, self.options
         place = noted(folder)
         self.lines.put(f"bootloader {place}")
-        port = self.sensor.broker.port
-        pipe = f"{sys.executable} {HERE / 'pipe.py'} {self.sensor.reaches}"
-        network = f"user,id=n0,restrict=on,guestfwd=tcp:10.0.2.100:{port}-cmd:{pipe}"
+        network = "user,id=n0,restrict=on"
+        ports = ((self.sensor.broker.port, self.sensor.reaches), (self.sensor.broker.https_port,) * 2)
+        for port, reaches in ports:
+            pipe = f"{sys.executable} {HERE / 'pipe.py'} {reaches}"
+            network += f",guestfwd=tcp:10.0.2.100:{port}-cmd:{pipe}"
         self.process = subprocess.Popen(
             [
                 "qemu-system-riscv32", "-M", "virt", "-cpu", "rv32", "-bios", "none", "-m", "64M",
@@ -263,11 +271,18 @@ def sensor(request, broker, tmp_path):
         pytest.exit("say which firmware: SIGNET_QEMU_FIRMWARE or --firmware", 2)
     made = []
 
-    def make(serial, root="pki/root-ca.crt", form="cbor"):
+    def make(serial, root="pki/root-ca.crt", form="cbor", token=None):
         folder = tmp_path / serial
         folder.mkdir()
+        begins = ["--credential", str(broker.folder / "claims" / "line-1")]
+        if token:
+            secret = folder / "token"
+            secret.touch(mode=0o600)
+            secret.write_text(token)
+            url = f"https://localhost:{broker.https_port}/provision"
+            begins = ["--token-file", str(secret), "--token-url", url]
         assert signet_factory.main([
-            "nvs", f"--serial={serial}", "--credential", str(broker.folder / "claims" / "line-1"),
+            "nvs", f"--serial={serial}", *begins,
             "--broker", f"localhost:{broker.port}", "--server-ca", str(broker.folder / root),
             "--template", "fleet", "--rotation-template", "rotate", "--format", form,
             "--ota-key", str(broker.folder / "ota.pub"),

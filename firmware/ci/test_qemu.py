@@ -32,6 +32,40 @@ def test_a_new_device_claims_its_identity_publishes_and_comes_back_as_itself(sen
     assert "Own(A)" in line
 
 
+def token(broker, device):
+    """A one-time token for a device."""
+    return json.loads(broker.ask("token", "create", device, "--json"))["token"]
+
+
+def test_a_new_device_with_a_token_gets_its_certificate_over_https_and_comes_back_as_itself(
+    sensor, operator, broker
+):
+    device = sensor("token-1", token=token(broker, "token-1"))
+    machine = device.boot()
+    machine.until("event CandidateStored(A)")
+    # By its own certificate, at once: there is no claim.
+    assert "Own(A)" in machine.until("event Online")
+    machine.until('event Enrolled { thing: "token-1" }')
+    reading = json.loads(operator.until("devices/token-1/telemetry/environment"))
+    assert reading["device"] == "token-1"
+    machine.kill()
+    again = device.boot()
+    assert "Own(A)" in again.until("event Online")
+
+
+def test_a_token_that_was_used_or_is_for_another_device_is_refused_loudly(sensor, broker):
+    secret = token(broker, "token-2")
+    for serial in ("token-3", "token-2", "token-2-again"):
+        device = sensor(serial, token=secret)
+        machine = device.boot()
+        if serial == "token-2":
+            machine.until("event Enrolled")
+        else:
+            machine.until("event Rejected(Rejection { status_code: 40")
+            assert not any("Online" in line for line in machine.seen)
+        machine.kill()
+
+
 def test_tls_and_mqtt_stay_within_their_share_of_the_heap(sensor, operator):
     device = sensor("heap-1")
     machine = device.boot()
