@@ -16,7 +16,7 @@ use super::disk::Staged;
 use super::key::Key;
 use super::place::Place;
 use super::row::{Decoder, Row};
-use super::store::{Batch, Snapshot};
+use super::store::{Batch, EachRow, Snapshot};
 
 /// What a copy begins with.
 const HEAD: &[u8] = b"signet messages 1\n";
@@ -174,10 +174,7 @@ fn not_whole(path: &Path, what: impl Into<String>) -> MessagesError {
 }
 
 /// Calls `each` with every row, and then says whether the copy is whole: how many rows it has.
-fn read_copy(
-    from: &Path,
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), MessagesError>,
-) -> Result<u64, MessagesError> {
+fn read_copy(from: &Path, each: &mut EachRow<'_>) -> Result<u64, MessagesError> {
     let file = File::open(from).map_err(|error| MessagesError::io(from, error))?;
     let mut input = Hashed { inner: BufReader::new(file), hash: Context::new(&SHA256), bytes: 0 };
     let fail = |error: std::io::Error| match error.kind() {

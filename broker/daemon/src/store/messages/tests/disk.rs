@@ -251,9 +251,9 @@ fn no_byte_that_is_changed_in_any_file_makes_it_panic_or_say_something_else() {
         for entry in fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_dir() {
-                folders.push(entry.path())
+                folders.push(entry.path());
             } else {
-                files.push(entry.path())
+                files.push(entry.path());
             }
         }
     }
