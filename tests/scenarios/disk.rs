@@ -35,9 +35,9 @@ impl Place {
 pub(crate) struct Disk {
     place: Place,
     ledger: Ledger,
-    /// Rendered and not committed yet.
-    batch: Option<Batch>,
-    /// What may be said once the batch is committed.
+    /// Rendered and not committed yet, and what may be said once it is.
+    batch: Option<(Batch, Vec<(Ticket, usize)>)>,
+    /// What may be said once the next batch is committed.
     promises: Vec<(Ticket, usize)>,
     kept: Vec<(Ticket, usize)>,
     rng: Rng,
@@ -104,9 +104,9 @@ impl Disk {
     /// Writes what there is. False: the disk refuses.
     pub(crate) fn commit(&mut self, now: Now) -> bool {
         if self.batch.is_none() {
-            self.batch = Some(self.ledger.render(now));
+            self.batch = Some((self.ledger.render(now), std::mem::take(&mut self.promises)));
         }
-        let Some(batch) = &self.batch else { return true };
+        let Some((batch, promises)) = &mut self.batch else { return true };
         if !batch.is_empty() {
             let fails = self.fails_one_in > 0 && self.rng.u32(..self.fails_one_in) == 0;
             // A commit that fails may have been made all the same.
@@ -119,14 +119,15 @@ impl Disk {
                 return false;
             }
         }
+        self.kept.append(promises);
         self.batch = None;
-        self.kept.append(&mut self.promises);
         true
     }
 
     /// What is left when the power fails, perhaps in the middle of a commit.
     pub(crate) fn after_power_failure(mut self) -> Self {
-        let under_way = self.batch.take().filter(|batch| !batch.is_empty() && self.rng.bool());
+        let under_way =
+            self.batch.take().map(|(batch, _)| batch).filter(|batch| !batch.is_empty() && self.rng.bool());
         match &mut self.place {
             Place::Memory(store) => {
                 if let Some(batch) = under_way {
