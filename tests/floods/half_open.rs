@@ -36,7 +36,7 @@ fn all_are_dropped(site: &Site, peers: usize, began: Instant) -> Value {
     let mut most = 0;
     let until = Instant::now() + Duration::from_secs(40);
     loop {
-        let half_open = site.status().and_then(|status| status["half_open"].as_u64()).expect("a status");
+        let half_open = site.status().and_then(|status| status["half-open"].as_u64()).expect("a status");
         most = most.max(half_open);
         // Somebody good may be on its way in.
         if half_open <= 2 {

@@ -37,7 +37,7 @@ use crate::principals::Share;
 use crate::server::Broker;
 use crate::standing::Until;
 use crate::tls::Judged;
-use bounds::Bounds;
+use bounds::{Bounds, Hearing};
 use holds::Holds;
 
 /// Room for one read from TLS: a record of the largest size.
@@ -243,7 +243,15 @@ impl Link {
                 self.take_packets(cx, now);
                 moved += usize::from(!self.held_up);
             }
-            if !self.held_up && !self.bounds.hold(&self.broker, self.inbound.len(), now.mono) {
+            if !self.held_up {
+                match self.bounds.hearing(&self.broker, self.inbound.len(), now.mono) {
+                    Hearing::Now => {}
+                    Hearing::Later => return Ok(moved + self.poll_outbound(cx)?),
+                    Hearing::Never => {
+                        self.input(Input::Close(CloseReason::Overloaded), now);
+                        return Ok(moved);
+                    }
+                }
                 match self.poll_inbound(cx)? {
                     Inbound::Bytes(count) => {
                         moved += count;

@@ -15,8 +15,21 @@ use crate::server::Broker;
 
 /// While memory runs short, nothing is read from a peer of which so much of a packet is here already.
 const UNFINISHED_BYTES_MAX: usize = 16 * 1024;
+/// Who had to wait for memory for so long is closed: it may come back when there is some.
+const MEMORY_WITHIN: Duration = Duration::from_secs(10);
 /// When it is looked at again whether memory still runs short.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Whether to read from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// Read.
+    Now,
+    /// Not before [`Bounds::held_until`].
+    Later,
+    /// There was no memory for its packet for too long.
+    Never,
+}
 
 /// The bounds of one connection at the edge.
 pub(super) struct Bounds {
@@ -28,6 +41,8 @@ pub(super) struct Bounds {
     ahead_until: Mono,
     /// Nothing is read before.
     held_until: Option<Mono>,
+    /// Since when it waits for memory.
+    short_since: Option<Mono>,
     /// What the buffers held when that was last told.
     buffered: usize,
 }
@@ -43,6 +58,7 @@ impl Bounds {
             share,
             ahead_until: Mono::START,
             held_until: None,
+            short_since: None,
             buffered: 0,
         }
     }
@@ -61,12 +77,19 @@ impl Bounds {
         must
     }
 
-    /// Whether nothing is to be read from the peer now: its name sends faster than it may, or memory runs short and much of
+    /// Whether to read from the peer now, or later: its name sends faster than it may, or memory runs short and much of
     /// a packet is here already.
-    pub(super) fn hold(&mut self, broker: &Broker, unfinished: usize, now: Mono) -> bool {
+    pub(super) fn hearing(&mut self, broker: &Broker, unfinished: usize, now: Mono) -> Hearing {
+        let short = unfinished > UNFINISHED_BYTES_MAX && broker.hub().pressure() != Pressure::None;
+        let since = *self.short_since.get_or_insert(now);
+        if !short {
+            self.short_since = None;
+        } else if now.since(since) >= MEMORY_WITHIN {
+            return Hearing::Never;
+        }
         let (until, reason) = if self.ahead_until > now {
             (Some(self.ahead_until), "rate")
-        } else if unfinished > UNFINISHED_BYTES_MAX && broker.hub().pressure() != Pressure::None {
+        } else if short {
             (Some(now.after(LOOK_AGAIN)), "memory")
         } else {
             (None, "")
@@ -75,7 +98,7 @@ impl Bounds {
             broker.metrics.held_back.with_label_values(&[reason]).inc();
         }
         self.held_until = until;
-        until.is_some()
+        if until.is_some() { Hearing::Later } else { Hearing::Now }
     }
 
     /// Until when nothing is read.
