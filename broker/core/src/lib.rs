@@ -18,6 +18,9 @@
 //! moment and hands it out as a [`Delivery`]. An acknowledgement comes out only after its message is in every mailbox
 //! and, when retained, in the store.
 //!
+//! A hub with a [`journal`] says what must outlive the process. [`Action::Hold`] then stands before every acknowledgement
+//! of something that does not yet; [`Hub::restore`] takes back what an earlier process left.
+//!
 //! Where the specification leaves a choice:
 //!
 //! - QoS 2 messages are routed when PUBLISH arrives, and their identifier is remembered until PUBREL (MQTT5 §4.3.3,

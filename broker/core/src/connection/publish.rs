@@ -76,22 +76,16 @@ impl Open {
     fn arrival(&mut self, hub: &Hub, id: PacketId) -> Result<(Arrival, Ticket), CloseReason> {
         let mut state = self.state()?;
         let me = self.link.number;
-        let (arrival, on_this_connection) = match state.unreleased.get_mut(&id) {
-            Some(link) => {
-                let here = *link == me;
-                *link = me;
-                (Arrival::Again, here)
-            }
-            None => {
-                let full =
-                    state.unreleased.len() >= hub.limits.load().unreleased_qos2_max.max(self.receive_max);
-                if full {
-                    return Err(CloseReason::Violation(Violation::ReceiveMaximumExceeded));
-                }
-                state.unreleased.insert(id, me);
-                (Arrival::First, false)
-            }
-        };
+        let known = state.unreleased.get(&id).copied();
+        // `[MQTT5-3.3.4-7]`: what an earlier connection left over does not count. Nothing is remembered of a message that
+        // is refused: the client sends it again on its next connection.
+        let too_many = known != Some(me) && self.unreleased >= self.receive_max;
+        let full = state.unreleased.len() >= hub.limits.load().unreleased_qos2_max.max(self.receive_max);
+        if too_many || (known.is_none() && full) {
+            return Err(CloseReason::Violation(Violation::ReceiveMaximumExceeded));
+        }
+        state.unreleased.insert(id, me);
+        let arrival = if known.is_some() { Arrival::Again } else { Arrival::First };
         let ticket = match (&state.log, arrival) {
             (None, _) => Ticket::NONE,
             (Some(log), Arrival::First) => log.add(|session| Record::Received(session, id)),
@@ -99,13 +93,7 @@ impl Open {
             (Some(log), Arrival::Again) => log.latest(),
         };
         drop(state);
-        if !on_this_connection {
-            // `[MQTT5-3.3.4-7]`: what an earlier connection left over does not count.
-            if self.unreleased >= self.receive_max {
-                return Err(CloseReason::Violation(Violation::ReceiveMaximumExceeded));
-            }
-            self.unreleased += 1;
-        }
+        self.unreleased += usize::from(known != Some(me));
         Ok((arrival, ticket))
     }
 

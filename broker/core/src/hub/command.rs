@@ -27,7 +27,7 @@ pub enum Hears {
 
 impl Hub {
     /// Publishes for `principal`, who has no connection: an operator who commands by the admin socket. The policy judges it
-    /// as it would judge the same PUBLISH of a connection.
+    /// as it would judge the same PUBLISH of a connection. Whoever asked is not told when it is durable.
     ///
     /// # Errors
     /// [`Denied`] when the policy refuses it.

@@ -4,7 +4,8 @@
 //! topic up in the index, and takes the short lock of each receiver's mailbox. The directory of sessions is asked at
 //! CONNECT and at a session's end only.
 //!
-//! Lock order: a session's `state`, then any mailbox, then the timers. No two sessions' `state` are locked at once.
+//! Lock order: [`Hub::together`], then a session's `state`, then any mailbox, then the timers; the journal's own lock comes
+//! last. No two sessions' `state` are locked at once. Who holds [`Hub::together`] waits for no other connection.
 
 mod attach;
 mod closing;

@@ -160,9 +160,9 @@ impl Restoring<'_> {
         restored
     }
 
-    /// Who the owner of a session is now.
+    /// Who the owner of a session is now. Somebody of another name or role is another one.
     fn owner(&self, stored: &StoredSession) -> Option<Arc<Author>> {
-        self.is_now(&stored.author)
+        self.is_now(&stored.author).filter(|author| *author.principal.key() == stored.principal)
     }
 
     fn is_now(&self, author: &Arc<Author>) -> Option<Arc<Author>> {

@@ -167,3 +167,20 @@ fn a_refused_message_frees_its_identifier_in_5_0() {
     w.send(writer, Packet::Publish(say("mine", "yes").qos(2).packet(5)));
     assert_eq!(w.messages(reader).iter().map(text).collect::<Vec<_>>(), ["yes"]);
 }
+
+#[test]
+fn a_message_beyond_the_receive_maximum_is_taken_when_it_is_sent_again() {
+    let mut w = World::limited(|limits| limits.receive_max = std::num::NonZeroU16::MIN);
+    let reader = w.connect(v5("reader"));
+    w.subscribe(reader, "t", 2);
+    let writer = w.connect(v5("writer").lasting());
+    w.send(writer, Packet::Publish(say("t", "1").qos(2).packet(1)));
+    w.send(writer, Packet::Publish(say("t", "2").qos(2).packet(2)));
+    assert_eq!(w.closed(writer), Some(CloseReason::Violation(Violation::ReceiveMaximumExceeded)));
+    let writer = w.connect(v5("writer").lasting());
+    let mut again = say("t", "2").qos(2).packet(2);
+    again.dup = true;
+    w.send(writer, Packet::Publish(again));
+    assert_eq!(w.heard(writer), [Packet::PubRec(Ack::success(id(2)))]);
+    assert_eq!(texts(&w.messages(reader)), ["1", "2"]);
+}
