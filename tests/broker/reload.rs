@@ -122,7 +122,7 @@ fn will_of_a_revoked_certificate_is_not_sent() {
 }
 
 #[test]
-fn broken_revocation_list_and_mismatched_key_are_refused_and_nothing_changes() {
+fn broken_revocation_list_broken_authority_and_mismatched_key_are_refused_and_nothing_changes() {
     let broker = TestBroker::start(SHARED);
     let mut client = broker.device("sensor-001").connect(&connect(V5, "a"), V5);
     let generation = broker.broker().status().generation;
@@ -134,8 +134,17 @@ fn broken_revocation_list_and_mismatched_key_are_refused_and_nothing_changes() {
     );
     assert!(broker.reload_file("issuing.crl", "").is_err());
     broker.reload_file("issuing.crl", &crl).expect("the list is good");
+    let authority = TestBroker::root();
+    for broken in [
+        "",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        &authority[..authority.len() / 2],
+    ] {
+        assert!(broker.reload_file("root-ca.crt", broken).is_err());
+    }
+    broker.reload_file("root-ca.crt", &authority).expect("the authority is good");
     assert!(broker.reload_file("server.key", &certificate("sensor-001").key_pem()).is_err());
-    assert_eq!(broker.broker().status().generation, generation + 1, "only the good reload counted");
+    assert_eq!(broker.broker().status().generation, generation + 2, "only the good reloads counted");
     client.expect_nothing();
     let _ = broker.device("revoked").expect_refused(V5);
     let mut other = broker.device("sensor-002").connect(&connect(V5, "a"), V5);
