@@ -185,7 +185,7 @@ fn admit(
     traffic: &tokio::runtime::Handle,
 ) {
     broker.memory.taken(broker.hub(), memory::HANDSHAKE_BYTES);
-    if broker.hub().pressure() == Pressure::Full {
+    if !broker.memory.lets_in(broker.hub(), broker.admission.half_open()) {
         broker.metrics.not_admitted.with_label_values(&["memory"]).inc();
         return;
     }

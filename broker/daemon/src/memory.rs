@@ -31,6 +31,8 @@ const CLOSED_AT_ONCE_MAX: usize = 64;
 const DROPPED_AT_ONCE_MAX: usize = 256;
 /// Who holds less is not closed: it would not help.
 const HELD_BYTES_MIN: usize = 4 * 1024;
+/// Peers that may be on their way in while the reserve is half used up: those who come for what waits make room.
+const LET_IN_AT_ONCE_MAX: usize = 8;
 /// What a peer takes from accept to the end of its handshake, in bytes.
 pub(crate) const HANDSHAKE_BYTES: usize = 48 * 1024;
 
@@ -52,6 +54,8 @@ pub struct Memory {
 struct Marks {
     shed: u64,
     full: u64,
+    /// Nobody is let in any more.
+    brim: u64,
     /// Below it there is enough again.
     calm: u64,
     /// After so much has been taken there is another look.
@@ -64,6 +68,7 @@ impl Marks {
         Self {
             shed: ceiling - reserve,
             full: ceiling - reserve / 2,
+            brim: ceiling - reserve / 8,
             calm: ceiling - reserve - reserve / 8,
             step: usize::try_from(reserve / 16).unwrap_or(usize::MAX),
         }
@@ -117,6 +122,13 @@ impl Memory {
         if taken.saturating_add(hub.growth()) >= Marks::of(ceiling).step {
             self.look(hub);
         }
+    }
+
+    /// Whether one more peer may begin a handshake, beside the `half_open` that are on their way.
+    pub(crate) fn lets_in(&self, hub: &Hub, half_open: usize) -> bool {
+        let Some(ceiling) = self.ceiling() else { return true };
+        hub.pressure() != Pressure::Full
+            || (half_open < LET_IN_AT_ONCE_MAX && self.resident() < Marks::of(ceiling).brim)
     }
 
     /// Looks how much there is, and says so to the core.
@@ -268,6 +280,7 @@ mod tests {
     fn a_small_ceiling_keeps_a_quarter_in_reserve_and_a_large_one_an_eighth() {
         let small = Marks::of(64 * MIB);
         assert_eq!((small.shed, small.full, small.calm), (48 * MIB, 56 * MIB, 46 * MIB));
+        assert_eq!(small.brim, 62 * MIB);
         let large = Marks::of(1024 * MIB);
         assert_eq!((large.shed, large.full), (896 * MIB, 960 * MIB));
         assert!(Marks::of(1).shed <= 1);
@@ -319,7 +332,12 @@ mod tests {
         assert_eq!(hub.pressure(), Pressure::None);
         memory.ceiling.store(MIB, Ordering::Relaxed);
         assert_eq!(memory.look(&hub), Pressure::Full, "this process has more than that");
+        assert!(!memory.lets_in(&hub, 0), "it is far above the brim");
+        memory.ceiling.store(memory.resident() * 10 / 9, Ordering::Relaxed);
+        hub.set_pressure(Pressure::Full);
+        assert!(memory.lets_in(&hub, 0) && !memory.lets_in(&hub, LET_IN_AT_ONCE_MAX));
         memory.ceiling.store(0, Ordering::Relaxed);
         assert_eq!(memory.look(&hub), Pressure::None);
+        assert!(memory.lets_in(&hub, 100_000));
     }
 }

@@ -147,14 +147,11 @@ impl Connection {
 
     /// While memory runs short, nobody new gets in. Who has a session comes for what waits there, which makes room.
     fn sheds(&self, terms: &Terms) -> bool {
-        match self.hub.pressure() {
-            Pressure::None => false,
-            Pressure::Shed => {
-                let principal = self.link.principal.key().clone();
-                !self.hub.has_session(&SessionKey { principal, client_id: terms.client_id.clone() })
-            }
-            Pressure::Full => true,
+        if self.hub.pressure() == Pressure::None {
+            return false;
         }
+        let principal = self.link.principal.key().clone();
+        !self.hub.has_session(&SessionKey { principal, client_id: terms.client_id.clone() })
     }
 
     fn is_claim(&self) -> bool {

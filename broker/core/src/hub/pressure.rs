@@ -19,7 +19,8 @@ pub enum Pressure {
     /// Nothing new is taken on: QoS 0 is dropped, QoS 1 and 2 and new subscriptions are refused with 0x97, and whoever has
     /// no session yet gets CONNACK 0x89.
     Shed,
-    /// As before, and nobody is admitted any more. The owner closes those who hold the most.
+    /// As before. The owner closes those who hold the most, and lets few in at a time: who comes for what waits in its
+    /// session makes room.
     Full,
 }
 
