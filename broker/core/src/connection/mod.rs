@@ -377,7 +377,7 @@ impl Open {
             }
             match self.state() {
                 Ok(mut state) => {
-                    hub.prolong(&self.cell, &mut state, connect::session_expiry(secs, &hub.limits.load()))
+                    hub.prolong(&self.cell, &mut state, connect::session_expiry(secs, &hub.limits.load()));
                 }
                 Err(reason) => return reason,
             }

@@ -40,45 +40,45 @@ impl Twin {
         self.sessions.get_mut(&number).unwrap_or_else(|| panic!("{record:?} of no session"))
     }
 
-    fn apply(&mut self, record: Record) {
-        match &record {
+    fn apply(&mut self, record: &Record) {
+        match record {
             Record::Session(number, session) => {
                 assert!(session.expiry_secs > 0, "{record:?} ends with its connection");
                 self.sessions.entry(*number).or_default().session = Some((**session).clone());
             }
             Record::Ended(number) => assert!(self.sessions.remove(number).is_some(), "{record:?} of none"),
             Record::Subscribed(number, filter, options) => {
-                self.session(*number, &record).subscriptions.insert(filter.clone(), *options);
+                self.session(*number, record).subscriptions.insert(filter.clone(), *options);
             }
             Record::Unsubscribed(number, filter) => {
-                let removed = self.session(*number, &record).subscriptions.remove(filter);
+                let removed = self.session(*number, record).subscriptions.remove(filter);
                 assert!(removed.is_some(), "{record:?} of none");
             }
             Record::Queued(number, entry) => {
                 let waiting = Waiting { queued: (**entry).clone(), sent: None, released: false };
-                let entries = &mut self.session(*number, &record).entries;
+                let entries = &mut self.session(*number, record).entries;
                 let last = entries.last_key_value().map(|(number, _)| *number);
                 assert!(last.is_none_or(|last| last < entry.number), "{record:?} behind {last:?}");
                 entries.insert(entry.number, waiting);
             }
             Record::Sent(number, entry, id) => {
-                let sent = &mut self.entry(*number, *entry, &record).sent;
+                let sent = &mut self.entry(*number, *entry, record).sent;
                 assert_eq!(sent.replace(*id), None, "{record:?} twice");
             }
             Record::Released(number, entry) => {
-                let entry = self.entry(*number, *entry, &record);
+                let entry = self.entry(*number, *entry, record);
                 assert!(entry.sent.is_some() && !entry.released, "{record:?}");
                 entry.released = true;
             }
             Record::Done(number, entry) => {
-                let removed = self.session(*number, &record).entries.remove(entry);
+                let removed = self.session(*number, record).entries.remove(entry);
                 assert!(removed.is_some(), "{record:?} of none");
             }
             Record::Received(number, id) => {
-                assert!(self.session(*number, &record).unreleased.insert(*id), "{record:?} twice");
+                assert!(self.session(*number, record).unreleased.insert(*id), "{record:?} twice");
             }
             Record::Freed(number, id) => {
-                assert!(self.session(*number, &record).unreleased.remove(id), "{record:?} of none");
+                assert!(self.session(*number, record).unreleased.remove(id), "{record:?} of none");
             }
             Record::Retained(message) => {
                 assert!(message.publisher.author().is_some(), "{record:?} of the broker's own");
@@ -224,7 +224,7 @@ impl Disk {
         self.left -= 1;
         self.portions += 1;
         let (upto, bytes) = (portion.upto, portion.bytes());
-        portion.records.into_iter().for_each(|record| self.twin.apply(record));
+        portion.records.iter().for_each(|record| self.twin.apply(record));
         self.journal.settle(upto, bytes);
         true
     }

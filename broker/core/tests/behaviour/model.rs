@@ -457,12 +457,12 @@ impl Pair {
 
     /// Each client has heard what the model says, and is connected when it says so.
     fn compare(&mut self) -> Result<(), TestCaseError> {
-        for client in 0..CLIENTS {
+        for (client, name) in NAMES.into_iter().enumerate() {
             let mut expected = std::mem::take(&mut self.model.heard[client]);
             let mut heard = self.heard(client);
             expected.sort();
             heard.sort();
-            prop_assert_eq!(heard, expected, "{}", NAMES[client]);
+            prop_assert_eq!(heard, expected, "{}", name);
             prop_assert_eq!(self.who[client].is_some(), self.model.connected(client));
         }
         Ok(())

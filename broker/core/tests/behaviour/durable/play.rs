@@ -251,7 +251,7 @@ impl Writer {
         for packet in heard {
             match packet {
                 Packet::PubAck(ack) | Packet::PubComp(ack) => {
-                    self.open.retain(|open| open.id != ack.packet_id)
+                    self.open.retain(|open| open.id != ack.packet_id);
                 }
                 Packet::PubRec(ack) => {
                     let open =
