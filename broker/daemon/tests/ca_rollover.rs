@@ -375,7 +375,8 @@ fn an_authority_of_before_without_its_key_takes_its_list_from_outside_and_says_w
     let list = setup.path("ca/issuing.crl");
     let second = fs::read_to_string(setup.path("ca2/issuing.key")).unwrap();
     let number = u64::MAX / 2;
-    fs::write(&list, sign_outside(&setup.path("ca2"), &second, number, &[serial.clone()])).unwrap();
+    fs::write(&list, sign_outside(&setup.path("ca2"), &second, number, std::slice::from_ref(&serial)))
+        .unwrap();
     // Another revocation has the list looked at.
     setup.ask(&["device", "add", "sensor-3", "--key", "--out", "new"]);
     setup.ask(&["device", "revoke", "sensor-3"]);

@@ -110,7 +110,7 @@ impl Authority {
         let text = String::from_utf8_lossy(&there);
         let news = match &last {
             Some(last) if last.pem == text => None,
-            _ => Some(Arc::new(self.from_outside(&there, last.as_deref())?)),
+            _ => Some(Arc::new(self.outside_list(&there, last.as_deref())?)),
         };
         if let Some(news) = &news {
             self.list.store(Some(Arc::clone(news)));
@@ -120,7 +120,7 @@ impl Authority {
     }
 
     /// A list that somebody else signed with this authority's key.
-    fn from_outside(&self, text: &[u8], last: Option<&WrittenList>) -> Result<WrittenList, ListError> {
+    fn outside_list(&self, text: &[u8], last: Option<&WrittenList>) -> Result<WrittenList, ListError> {
         let list = read_back(&self.crl_file, text)
             .ok_or_else(|| self.outside("it is not one list in PEM with a number and a next update"))?;
         let (_, parsed) = CertificateRevocationList::from_der(&list.der)

@@ -121,9 +121,9 @@ fn a_path_is_found_exactly_when_there_is_a_good_one_whatever_the_order() {
                 let got = judged(&(vec![cas[anchor].own()], sent.clone()));
                 assert_eq!(got.is_none(), expected, "{anchor} {bad:?} {} {order}: {got:?}", flaw.0);
                 if expected {
-                    good += 1
+                    good += 1;
                 } else {
-                    refused += 1
+                    refused += 1;
                 }
                 sent[1..].reverse();
             }
