@@ -218,7 +218,8 @@ fn attempt(
         broker.penalties.forget_all();
     }
     // Before the policy: who may not go on under the new settings must not gain rights by the new rules meanwhile.
-    let closed = crate::listener::judge_live(broker);
+    let other_lists = editions(&previous) != editions(&now);
+    let closed = crate::listener::judge_live(broker, lists_alone && other_lists);
     // A new policy has everybody judged by it, and nobody is to be disturbed for nothing.
     if !same_rules {
         broker.hub().set_policy(Arc::new(built.policy));
@@ -230,6 +231,22 @@ fn attempt(
     }
     let generation = broker.generation.fetch_add(1, Ordering::Relaxed) + 1;
     Ok(Reloaded { generation, changed, needs_restart, warnings })
+}
+
+/// Which revocation lists are in force.
+fn editions(all: &[Arc<TlsListener>]) -> Vec<Edition> {
+    let mut editions: Vec<_> =
+        all.iter().flat_map(|tls| tls.trust().editions().collect::<Vec<_>>()).collect();
+    // The lists of one address come in no particular order.
+    editions.sort_unstable_by(|a, b| {
+        (a.issuer_key, a.point, &a.number, a.this_update).cmp(&(
+            b.issuer_key,
+            b.point,
+            &b.number,
+            b.this_update,
+        ))
+    });
+    editions
 }
 
 /// Whether the policy says what it said: its text, how it is read, and what is left in quarantine.
