@@ -16,6 +16,7 @@ pub mod io;
 mod listed;
 pub mod listener;
 pub mod lists;
+mod live;
 pub mod logging;
 pub mod memory;
 pub mod metrics;

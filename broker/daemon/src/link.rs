@@ -31,7 +31,7 @@ use zeroize::Zeroize as _;
 use crate::admission::Ticket;
 use crate::directory::{Live, Registration};
 use crate::io::PeerIo;
-use crate::listener;
+use crate::live;
 use crate::memory;
 use crate::principals::Share;
 use crate::server::Broker;
@@ -149,7 +149,7 @@ impl Link {
         // A reload may have judged the live connections between the judgement in the handshake and the registration.
         // One that is refused at CONNECT anyway lives to be told so.
         if !refused {
-            listener::judge_again(&broker, registration.live());
+            live::judge_again(&broker, registration.live());
         }
         // A stop closes the connections that are registered; one that comes from its handshake afterwards closes itself.
         if broker.is_stopping() {

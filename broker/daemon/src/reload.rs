@@ -219,7 +219,7 @@ fn attempt(
     }
     // Before the policy: who may not go on under the new settings must not gain rights by the new rules meanwhile.
     let other_lists = editions(&previous) != editions(&now);
-    let closed = crate::listener::judge_live(broker, lists_alone && other_lists);
+    let closed = crate::live::judge_live(broker, lists_alone && other_lists);
     // A new policy has everybody judged by it, and nobody is to be disturbed for nothing.
     if !same_rules {
         broker.hub().set_policy(Arc::new(built.policy));
