@@ -40,16 +40,22 @@ fn three_years_of_some_faults_heal_what_lapsed_and_what_was_revoked() {
     assert!(outcome.happened.lapsed > 0 && outcome.happened.revoked > 0, "{outcome}");
 }
 
+/// With this seed an operator revokes a device that has not come back since it was revoked before.
 #[test]
-fn three_years_of_many_faults_lose_nobody_and_are_the_same_with_the_same_seed() {
+fn three_years_of_many_faults_lose_nobody() {
     let outcome = seeded(3, 12, Level::Many, 11);
     assert!(outcome.ok, "{outcome}");
     assert!(outcome.happened.power_cuts >= 60 && outcome.happened.revoked > 0, "{outcome}");
-    assert_eq!(outcome.seed, 11);
-    let again = seeded(3, 12, Level::Many, 11);
-    let counts = |outcome: &signet_sim::outcome::Outcome| {
+}
+
+#[test]
+fn the_same_seed_gives_the_same_years() {
+    let counts = |seed| {
+        let outcome = seeded(1, 4, Level::Many, seed);
         let h = outcome.happened;
-        (h.boots, h.power_cuts, h.resets, h.revoked, h.broker_restarts)
+        assert_eq!(outcome.seed, seed);
+        (h.boots, h.power_cuts, h.resets, h.breaks, h.connections, h.broker_restarts)
     };
-    assert_eq!(counts(&outcome), counts(&again));
+    assert_eq!(counts(1), counts(1));
+    assert_ne!(counts(1), counts(2));
 }

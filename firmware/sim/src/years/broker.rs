@@ -286,11 +286,16 @@ impl Broker {
         }
     }
 
-    /// An operator revokes everything of a thing.
-    pub(super) fn revoke(&mut self, thing: &str, now: Wall) -> Result<()> {
+    /// An operator revokes everything of a thing. Whether there was something: a device that has not come back yet has nothing more
+    /// to lose.
+    pub(super) fn revoke(&mut self, thing: &str, now: Wall) -> Result<bool> {
         let selector = Selector::thing(ThingName::try_from(thing)?);
-        self.submit(Command::Revoke { selector, reason: RevocationReason::KeyCompromise }, &operator(), now)?;
-        Ok(())
+        let command = Command::Revoke { selector, reason: RevocationReason::KeyCompromise };
+        match self.submit(command, &operator(), now) {
+            Ok(()) => Ok(true),
+            Err(RegistryError::AlreadySo(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// An operator lets a thing be provisioned again.

@@ -259,7 +259,9 @@ impl World {
         if life.barred || !life.was_enrolled() {
             return Ok(());
         }
-        self.broker.revoke(life.unit.serial(), wall(self.now))?;
+        if !self.broker.revoke(life.unit.serial(), wall(self.now))? {
+            return Ok(());
+        }
         life.barred = true;
         self.revoked += 1;
         life.counts.revoked += 1;
