@@ -1,9 +1,8 @@
 //! When there is no memory left, and no descriptor.
 
-use crate::site::{Site, V5, sized};
+use crate::site::{Site, V5, let_in, sized};
 use serde_json::json;
 use signet_tests::build;
-use signet_tests::raw_client::{Handshake, RawClient};
 use signet_tests::received::Received;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -61,7 +60,7 @@ fn queues_of_devices_that_are_away_fill_up_to_the_ceiling_and_what_was_acknowled
         // Who has a session is let in although memory is short, and takes what waits.
         for (n, acknowledged) in acknowledged.into_iter().enumerate() {
             let connect = build::connect(V5, "away").persistent();
-            let mut client = comes_back(&site.device(&format!("away-{n}")), &connect);
+            let mut client = let_in(&site.device(&format!("away-{n}")), &connect);
             for _ in 0..acknowledged {
                 match client.receive() {
                     Received::Publish(publish) => client.send(build::puback(publish.packet_id)),
@@ -72,19 +71,6 @@ fn queues_of_devices_that_are_away_fill_up_to_the_ceiling_and_what_was_acknowled
         }
         json!({ "acknowledged": total, "delivered": total, "refused_0x97": refused, "bytes_each": payload.len() })
     });
-}
-
-/// Tries until it is let in: few are at a time while the reserve is half used up.
-fn comes_back(shakes: &Handshake, connect: &build::Connect) -> RawClient {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Ok(mut client) = shakes.open(V5)
-            && client.try_connect(connect)
-        {
-            return client;
-        }
-        assert!(Instant::now() < until, "it is never let in");
-    }
 }
 
 /// The soft limit of descriptors of a process.

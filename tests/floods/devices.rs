@@ -1,6 +1,6 @@
 //! Devices with a good certificate and bad firmware.
 
-use crate::site::{Site, V5, sized};
+use crate::site::{Site, V5, let_in, sized};
 use serde_json::json;
 use signet_tests::build::{self, Props, Version};
 use signet_tests::raw_client::RawClient;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const QUOTA: u8 = 0x97;
 
 fn connected(site: &Site, name: &str, client_id: &str) -> RawClient {
-    site.device(name).connect(&build::connect(V5, client_id), V5)
+    let_in(&site.device(name), &build::connect(V5, client_id))
 }
 
 /// The code of the SUBACK that comes next.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use signet_config::{Checked, MemoryMax};
-use signet_core::{CloseReason, Hub, Pressure};
+use signet_core::{CloseReason, Hub, Mono, Pressure};
 use signet_wire::TopicName;
 use tokio::sync::Notify;
 
@@ -29,8 +29,11 @@ const RESERVE_BYTES_MIN: u64 = 16 * MIB;
 const CLOSED_AT_ONCE_MAX: usize = 64;
 /// Half-open peers that are dropped at one look to make room.
 const DROPPED_AT_ONCE_MAX: usize = 256;
-/// Who holds less is not closed: it would not help.
-const HELD_BYTES_MIN: usize = 4 * 1024;
+/// Who holds less is not closed: it would not help, and somebody who reads and writes as it should holds as much.
+const HELD_BYTES_MIN: usize = 64 * 1024;
+/// So long it takes until what was closed has given back what it held. Meanwhile nobody else is closed, unless there is less
+/// than before.
+const EFFECT_AFTER: Duration = Duration::from_secs(1);
 /// Peers that may be on their way in while the reserve is half used up: those who come for what waits make room.
 const LET_IN_AT_ONCE_MAX: usize = 8;
 /// What a peer takes from accept to the end of its handshake, in bytes.
@@ -205,14 +208,18 @@ fn limit_of(line: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
 /// Looks again and again, and makes room when there is none.
 pub(crate) async fn watch(broker: Arc<Broker>) {
     let mut said = Pressure::None;
+    let mut last: Option<(Mono, u64)> = None;
     loop {
         let pressure = broker.memory.look(broker.hub());
         if pressure != said {
             tell(&broker, said, pressure);
             said = pressure;
         }
-        if pressure == Pressure::Full {
+        let (now, resident) = (broker.clock.mono(), broker.memory.resident());
+        let waits = last.is_some_and(|(at, held)| now.since(at) < EFFECT_AFTER && resident <= held);
+        if pressure == Pressure::Full && !waits {
             make_room(&broker);
+            last = Some((now, resident));
         }
         drop(tokio::time::timeout(LOOK, broker.memory.short.notified()).await);
     }
