@@ -86,7 +86,9 @@ fn every_section_of_the_table_of_keys_has_keys_and_every_key_a_default_that_is_a
         } else {
             // An authority needs a registry.
             let registry = if key.section == Section::Ca { "[registry]\nmode = \"on\"\n" } else { "" };
-            (format!("{registry}[{}]\n{line}\n", key.section.name()), String::new())
+            // What is on disk needs a place there.
+            let place = if key.section == Section::Store { "directory = 'd'\n" } else { "" };
+            (format!("{registry}[{}]\n{place}{line}\n", key.section.name()), String::new())
         };
         let text = format!(
             "[[listener]]\naddress = '[::]:1'\ncertificate = 'c'\nprivate-key = 'k'\nclient-ca = ['a']\n[acl]\nfile = 'p'\n{acl}\n{own}"
