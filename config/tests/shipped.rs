@@ -87,7 +87,11 @@ fn every_section_of_the_table_of_keys_has_keys_and_every_key_a_default_that_is_a
             // An authority needs a registry.
             let registry = if key.section == Section::Ca { "[registry]\nmode = \"on\"\n" } else { "" };
             // What is on disk needs a place there.
-            let place = if key.section == Section::Store { "directory = 'd'\n" } else { "" };
+            let place = match (key.section, key.name) {
+                (Section::Store, "batched-interval") => "directory = 'd'\ndurability = 'batched'\n",
+                (Section::Store, _) => "directory = 'd'\n",
+                _ => "",
+            };
             (format!("{registry}[{}]\n{place}{line}\n", key.section.name()), String::new())
         };
         let text = format!(
