@@ -44,17 +44,24 @@ impl Sensor {
         let board = Rc::new(Board::new(flash, shared, self.faults, self.dice.clone(), orders));
         loop {
             let off = self.powered(&board).await;
-            let mut view = self.shared.view();
-            view.online = false;
-            match off {
-                Off::Finished => return,
-                Off::Cut => view.counts.power_cuts += 1,
-                Off::Reset => view.counts.resets += 1,
-                Off::Commanded => {}
+            if self.has_ended(&off) {
+                return;
             }
-            drop(view);
             sleep(Duration::from_millis(50 + board.below(1_500))).await;
         }
+    }
+
+    /// Notes why the power went off; whether that was the end.
+    fn has_ended(&self, off: &Off) -> bool {
+        let mut view = self.shared.view();
+        view.online = false;
+        match off {
+            Off::Finished => return true,
+            Off::Cut => view.counts.power_cuts += 1,
+            Off::Reset => view.counts.resets += 1,
+            Off::Commanded => {}
+        }
+        false
     }
 
     /// From one power-on to the next power-off.
