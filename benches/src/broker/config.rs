@@ -11,7 +11,7 @@ use crate::pki::{Crls, Pki};
 
 /// The queues of absent subscribers hold whole runs.
 const DEEP_QUEUES: &str = "queued-messages-max = 1000000\nqueued-bytes-max = \"1GiB\"\n\
-    queued-bytes-per-principal-max = \"1GiB\"\noutbox-bytes-max = \"1GiB\"\n";
+    outbox-bytes-max = \"1GiB\"\n";
 
 /// The limits that concern one address or one name are lifted, since all clients of a run come from one address, and all subscribers of a
 /// fan-out have one name; Mosquitto has no such limits.
