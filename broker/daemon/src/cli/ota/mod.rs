@@ -98,7 +98,7 @@ pub fn ota(command: &OtaCommand) -> Result<Outcome, Failure> {
         for (device, verdict) in &report.devices {
             match &verdict.stage {
                 Stage::Confirmed => {
-                    say(&format!("{device}: runs {} ({} s)\n", report.version, verdict.seconds))
+                    say(&format!("{device}: runs {} ({} s)\n", report.version, verdict.seconds));
                 }
                 Stage::Failed { why } => say(&format!("{device}: not updated: {why}\n")),
                 _ => say(&format!("{device}: not finished\n")),
