@@ -31,6 +31,9 @@ const CLOSED_AT_ONCE_MAX: usize = 64;
 const DROPPED_AT_ONCE_MAX: usize = 256;
 /// Who holds less is not closed: it would not help, and somebody who reads and writes as it should holds as much.
 const HELD_BYTES_MIN: usize = 64 * 1024;
+/// When memory has run short for so long, those who hold the most are closed although there is some left: by itself it does
+/// not get better.
+const SHORT_FOR: Duration = Duration::from_secs(3);
 /// So long it takes until what was closed has given back what it held. Meanwhile nobody else is closed, unless there is less
 /// than before.
 const EFFECT_AFTER: Duration = Duration::from_secs(1);
@@ -209,6 +212,7 @@ fn limit_of(line: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
 pub(crate) async fn watch(broker: Arc<Broker>) {
     let mut said = Pressure::None;
     let mut last: Option<(Mono, u64)> = None;
+    let mut short_since = None;
     loop {
         let pressure = broker.memory.look(broker.hub());
         if pressure != said {
@@ -217,7 +221,13 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
         }
         let (now, resident) = (broker.clock.mono(), broker.memory.resident());
         let waits = last.is_some_and(|(at, held)| now.since(at) < EFFECT_AFTER && resident <= held);
-        if pressure == Pressure::Full && !waits {
+        let since = match pressure {
+            Pressure::None => None,
+            Pressure::Shed | Pressure::Full => Some(short_since.unwrap_or(now)),
+        };
+        short_since = since;
+        let lasts = since.is_some_and(|since| now.since(since) >= SHORT_FOR);
+        if (pressure == Pressure::Full || lasts) && !waits {
             make_room(&broker);
             last = Some((now, resident));
         }

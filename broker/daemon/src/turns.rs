@@ -100,11 +100,8 @@ impl Turns {
     fn ask(&self, source: IpAddr, known: bool) -> oneshot::Receiver<Turn> {
         let (give, take) = oneshot::channel();
         let mut state = self.state.lock();
-        if known {
-            state.known.push(source, give)
-        } else {
-            state.others.push(source, give)
-        }
+        let waiting = if known { &mut state.known } else { &mut state.others };
+        waiting.push(source, give);
         drop(state);
         self.asked.notify_one();
         take
