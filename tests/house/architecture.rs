@@ -18,7 +18,10 @@ const MAY_NEED: [(&str, &[&str]); 11] = [
     ("firmware/core", &[]),
     ("firmware/agent", &["signet-device-core"]),
     // Years of virtual time run against the broker's own registry and authority.
-    ("firmware/sim", &["signet-device-core", "signet-core", "signet-identity", "signet-registry"]),
+    (
+        "firmware/sim",
+        &["signet-device-agent", "signet-device-core", "signet-core", "signet-identity", "signet-registry"],
+    ),
     (
         "broker/daemon",
         &[

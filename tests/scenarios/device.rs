@@ -291,6 +291,7 @@ impl Sent {
 }
 
 /// Prints what happens in a run that is made again with `SIGNET_SCENARIO_TRACE` set.
+#[expect(clippy::print_stderr, reason = "that is what it is for")]
 pub(crate) fn trace(who: &str, does: &str, what: &dyn std::fmt::Debug) {
     static WANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     if *WANTED.get_or_init(|| std::env::var_os("SIGNET_SCENARIO_TRACE").is_some()) {

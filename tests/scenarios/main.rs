@@ -332,6 +332,11 @@ fn seeds(usual: u64) -> Vec<u64> {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "how much was tried, for whoever asks with --nocapture")]
+fn tell(what: &str) {
+    println!("{what}");
+}
+
 fn run_all(seeds: &[u64], real: bool) {
     let mut all = Totals::default();
     let (mut crashes, mut cuts) = (0, 0);
@@ -350,7 +355,7 @@ fn run_all(seeds: &[u64], real: bool) {
         crashes += died;
         cuts += cut;
     }
-    println!("{} runs: {all:?}, {crashes} power failures, {cuts} cuts", seeds.len());
+    tell(&format!("{} runs: {all:?}, {crashes} power failures, {cuts} cuts", seeds.len()));
     // A run in which nothing happens proves nothing.
     assert!(all.acknowledged > 20 * seeds.len(), "hardly anything happened: {all:?}");
     if seeds.len() > 1 {

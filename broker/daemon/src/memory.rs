@@ -29,8 +29,11 @@ const RESERVE_BYTES_MIN: u64 = 16 * MIB;
 const CLOSED_AT_ONCE_MAX: usize = 64;
 /// Half-open peers that are dropped at one look to make room.
 const DROPPED_AT_ONCE_MAX: usize = 256;
-/// Who holds less is not closed: it would not help, and somebody who reads and writes as it should holds as much.
+/// Who holds less is not closed at first: somebody who reads and writes as it should holds as much.
 const HELD_BYTES_MIN: usize = 64 * 1024;
+/// Where nobody is left who holds as much and memory still runs short, many hold a little: half as much is looked for each
+/// time, but never less than this. What is below is a connection's own, and closing it makes no room that lasts.
+const HELD_BYTES_FLOOR: usize = 4 * 1024;
 /// When memory has run short for so long, those who hold the most are closed although there is some left: by itself it does
 /// not get better.
 const SHORT_FOR: Duration = Duration::from_secs(3);
@@ -213,6 +216,7 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
     let mut said = Pressure::None;
     let mut last: Option<(Mono, u64)> = None;
     let mut short_since = None;
+    let mut held_min = HELD_BYTES_MIN;
     loop {
         let pressure = broker.memory.look(broker.hub());
         if pressure != said {
@@ -227,8 +231,13 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
         };
         short_since = since;
         let lasts = since.is_some_and(|since| now.since(since) >= SHORT_FOR);
+        if pressure == Pressure::None {
+            held_min = HELD_BYTES_MIN;
+        }
         if (pressure == Pressure::Full || lasts) && !waits {
-            make_room(&broker);
+            if make_room(&broker, held_min) == 0 {
+                held_min = (held_min / 2).max(HELD_BYTES_FLOOR);
+            }
             last = Some((now, resident));
         }
         drop(tokio::time::timeout(LOOK, broker.memory.short.notified()).await);
@@ -248,8 +257,9 @@ fn tell(broker: &Broker, before: Pressure, now: Pressure) {
     }
 }
 
-/// Closes those who hold the most, and drops the peers that wait longest to say who they are.
-fn make_room(broker: &Broker) {
+/// Closes those who hold the most, `held_min` bytes or more, and drops the peers that wait longest to say who they are. How
+/// many were closed.
+fn make_room(broker: &Broker, held_min: usize) -> usize {
     let ceiling = broker.memory.ceiling().unwrap_or(u64::MAX);
     let wanted = broker.memory.resident().saturating_sub(Marks::of(ceiling).calm);
     let mut wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
@@ -259,7 +269,7 @@ fn make_room(broker: &Broker) {
     for backlog in broker.hub().backlogs() {
         *held.entry(backlog.connection).or_default() += backlog.bytes;
     }
-    let mut held: Vec<_> = held.into_iter().filter(|(_, bytes)| *bytes >= HELD_BYTES_MIN).collect();
+    let mut held: Vec<_> = held.into_iter().filter(|(_, bytes)| *bytes >= held_min).collect();
     held.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let mut closed = 0;
     for (number, bytes) in held.into_iter().take(CLOSED_AT_ONCE_MAX) {
@@ -272,6 +282,7 @@ fn make_room(broker: &Broker) {
     if closed > 0 {
         tracing::warn!(closed, "connections that held the most memory were closed");
     }
+    closed
 }
 
 /// What Mosquitto's dashboards know as the heap: here all that is resident.

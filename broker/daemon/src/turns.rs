@@ -254,7 +254,7 @@ mod tests {
                     now.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                     Poll::Ready(())
                 });
-                tokio::spawn(InTurn::new(&turns, source(n), n % 2 == 0, step))
+                tokio::spawn(InTurn::new(&turns, source(n), n.is_multiple_of(2), step))
             };
             for task in (0..200).map(work).collect::<Vec<_>>() {
                 task.await.unwrap();

@@ -1,5 +1,8 @@
 //! What must hold for any bytes, whoever sends them.
 
+pub mod connection;
+pub mod documents;
+
 use bytes::{Bytes, BytesMut};
 use signet_core::provisioning::{
     Format, Operation, PAYLOAD_BYTES_MAX, Payload, RequestTopic, read_payload,

@@ -1,0 +1,4 @@
+//! A configuration file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| signet_fuzz::documents::configuration(data));
