@@ -342,11 +342,13 @@ pub struct SetCaArgs {
     /// How many devices it may bring in whose certificates the registry does not know; 0 for any number.
     #[arg(long = "max", value_name = "N", required_unless_present_any = ["registers", "joins_others"])]
     pub devices_max: Option<u32>,
-    /// Whether certificates that the registry does not know are registered. Those that are registered are not touched.
-    #[arg(long, value_name = "true|false")]
+    /// Whether certificates that the registry does not know are registered, true or false. Those that are registered are not
+    /// touched.
+    #[arg(long, value_name = "BOOL")]
     pub registers: Option<bool>,
-    /// Whether an unknown certificate of it may become that of a thing whose certificates are another authority's.
-    #[arg(long, value_name = "true|false")]
+    /// Whether an unknown certificate of it may become that of a thing whose certificates are another authority's, true or
+    /// false.
+    #[arg(long, value_name = "BOOL")]
     pub joins_others: Option<bool>,
     /// Which broker.
     #[command(flatten)]
