@@ -225,7 +225,7 @@ pub struct Limits {
     /// Bytes of messages that wait for a session that is not connected.
     pub queued_bytes_max: usize,
     /// Bytes of messages that wait for all sessions of one principal.
-    pub queued_bytes_per_principal_max: usize,
+    pub queued_bytes_per_principal_max: NameShare,
     /// Bytes of messages that wait for a connected client.
     pub outbox_bytes_max: usize,
     /// What happens to a connected client whose QoS 1 and 2 messages pass `outbox_bytes_max`.
@@ -245,7 +245,7 @@ pub struct Limits {
     /// Retained messages of one principal.
     pub retained_messages_per_principal_max: usize,
     /// Bytes of retained messages of one principal.
-    pub retained_bytes_per_principal_max: usize,
+    pub retained_bytes_per_principal_max: NameShare,
     /// Resident memory of the process.
     pub memory_max: MemoryMax,
 }
@@ -259,6 +259,39 @@ pub enum MemoryMax {
     Bytes(NonZeroU64),
     /// None.
     Unbounded,
+}
+
+/// How many bytes of messages one principal may have the broker keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameShare {
+    /// As it was written.
+    Written(usize),
+    /// By default: `most`, or a [`Self::OF_CEILING`]th of the ceiling where that is less.
+    Usual {
+        /// Bytes without a ceiling.
+        most: usize,
+        /// Bytes under any ceiling: the largest message must find a place.
+        least: usize,
+    },
+}
+
+impl NameShare {
+    /// Nobody has more than one in so many bytes of the ceiling, so that no few names can use it up and keep it.
+    pub const OF_CEILING: u64 = 16;
+
+    /// The bound in bytes under a ceiling of resident memory; `None`: there is no ceiling.
+    #[must_use]
+    pub fn bytes(self, ceiling: Option<u64>) -> usize {
+        match (self, ceiling) {
+            (Self::Written(bytes) | Self::Usual { most: bytes, .. }, None) | (Self::Written(bytes), _) => {
+                bytes
+            }
+            (Self::Usual { most, least }, Some(ceiling)) => {
+                let share = usize::try_from(ceiling / Self::OF_CEILING).unwrap_or(usize::MAX);
+                most.min(share.max(least))
+            }
+        }
+    }
 }
 
 /// What happens to a connected client whose QoS 1 and 2 messages pass `outbox_bytes_max`.

@@ -478,7 +478,7 @@ pub const KEYS: &[Key] = &[
         bytes(KIB, 64 * GIB),
         "\"64MiB\"",
         Reload,
-        "Bytes of messages that wait for all sessions of one certified name, connected or not; beyond it the newest is dropped and counted. Not below `packet-bytes-max`.",
+        "Bytes of messages that wait for all sessions of one certified name, connected or not; beyond it the newest is dropped and counted. Not below `packet-bytes-max`. Absent: no more than a sixteenth of the ceiling that `memory-max` means.",
     ),
     key(
         Limits,
@@ -558,7 +558,7 @@ pub const KEYS: &[Key] = &[
         bytes_or("nothing is retained", 64 * GIB),
         "\"16MiB\"",
         Reload,
-        "Bytes of retained messages of one certified name; beyond it the publish is refused with 0x97.",
+        "Bytes of retained messages of one certified name; beyond it the publish is refused with 0x97. Absent: no more than a sixteenth of the ceiling that `memory-max` means.",
     ),
     key(
         Limits,

@@ -28,7 +28,7 @@ mod value;
 pub use authority::{Ca, CaKey, KeyKind, Pkcs11, PreviousCa, Registry};
 pub use checked::{
     Acl, Admin, Checked, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel,
-    MemoryMax, PostQuantum, SlowConsumer, System, TlsVersions, X509V1,
+    MemoryMax, NameShare, PostQuantum, SlowConsumer, System, TlsVersions, X509V1,
 };
 pub use events::Events;
 pub use https::{EstLabel, Https};

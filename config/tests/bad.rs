@@ -45,6 +45,30 @@ fn the_good_configuration_is_accepted() {
 }
 
 #[test]
+fn one_name_keeps_a_sixteenth_of_the_ceiling_unless_said_and_saying_more_is_warned_of() {
+    const MIB: usize = 1 << 20;
+    let read = |limits: &str, ceiling: Option<u64>| {
+        let text = with(&format!("[limits]\n{limits}"));
+        let checked = parse(&text, Path::new("signet.toml")).expect("a good configuration");
+        let warned: Vec<_> = checked.warnings.iter().map(|warning| warning.line).collect();
+        let queued = checked.limits.queued_bytes_per_principal_max.bytes(ceiling);
+        (queued, checked.limits.retained_bytes_per_principal_max.bytes(ceiling), warned)
+    };
+    let small = Some(64 << 20);
+    assert_eq!(read("", None), (64 * MIB, 16 * MIB, vec![]));
+    assert_eq!(read("", Some(16 << 30)), (64 * MIB, 16 * MIB, vec![]), "never more than without a ceiling");
+    assert_eq!(read("memory-max = \"64MiB\"", small), (4 * MIB, 4 * MIB, vec![]));
+    assert_eq!(
+        read("packet-bytes-max = \"4MiB\"", Some(1 << 20)).0,
+        4 * MIB,
+        "the largest message finds a place"
+    );
+    let written = "memory-max = \"64MiB\"\nqueued-bytes-per-principal-max = \"4MiB\"\nretained-bytes-per-principal-max = \"5MiB\"";
+    assert_eq!(read(written, small), (4 * MIB, 5 * MIB, vec![11]));
+    assert_eq!(read("queued-bytes-per-principal-max = \"128MiB\"", None), (128 * MIB, 16 * MIB, vec![]));
+}
+
+#[test]
 fn certificates_of_version_1_are_refused_unless_said_and_saying_half_of_it_is_warned_of() {
     let read = |more: &str| {
         let text = instead("client-ca = [\"ca.pem\"]\n", &format!("client-ca = [\"ca.pem\"]\n{more}\n"));

@@ -138,6 +138,11 @@ impl Mailbox {
         self.at_most_once_bytes + self.acknowledged_live.bytes
     }
 
+    /// Bytes of live QoS 0 messages that wait.
+    pub(crate) fn at_most_once_bytes(&self) -> usize {
+        self.at_most_once_bytes
+    }
+
     /// From now on what waits is recorded, or no longer.
     pub(crate) fn set_log(&mut self, log: Option<Log>) {
         self.log = log;

@@ -124,6 +124,16 @@ impl Drop for Ticket {
     }
 }
 
+impl Ticket {
+    /// The oldest half-open peer makes room for this one. False: there is none that came before.
+    pub fn displaces_oldest(&self) -> bool {
+        let mut table = self.admission.table.lock();
+        let oldest = table.half_open.first_entry().filter(|oldest| *oldest.key() < self.number);
+        let displaced = oldest.map(|oldest| oldest.remove());
+        displaced.inspect(|evicted| evicted.notify_one()).is_some()
+    }
+}
+
 /// A connection's place among those of its address. Dropped when the connection is gone.
 #[derive(Debug)]
 pub struct AddressSlot {
@@ -248,6 +258,35 @@ impl Admission {
         let slot =
             AddressSlot { source: (!full).then_some(source_key), admission: Arc::clone(self), good: false };
         Ok((Ticket { number, evicted, admission: Arc::clone(self) }, slot))
+    }
+}
+
+/// Why a new connection gets no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    /// Its address may not have it.
+    Away(Refused),
+    /// There is none.
+    NoPlace,
+}
+
+impl Admission {
+    /// Admits one new connection from `address` to a place of its own, or says why not. Its address is asked first: nobody
+    /// makes room for a peer that is turned away for its address. With `crowded` the oldest half-open peer makes room in any
+    /// case. `place` finds the place.
+    pub fn enter<T>(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Mono,
+        crowded: bool,
+        place: impl FnOnce(&Ticket) -> Option<T>,
+    ) -> Result<(Ticket, AddressSlot, T), Turned> {
+        let (ticket, slot) = self.admit(address, now).map_err(Turned::Away)?;
+        if crowded {
+            ticket.displaces_oldest();
+        }
+        let place = place(&ticket).ok_or(Turned::NoPlace)?;
+        Ok((ticket, slot, place))
     }
 }
 
@@ -396,6 +435,37 @@ mod tests {
         assert_eq!(admission.half_open(), 1);
         assert_eq!(admission.make_room(100), 1);
         assert_eq!(admission.make_room(100), 0);
+    }
+
+    #[test]
+    fn nobody_makes_room_for_a_peer_that_is_turned_away_for_its_address() {
+        let admission = Admission::new(AdmissionLimits { connects_per_address_per_second: 1, ..LIMITS });
+        let good: Vec<_> = (2..102).map(|n| admission.admit(address(n), at(1)).unwrap()).collect();
+        assert_eq!(admission.half_open(), good.len());
+        // Memory runs short, and max-connections is reached: each that comes needs the place of another.
+        let place = |ticket: &Ticket| ticket.displaces_oldest().then_some(());
+        let came: Vec<_> = (0..5_000).map(|_| admission.enter(address(1), at(1), true, place)).collect();
+        let begun = came.iter().filter(|came| came.is_ok()).count();
+        assert_eq!(begun, 2, "a burst");
+        assert!(
+            came.iter().skip(2).all(|came| came.as_ref().err() == Some(&Turned::Away(Refused::AddressRate)))
+        );
+        assert_eq!(admission.half_open(), good.len() + begun - 2 * begun, "two places for each that came in");
+    }
+
+    #[test]
+    fn no_peer_makes_room_for_itself() {
+        let admission = Admission::new(LIMITS);
+        let place = |ticket: &Ticket| ticket.displaces_oldest().then_some(());
+        assert_eq!(admission.enter(address(1), at(1), false, place).err(), Some(Turned::NoPlace));
+        assert_eq!(admission.half_open(), 0, "it has gone");
+        let (ticket, _slot, ()) = admission.enter(address(1), at(1), true, |_| Some(())).unwrap();
+        assert_eq!(admission.half_open(), 1);
+        let (newer, _slot, ()) = admission.enter(address(2), at(1), false, place).unwrap();
+        assert_eq!(admission.half_open(), 1);
+        drop(ticket);
+        assert_eq!(admission.half_open(), 1, "the newer one is there");
+        drop(newer);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use signet_config::Listener;
@@ -31,6 +31,39 @@ pub struct Live {
     pub since: Now,
     /// Bytes that its buffers hold at the edge, as they were when it last had something to do.
     pub buffered: AtomicUsize,
+    /// What its peer has taken.
+    pub taken: Taken,
+}
+
+/// Bytes that a peer has taken. Its connection counts, and one other marks the looks.
+#[derive(Debug, Default)]
+pub struct Taken {
+    ever: AtomicU64,
+    /// Of them, up to the last look,
+    looked: AtomicU64,
+    /// and between the last two.
+    between: AtomicU64,
+}
+
+impl Taken {
+    /// The peer has taken so many more.
+    pub fn add(&self, bytes: usize) {
+        self.ever.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// This is a look.
+    pub fn look(&self) {
+        let ever = self.ever.load(Ordering::Relaxed);
+        self.between.store(ever - self.looked.swap(ever, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Bytes since the look before the last.
+    #[must_use]
+    pub fn lately(&self) -> u64 {
+        // Another look may come in between.
+        let since = self.ever.load(Ordering::Relaxed).saturating_sub(self.looked.load(Ordering::Relaxed));
+        self.between.load(Ordering::Relaxed) + since
+    }
 }
 
 impl Live {
@@ -66,13 +99,19 @@ impl Directory {
         self.connections.is_empty()
     }
 
-    /// What the buffers of each connection hold, by its number; those that hold nothing are left out.
-    pub fn buffers(&self) -> impl Iterator<Item = (u64, usize)> + '_ {
-        let held = self
-            .connections
-            .iter()
-            .map(|entry| (*entry.key(), entry.value().buffered.load(Ordering::Relaxed)));
-        held.filter(|(_, bytes)| *bytes > 0)
+    /// The number of each connection, what its buffers hold, and what its peer has taken lately, both in bytes; those where
+    /// both are nothing are left out.
+    pub fn buffers(&self) -> impl Iterator<Item = (u64, usize, u64)> + '_ {
+        let held = self.connections.iter().map(|entry| {
+            let live = entry.value();
+            (*entry.key(), live.buffered.load(Ordering::Relaxed), live.taken.lately())
+        });
+        held.filter(|(_, bytes, taken)| *bytes > 0 || *taken > 0)
+    }
+
+    /// What peers take from now on counts anew, beside what they took since the last look.
+    pub fn look(&self) {
+        self.connections.iter().for_each(|entry| entry.value().taken.look());
     }
 
     /// All connections at this moment, cloned out so that no lock is held while they are looked at.

@@ -29,7 +29,7 @@ use tokio_util::io::poll_read_buf;
 use zeroize::Zeroize as _;
 
 use crate::admission::Ticket;
-use crate::directory::{Live, Registration};
+use crate::directory::{Live, Registration, Taken};
 use crate::io::PeerIo;
 use crate::live;
 use crate::memory;
@@ -145,6 +145,7 @@ impl Link {
             settings,
             since: now,
             buffered: AtomicUsize::new(0),
+            taken: Taken::default(),
         });
         // A reload may have judged the live connections between the judgement in the handshake and the registration.
         // One that is refused at CONNECT anyway lives to be told so.
@@ -383,6 +384,7 @@ impl Link {
                 Poll::Ready(count) => {
                     self.outbound.advance(count);
                     self.holds.advance(count);
+                    self.registration.live().taken.add(count);
                     self.broker.hub().counters().add_bytes_sent(self.connection.number(), count as u64);
                     moved += count;
                 }

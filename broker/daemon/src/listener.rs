@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::admission::{AddressSlot, Admission, Ticket, source_of};
+use crate::admission::{AddressSlot, Ticket, Turned, source_of};
 use crate::clock;
 use crate::clones::{self, Presence};
 use crate::io::PeerIo;
@@ -109,11 +109,11 @@ impl Listening {
     }
 
     /// A place for a new connection. When all are taken, the oldest peer that has not said CONNECT makes room.
-    fn open_slot(self: &Arc<Self>, admission: &Admission) -> Option<OpenSlot> {
+    fn open_slot(self: &Arc<Self>, newcomer: &Ticket) -> Option<OpenSlot> {
         let most = self.settings.load().connections_max.get() as usize;
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let slot = OpenSlot(Arc::clone(self));
-        let room = before < most || (before < most + OVER_MAX && admission.make_room(1) > 0);
+        let room = before < most || (before < most + OVER_MAX && newcomer.displaces_oldest());
         // One that is too many counts itself out again.
         room.then_some(slot)
     }
@@ -185,25 +185,26 @@ fn admit(
         broker.metrics.not_admitted.with_label_values(&["memory"]).inc();
         return;
     }
-    if broker.hub().pressure() == Pressure::Shed {
-        // There are to be no more of them than there are.
-        broker.admission.make_room(1);
-    }
-    let Some(open) = listening.open_slot(&broker.admission) else {
-        broker.metrics.not_admitted.with_label_values(&["max_connections"]).inc();
-        broker.complain(listening.index, "max_connections", || {
-            format!("max-connections of {} is reached: new connections are turned away", listening.address)
-        });
-        return;
-    };
-    match broker.admission.admit(address.ip(), broker.clock.mono()) {
-        Err(refused) => {
+    // While memory runs short there are to be no more of them than there are.
+    let crowded = broker.hub().pressure() == Pressure::Shed;
+    let place = |ticket: &Ticket| listening.open_slot(ticket);
+    match broker.admission.enter(address.ip(), broker.clock.mono(), crowded, place) {
+        Err(Turned::NoPlace) => {
+            broker.metrics.not_admitted.with_label_values(&["max_connections"]).inc();
+            broker.complain(listening.index, "max_connections", || {
+                format!(
+                    "max-connections of {} is reached: new connections are turned away",
+                    listening.address
+                )
+            });
+        }
+        Err(Turned::Away(refused)) => {
             broker.metrics.not_admitted.with_label_values(&[refused.metric_label()]).inc();
             broker.complain(listening.index, refused.metric_label(), || {
                 format!("{} connects more than [limits] allow ({})", address.ip(), refused.metric_label())
             });
         }
-        Ok((ticket, slot)) => {
+        Ok((ticket, slot, open)) => {
             let places = Places { _listener: open, address: slot };
             let arriving = Arriving {
                 broker: Arc::clone(broker),

@@ -40,6 +40,9 @@ const SHORT_FOR: Duration = Duration::from_secs(3);
 /// So long it takes until what was closed has given back what it held. Meanwhile nobody else is closed, unless there is less
 /// than before.
 const EFFECT_AFTER: Duration = Duration::from_secs(1);
+/// Who has taken one in so many of the bytes that it holds since the look before the last, which is a second or two, makes
+/// progress: in about a minute or two it is done.
+const PROGRESS_SHARE: u64 = 64;
 /// Peers that may be on their way in while the reserve is half used up: those who come for what waits make room.
 const LET_IN_AT_ONCE_MAX: usize = 8;
 /// What a peer takes from accept to the end of its handshake, in bytes.
@@ -173,7 +176,7 @@ impl Memory {
 }
 
 /// The ceiling that the settings ask for, in bytes; `None`: there is none.
-fn ceiling_of(config: &Checked) -> Option<u64> {
+pub(crate) fn ceiling_of(config: &Checked) -> Option<u64> {
     match config.limits.memory_max {
         MemoryMax::Unbounded => None,
         MemoryMax::Bytes(bytes) => Some(bytes.get()),
@@ -217,6 +220,7 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
     let mut last: Option<(Mono, u64)> = None;
     let mut short_since = None;
     let mut held_min = HELD_BYTES_MIN;
+    let mut looked: Option<Mono> = None;
     loop {
         let pressure = broker.memory.look(broker.hub());
         if pressure != said {
@@ -240,6 +244,10 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
             }
             last = Some((now, resident));
         }
+        if broker.memory.ceiling().is_some() && looked.is_none_or(|at| now.since(at) >= EFFECT_AFTER) {
+            broker.directory.look();
+            looked = Some(now);
+        }
         drop(tokio::time::timeout(LOOK, broker.memory.short.notified()).await);
     }
 }
@@ -257,28 +265,54 @@ fn tell(broker: &Broker, before: Pressure, now: Pressure) {
     }
 }
 
-/// Closes those who hold the most, `held_min` bytes or more, and drops the peers that wait longest to say who they are. How
+/// What a connection holds that its end gives back, and what its peer has taken lately, both in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Holding {
+    bytes: usize,
+    taken: u64,
+}
+
+impl Holding {
+    fn makes_progress(self) -> bool {
+        self.taken > 0 && self.taken.saturating_mul(PROGRESS_SHARE) >= self.bytes as u64
+    }
+}
+
+/// Whose end gives `wanted` bytes back, those with the most first: of those who hold `held_min` or more, and, with `spares`,
+/// make no progress.
+fn to_close(held: &HashMap<u64, Holding>, wanted: usize, held_min: usize, spares: bool) -> Vec<u64> {
+    let closable = |held: &Holding| held.bytes >= held_min && !(spares && held.makes_progress());
+    let mut held: Vec<_> = held.iter().filter(|(_, held)| closable(held)).collect();
+    held.sort_unstable_by_key(|(_, held)| std::cmp::Reverse(held.bytes));
+    let mut left = wanted;
+    let mut chosen = Vec::new();
+    for (number, held) in held.into_iter().take(CLOSED_AT_ONCE_MAX) {
+        if left == 0 {
+            break;
+        }
+        chosen.push(*number);
+        left = left.saturating_sub(held.bytes);
+    }
+    chosen
+}
+
+/// Closes those whose end gives the most back, `held_min` bytes or more, and drops the peers that wait longest to say who they are. How
 /// many were closed.
 fn make_room(broker: &Broker, held_min: usize) -> usize {
     let ceiling = broker.memory.ceiling().unwrap_or(u64::MAX);
-    let wanted = broker.memory.resident().saturating_sub(Marks::of(ceiling).calm);
-    let mut wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    let (resident, marks) = (broker.memory.resident(), Marks::of(ceiling));
+    let wanted = usize::try_from(resident.saturating_sub(marks.calm)).unwrap_or(usize::MAX);
     let dropped = broker.admission.make_room(DROPPED_AT_ONCE_MAX.min(wanted / HANDSHAKE_BYTES + 1));
-    wanted = wanted.saturating_sub(dropped * HANDSHAKE_BYTES);
-    let mut held: HashMap<u64, usize> = broker.directory.buffers().collect();
+    let wanted = wanted.saturating_sub(dropped * HANDSHAKE_BYTES);
+    let buffers = broker.directory.buffers();
+    let mut held: HashMap<u64, Holding> =
+        buffers.map(|(number, bytes, taken)| (number, Holding { bytes, taken })).collect();
     for backlog in broker.hub().backlogs() {
-        *held.entry(backlog.connection).or_default() += backlog.bytes;
+        held.entry(backlog.connection).or_default().bytes += backlog.bytes;
     }
-    let mut held: Vec<_> = held.into_iter().filter(|(_, bytes)| *bytes >= held_min).collect();
-    held.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    let mut closed = 0;
-    for (number, bytes) in held.into_iter().take(CLOSED_AT_ONCE_MAX) {
-        if wanted == 0 {
-            break;
-        }
-        closed += usize::from(broker.hub().close_slow(number));
-        wanted = wanted.saturating_sub(bytes);
-    }
+    // Above the brim the ceiling itself is at stake.
+    let chosen = to_close(&held, wanted, held_min, resident < marks.brim);
+    let closed = chosen.into_iter().filter(|number| broker.hub().close_slow(*number)).count();
     if closed > 0 {
         tracing::warn!(closed, "connections that held the most memory were closed");
     }
@@ -323,6 +357,41 @@ mod tests {
         assert_eq!(marks.pressure(56 * MIB, Pressure::Shed), Pressure::Full);
         assert_eq!(marks.pressure(55 * MIB, Pressure::Full), Pressure::Shed);
         assert_eq!(marks.pressure(45 * MIB, Pressure::Full), Pressure::None);
+    }
+
+    #[test]
+    fn who_gives_the_most_back_is_closed_first_and_whoever_makes_progress_is_left_alone() {
+        let holding = |kib: usize, taken| Holding { bytes: kib * 1024, taken };
+        let held: HashMap<_, _> = [
+            (1, holding(4096, 64 * 1024)),
+            (2, holding(4096, 1024)),
+            (3, holding(512, 0)),
+            (4, holding(128, 2048)),
+            (5, holding(32, 0)),
+            (6, holding(0, 0)),
+        ]
+        .into();
+        let lots = usize::MAX;
+        assert_eq!(to_close(&held, lots, HELD_BYTES_MIN, true), [2, 3], "1 and 4 take what waits for them");
+        assert_eq!(to_close(&held, 1, HELD_BYTES_MIN, true), [2], "that is enough");
+        assert_eq!(to_close(&held, lots, HELD_BYTES_FLOOR, true), [2, 3, 5], "nobody who gives nothing back");
+        let pressed = to_close(&held, lots, HELD_BYTES_MIN, false);
+        assert_eq!((pressed.len(), &pressed[2..]), (4, &[3, 4][..]), "nobody is spared");
+        assert!(to_close(&held, 0, HELD_BYTES_FLOOR, false).is_empty());
+    }
+
+    #[test]
+    fn what_a_peer_has_taken_counts_until_the_look_after_the_next() {
+        let taken = crate::directory::Taken::default();
+        taken.add(100);
+        assert_eq!(taken.lately(), 100);
+        taken.look();
+        taken.add(10);
+        assert_eq!(taken.lately(), 110);
+        taken.look();
+        assert_eq!(taken.lately(), 10);
+        taken.look();
+        assert_eq!(taken.lately(), 0, "it has stopped");
     }
 
     #[test]

@@ -472,6 +472,7 @@ pub(crate) fn admission_limits(config: &Checked) -> AdmissionLimits {
 /// The bounds that the core keeps, out of the settings.
 pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
     let limits = &config.limits;
+    let ceiling = crate::memory::ceiling_of(config);
     signet_core::Limits {
         packet_bytes_max: limits.packet_bytes_max,
         connect_packet_bytes_max: limits.connect_packet_bytes_max,
@@ -491,7 +492,7 @@ pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
         inflight_max: limits.inflight_max,
         queued_messages_max: limits.queued_messages_max,
         queued_bytes_max: limits.queued_bytes_max,
-        queued_bytes_per_principal_max: limits.queued_bytes_per_principal_max,
+        queued_bytes_per_principal_max: limits.queued_bytes_per_principal_max.bytes(ceiling),
         outbox_bytes_max: limits.outbox_bytes_max,
         drain_bytes_max: limits.drain_bytes_max,
         retained_replay_max: limits.retained_replay_max,
@@ -500,7 +501,7 @@ pub(crate) fn core_limits(config: &Checked) -> signet_core::Limits {
         retained_messages_max: limits.retained_messages_max,
         retained_bytes_max: limits.retained_bytes_max,
         retained_messages_per_principal_max: limits.retained_messages_per_principal_max,
-        retained_bytes_per_principal_max: limits.retained_bytes_per_principal_max,
+        retained_bytes_per_principal_max: limits.retained_bytes_per_principal_max.bytes(ceiling),
         slow_consumer: match limits.slow_consumer {
             signet_config::SlowConsumer::Close => signet_core::SlowConsumer::Close,
             signet_config::SlowConsumer::DropNewest => signet_core::SlowConsumer::DropNewest,

@@ -6,7 +6,7 @@ use crate::raw::{At, Node, Table, Value};
 use crate::schema::Section;
 use crate::{
     Acl, Admin, ClientIdRule, CrlStale, Identity, Limits, Listener, Log, LogFormat, LogLevel, MemoryMax,
-    PostQuantum, SlowConsumer, System, TlsVersions, X509V1,
+    NameShare, PostQuantum, SlowConsumer, System, TlsVersions, X509V1,
 };
 use signet_acl::ParseOptions;
 use signet_identity::{GROUPS_MAX, GroupName, IdentitySource, NameRule, ThingName};
@@ -272,8 +272,9 @@ impl Checker<'_> {
 
     pub(super) fn limits(&mut self, root: &Table) -> Limits {
         let view = &self.section(root, Section::Limits);
+        let packet = self.bytes(view, "packet-bytes-max");
         let limits = Limits {
-            packet_bytes_max: non_zero(self.bytes(view, "packet-bytes-max")),
+            packet_bytes_max: non_zero(packet),
             connect_packet_bytes_max: non_zero(self.bytes(view, "connect-packet-bytes-max")),
             connect_timeout: self.time(view, "connect-timeout"),
             handshake_bytes_max: self.size_of(view, "handshake-bytes-max"),
@@ -309,7 +310,7 @@ impl Checker<'_> {
             inflight_max: self.some_u16(view, "inflight-max"),
             queued_messages_max: self.number_of(view, "queued-messages-max"),
             queued_bytes_max: self.size_of(view, "queued-bytes-max"),
-            queued_bytes_per_principal_max: self.size_of(view, "queued-bytes-per-principal-max"),
+            queued_bytes_per_principal_max: self.name_share(view, "queued-bytes-per-principal-max", packet),
             outbox_bytes_max: self.size_of(view, "outbox-bytes-max"),
             slow_consumer: match self.choice(view, "slow-consumer") {
                 "drop-newest" => SlowConsumer::DropNewest,
@@ -322,7 +323,11 @@ impl Checker<'_> {
             retained_messages_max: self.number_of(view, "retained-messages-max"),
             retained_bytes_max: self.size_of(view, "retained-bytes-max"),
             retained_messages_per_principal_max: self.number_of(view, "retained-messages-per-principal-max"),
-            retained_bytes_per_principal_max: self.size_of(view, "retained-bytes-per-principal-max"),
+            retained_bytes_per_principal_max: self.name_share(
+                view,
+                "retained-bytes-per-principal-max",
+                packet,
+            ),
             memory_max: match view.has("memory-max").then(|| self.bytes(view, "memory-max")) {
                 None => MemoryMax::ControlGroup,
                 Some(bytes) => NonZeroU64::new(bytes).map_or(MemoryMax::Unbounded, MemoryMax::Bytes),
@@ -332,12 +337,21 @@ impl Checker<'_> {
         limits
     }
 
+    /// What one name may have the broker keep, where the largest message has `packet` bytes.
+    fn name_share(&mut self, view: &View<'_>, name: &str, packet: u64) -> NameShare {
+        let bytes = self.size_of(view, name);
+        if view.has(name) {
+            return NameShare::Written(bytes);
+        }
+        NameShare::Usual { most: bytes, least: usize::try_from(packet).unwrap_or(usize::MAX) }
+    }
+
     /// What must hold between limits: a message that may come in must find a place to wait.
     fn between_limits(&mut self, view: &View<'_>, limits: &Limits) {
         let packet = usize::try_from(limits.packet_bytes_max.get()).unwrap_or(usize::MAX);
         for (name, value) in [
             ("queued-bytes-max", limits.queued_bytes_max),
-            ("queued-bytes-per-principal-max", limits.queued_bytes_per_principal_max),
+            ("queued-bytes-per-principal-max", limits.queued_bytes_per_principal_max.bytes(None)),
             ("outbox-bytes-max", limits.outbox_bytes_max),
         ] {
             if value < packet {
@@ -347,6 +361,21 @@ impl Checker<'_> {
                     "\"{name}\" is less than \"packet-bytes-max\" ({packet}): the largest message could never be delivered"
                 );
                 self.problem(&view.place(blamed), message);
+            }
+        }
+        if let MemoryMax::Bytes(ceiling) = limits.memory_max {
+            let share = ceiling.get() / NameShare::OF_CEILING;
+            for (name, value) in [
+                ("queued-bytes-per-principal-max", limits.queued_bytes_per_principal_max),
+                ("retained-bytes-per-principal-max", limits.retained_bytes_per_principal_max),
+            ] {
+                if matches!(value, NameShare::Written(bytes) if bytes as u64 > share) {
+                    self.warning(
+                        &view.place(name),
+                        format!("\"{name}\" is more than a sixteenth of \"memory-max\" ({share})"),
+                        "a few names can keep the broker from taking on anything new: write less, or leave it out",
+                    );
+                }
             }
         }
         if limits.sessions_per_principal_max > limits.sessions_max {

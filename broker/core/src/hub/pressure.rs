@@ -9,6 +9,7 @@ use signet_wire::QoS;
 
 use crate::close::CloseReason;
 use crate::hub::Hub;
+use crate::session::{Expiry, SessionRef};
 
 /// How short memory is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,12 +42,13 @@ impl Pressure {
     }
 }
 
-/// What one connected session has waiting.
+/// What waits for one connected session and is given back when its connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
     /// [`crate::Connection::number`] of the connection that owns it.
     pub connection: u64,
-    /// Bytes of messages in its queues, QoS 0 included. A message that waits in several queues counts in each.
+    /// Bytes of messages in its queues: QoS 0, and QoS 1 and 2 only where the session ends with the connection. A message
+    /// that waits in several queues counts in each.
     pub bytes: usize,
 }
 
@@ -83,15 +85,17 @@ impl Hub {
         self.pressure() != Pressure::None && !(retain && payload_is_empty)
     }
 
-    /// The connected sessions for which something waits, in no particular order.
+    /// The connected sessions that something waits for which the end of the connection gives back, in no particular order.
     #[must_use]
     pub fn backlogs(&self) -> Vec<Backlog> {
-        let waiting = |mailbox: &crate::mailbox::Mailbox| {
+        let waiting = |cell: &SessionRef| {
+            let ends = cell.state.lock().expiry == Expiry::AtClose;
+            let mailbox = cell.mailbox.lock();
             let connection = mailbox.link()?.number;
-            let bytes = mailbox.bytes_waiting();
+            let bytes = if ends { mailbox.bytes_waiting() } else { mailbox.at_most_once_bytes() };
             (bytes > 0).then_some(Backlog { connection, bytes })
         };
-        self.cells(|_| true).iter().filter_map(|cell| waiting(&cell.mailbox.lock())).collect()
+        self.cells(|_| true).iter().filter_map(waiting).collect()
     }
 
     /// Closes a connection with 0x97 because it takes too slowly what waits for it. False: there is none.

@@ -116,6 +116,28 @@ fn who_holds_the_most_can_be_told_and_closed() {
 }
 
 #[test]
+fn closing_gives_back_what_waits_for_a_session_that_ends_and_of_one_that_stays_only_qos_0() {
+    let mut w = World::new();
+    let (stays, ends, writer) =
+        (w.connect(v5("stays").lasting()), w.connect(v5("ends")), w.connect(v5("writer")));
+    for reader in [stays, ends] {
+        w.subscribe(reader, "t", 1);
+        w.stall(reader, true);
+    }
+    w.publish(writer, say("t", &"x".repeat(1000)).qos(1));
+    let backlogs = w.hub.backlogs();
+    assert_eq!(backlogs.len(), 1, "{backlogs:?}");
+    assert_eq!(backlogs[0].connection, w.connection(ends).number());
+    w.publish(writer, say("t", &"x".repeat(3000)));
+    let backlog = |w: &World, reader| {
+        let number = w.connection(reader).number();
+        w.hub.backlogs().iter().find(|it| it.connection == number).unwrap().bytes
+    };
+    assert!((3000..4000).contains(&backlog(&w, stays)), "{:?}", w.hub.backlogs());
+    assert!(backlog(&w, ends) > 4000, "{:?}", w.hub.backlogs());
+}
+
+#[test]
 fn subscriptions_of_all_sessions_of_a_name_have_one_bound() {
     let mut w = World::limited(|limits| limits.subscriptions_per_principal_max = 3);
     let first = w.connect(v5("dev").client_id("1"));
