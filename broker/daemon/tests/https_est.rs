@@ -353,6 +353,57 @@ fn an_enrolment_waits_for_an_operator_where_the_label_says_so() {
 }
 
 #[test]
+fn what_was_approved_at_one_label_waits_at_another() {
+    let labels = [("daily", "24h"), ("decade", "87600h")].map(|(name, validity)| {
+        format!("[[est.label]]\nname = \"{name}\"\nvalidity = \"{validity}\"\napproval = true\n")
+    });
+    let site = Site::started(&labels.concat());
+    let (_, csr) = request_for("sensor-1");
+    let authorization = basic("sensor-1", &site.token("sensor-1"));
+    let ask =
+        |label: &str| enrol(&mut site.visit(), &format!("/{label}/simpleenroll"), &csr, Some(&authorization));
+    assert_eq!(ask("daily").status, 202);
+    let pending = site.ask(&["est", "pending"]);
+    assert_eq!(pending[0]["label"], "daily");
+    site.ask(&["est", "approve", pending[0]["id"].as_str().unwrap()]);
+    assert_eq!(ask("decade").status, 202, "the operator was shown a certificate of one day");
+    let pending = site.ask(&["est", "pending"]);
+    let mut rows: Vec<_> =
+        pending.as_array().unwrap().iter().map(|row| [&row["label"], &row["state"]]).collect();
+    rows.sort_by_key(|row| row[0].to_string());
+    assert_eq!(rows, [["daily", "approved"], ["decade", "waiting"]]);
+    let der = the_one(&ask("daily"));
+    let (_, leaf) = X509Certificate::from_der(&der).unwrap();
+    let secs = leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp();
+    assert!(secs <= 25 * 3600, "{secs} s");
+}
+
+#[test]
+fn one_device_does_not_fill_the_audit_trail_with_requests_that_wait() {
+    let site = Site::started("[[est.label]]\napproval = true\n");
+    let ask = |name: &str, authorization: &str| {
+        enrol(&mut site.visit(), "/simpleenroll", &request_for(name).1, Some(authorization))
+    };
+    let authorization = basic("sensor-1", &site.token("sensor-1"));
+    let answers: Vec<_> = (0..30).map(|_| ask("sensor-1", &authorization)).collect();
+    assert!(answers[..4].iter().all(|answer| answer.status == 202));
+    for answer in &answers[4..] {
+        // By the device's rate, or because what it asked before stands for a while.
+        assert!([429, 503].contains(&refusal(answer)), "{answer:?}");
+        assert_eq!(answer.headers["retry-after"], "5");
+    }
+    assert!(answers[4..].iter().any(|answer| answer.status == 429), "asking costs what signing costs");
+    let kinds = ["approval_asked", "approval_ended"];
+    let rows = kinds.map(|kind| {
+        let rows = site.ask(&["audit", "list", "--kind", kind, "--name", "sensor-1"]);
+        rows.as_array().unwrap().len()
+    });
+    assert_eq!(rows, [4, 0]);
+    let other = basic("sensor-2", &site.token("sensor-2"));
+    assert_eq!(ask("sensor-2", &other).status, 202, "its neighbour is not held up");
+}
+
+#[test]
 fn what_waits_and_what_an_operator_said_outlive_the_broker() {
     let mut site = Site::started("[[est.label]]\napproval = true\n");
     let devices = ["sensor-1", "sensor-2", "sensor-3"].map(|name| {

@@ -11,8 +11,11 @@ use signet_identity::ThingName;
 use crate::{KeyHash, Line, Registry, RequestId, Wall};
 
 /// The most requests of one device that wait at once; for one more the oldest that nobody has decided on makes room, or else the
-/// oldest.
+/// oldest, if it has stood for a quarter of an hour.
 pub const APPROVALS_PER_DEVICE_MAX: usize = 4;
+/// For so long a request stands before it makes room for another of its device. Each that comes and goes is two rows of the audit
+/// trail, which only grows: a device that asks without end leaves less than a thousand a day.
+pub(crate) const STANDS_FOR: Duration = Duration::from_secs(15 * 60);
 /// For so long after it was last noted one is kept.
 pub(crate) const WAITING_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// So long before its end it is noted again, when it is asked for again: seldom, for each time is a row of the audit trail.

@@ -19,6 +19,9 @@ pub enum RegistryError {
     /// The thing was provisioned before, and the peer has not shown that it is that thing.
     #[error("the thing {0} was provisioned before: approve it to let it be provisioned again")]
     AlreadyProvisioned(ThingName),
+    /// A one-time token waits for a device of this name, so no other certificate gets the name by itself.
+    #[error("a one-time token waits for the device {0}: delete the token, or add the thing and approve it")]
+    Awaited(ThingName),
     /// A certificate of the thing was revoked, so only an operator gives it another.
     #[error("a certificate of {0} was revoked: approve the thing, or issue the certificate as an operator")]
     Barred(ThingName),
@@ -321,6 +324,7 @@ impl RegistryError {
             | Self::NoTemplate(_) => Fault::NotFound,
             Self::ThingExists(_)
             | Self::AlreadyProvisioned(_)
+            | Self::Awaited(_)
             | Self::VersionConflict { .. }
             | Self::CertificateExists(_)
             | Self::SerialExists { .. }
@@ -348,6 +352,7 @@ impl RegistryError {
             Self::NoThing(_) => "no_thing",
             Self::ThingExists(_) => "thing_exists",
             Self::AlreadyProvisioned(_) => "already_provisioned",
+            Self::Awaited(_) => "awaited",
             Self::Barred(_) => "barred",
             Self::VersionConflict { .. } => "version_conflict",
             Self::Attribute { .. } => "attribute",

@@ -127,19 +127,20 @@ impl PartialEq for TokenHash {
     }
 }
 
-/// A request for a certificate that an operator has to approve: the SHA-256 of the device's name and of the signing request.
+/// A request for a certificate that an operator has to approve: the SHA-256 of the device's name, the label and the signing request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId([u8; 32]);
 
 thirty_two_bytes!(RequestId);
 
 impl RequestId {
-    /// The id of the signing request `csr` for the device `name`.
+    /// The id of the signing request `csr` for the device `name` at `label`; `None` is the label without a name. What an operator
+    /// approves is a certificate as that label gives it, and the client chooses the label.
     #[must_use]
-    pub fn of(name: &ThingName, csr: &[u8]) -> Self {
-        let name = name.as_str().as_bytes();
-        let length = (name.len() as u64).to_be_bytes();
-        Self(sha256(&[&length, name, csr].concat()))
+    pub fn of(name: &ThingName, label: Option<&str>, csr: &[u8]) -> Self {
+        let sized = |text: &str| [&(text.len() as u64).to_be_bytes(), text.as_bytes()].concat();
+        let label = label.map_or_else(|| vec![0], |label| [vec![1], sized(label)].concat());
+        Self(sha256(&[&sized(name.as_str()), &label, csr].concat()))
     }
 }
 

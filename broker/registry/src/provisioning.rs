@@ -126,6 +126,14 @@ pub struct Token {
     pub used: Option<(Wall, CertificateId)>,
 }
 
+impl Token {
+    /// Whether it gets somebody a certificate at `now`.
+    #[must_use]
+    pub fn usable(&self, now: Wall) -> bool {
+        self.used.is_none() && now < self.spec.until
+    }
+}
+
 /// What a template is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -415,6 +415,17 @@ impl Registry {
         self.tokens_of.range(from..).next().is_some_and(|(of, _)| of == name)
     }
 
+    /// Whether there is a one-time token for the thing `name` that can be used at `now`.
+    #[must_use]
+    pub fn awaits(&self, name: &ThingName, now: Wall) -> bool {
+        let from = (name.clone(), TokenHash::from_bytes([0; 32]));
+        self.tokens_of
+            .range(from..)
+            .take_while(|(of, _)| of == name)
+            .filter_map(|(_, token)| self.tokens.get(token))
+            .any(|token| token.usable(now))
+    }
+
     /// How many certificates of the key `issuer` wait for somebody to activate them.
     #[must_use]
     pub fn waiting_of(&self, issuer: &KeyHash) -> u32 {

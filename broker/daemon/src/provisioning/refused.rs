@@ -181,7 +181,9 @@ impl From<RegistryError> for Refused {
         };
         let alarm = match &error {
             RegistryError::SerialNotListed(_) => Some(Alarm::SerialNotListed),
-            RegistryError::AlreadyProvisioned(_) | RegistryError::Barred(_) => Some(Alarm::ExistingThing),
+            RegistryError::AlreadyProvisioned(_) | RegistryError::Awaited(_) | RegistryError::Barred(_) => {
+                Some(Alarm::ExistingThing)
+            }
             RegistryError::CaSpent { .. } => Some(Alarm::AuthoritySpent),
             _ => None,
         };

@@ -128,12 +128,26 @@ impl<'a> Draft<'a> {
     /// The token, when it can be used.
     fn usable_token(&self, token: &TokenHash) -> Result<&'a Token, RegistryError> {
         match self.registry.token(token) {
-            Some(known) if known.used.is_none() && self.now < known.spec.until => Ok(known),
+            Some(known) if known.usable(self.now) => Ok(known),
             _ => Err(RegistryError::OneTimeToken),
         }
     }
 
-    /// For whom `token` gets a certificate. A token is an operator's word, unless the thing lost its standing after that.
+    /// Whether an outside authority has made the thing of `token` its own by itself since the token was made: then that was meant
+    /// for another device than the one that has the name now.
+    fn taken_since(&self, token: &Token, held: &[CertificateId]) -> bool {
+        let first = held.iter().find_map(|id| self.registry.certificate(id));
+        first.is_some_and(|first| {
+            let ca = self.registry.ca_by_key(&first.facts.issuer).map(|ca| &ca.settings);
+            let by_itself = ca.is_some_and(|of| {
+                matches!(of.unknown, UnknownPolicy::Auto | UnknownPolicy::Jitp(_)) && !of.joins_others
+            });
+            first.source == Source::Outside && first.registered >= token.added && by_itself
+        })
+    }
+
+    /// For whom `token` gets a certificate. A token is an operator's word, unless the thing lost its standing after that, or
+    /// became another's.
     pub(super) fn token_holder(&self, token: &TokenHash) -> Result<PrincipalKey, RegistryError> {
         let token = self.usable_token(token)?;
         let name = &token.spec.thing.name;
@@ -147,6 +161,10 @@ impl<'a> Draft<'a> {
             held.iter().filter_map(|id| self.registry.certificate(id)).filter_map(|c| lost_since(c)).max();
         if lost.is_some_and(|lost| lost >= token.added) {
             self.not_barred(name)?;
+        }
+        let approved = self.registry.thing(name).is_some_and(|thing| thing.approved(self.now));
+        if !approved && self.taken_since(token, held) {
+            return Err(RegistryError::AlreadyProvisioned(name.clone()));
         }
         Ok(PrincipalKey { role: Role::Device, name: name.clone() })
     }

@@ -110,12 +110,23 @@ impl Draft<'_> {
     /// A thing that had a certificate gets another one just in time only for a key that it had before, or when an operator lets it:
     /// whoever has the authority's key could else be any device that exists.
     fn not_anothers(&self, name: &ThingName, key: &KeyHash) -> Decided {
-        let Some(thing) = self.registry.thing(name) else { return Ok(()) };
+        let Some(thing) = self.registry.thing(name) else { return self.not_awaited(name) };
         let mut held = thing.certificates().iter().filter_map(|id| self.registry.certificate(id));
-        if !thing.certified || thing.approved(self.now) || held.any(|other| other.facts.public_key == *key) {
+        if thing.approved(self.now) || held.any(|other| other.facts.public_key == *key) {
             return Ok(());
         }
+        if !thing.certified {
+            return self.not_awaited(name);
+        }
         Err(RegistryError::AlreadyProvisioned(name.clone()))
+    }
+
+    /// No operator made a token for a device of this name that has not come yet.
+    fn not_awaited(&self, name: &ThingName) -> Decided {
+        match self.registry.awaits(name, self.now) {
+            true => Err(RegistryError::Awaited(name.clone())),
+            false => Ok(()),
+        }
     }
 
     /// An authority that names its devices by itself gives its own another certificate, and takes none from another authority,

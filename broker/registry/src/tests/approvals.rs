@@ -2,9 +2,12 @@
 
 use super::*;
 
+/// So long a request stands before another of its device takes its place.
+const STANDS_SECS: i64 = 15 * 60;
+
 fn request(device: &str, csr: u32) -> ApprovalRequest {
     ApprovalRequest {
-        id: RequestId::of(&name(device), &csr.to_be_bytes()),
+        id: RequestId::of(&name(device), Some("daily"), &csr.to_be_bytes()),
         device: name(device),
         key: key(&format!("{device} {csr}")),
         label: Some("daily".into()),
@@ -84,7 +87,7 @@ fn one_device_cannot_fill_the_table_and_the_table_cannot_grow() {
     world.must(ask("a", 0));
     world.must(decide("a", 0, true));
     for csr in 1..=20 {
-        world.pass(1);
+        world.pass(STANDS_SECS);
         world.must(ask("a", csr));
     }
     let kept: Vec<_> = (0..=20).filter(|csr| world.approval("a", *csr).is_some()).collect();
@@ -92,6 +95,7 @@ fn one_device_cannot_fill_the_table_and_the_table_cannot_grow() {
     for csr in [18, 19, 20] {
         world.must(decide("a", csr, false));
     }
+    world.pass(STANDS_SECS);
     world.must(ask("a", 21));
     assert_eq!((world.approval("a", 0), world.approval("a", 21)), (None, Some(None)));
     for other in ["b", "c", "d", "e"] {
@@ -107,7 +111,63 @@ fn one_device_cannot_fill_the_table_and_the_table_cannot_grow() {
 }
 
 #[test]
-fn names_and_requests_are_kept_apart() {
-    let id = |device: &str, csr: &[u8]| RequestId::of(&name(device), csr);
-    assert_ne!(id("a", b"bc"), id("ab", b"c"));
+fn names_labels_and_requests_are_kept_apart() {
+    let id = |device: &str, label, csr: &[u8]| RequestId::of(&name(device), label, csr);
+    assert_ne!(id("a", None, b"bc"), id("ab", None, b"c"));
+    assert_ne!(id("a", Some("b"), b"c"), id("ab", Some(""), b"c"));
+    let labels = [None, Some(""), Some("c"), Some("daily"), Some("decade")];
+    let ids: std::collections::BTreeSet<_> = labels.map(|label| id("a", label, b"c")).into();
+    assert_eq!(ids.len(), labels.len(), "what was approved at one label is not approved at another");
+}
+
+#[test]
+fn a_device_that_asks_without_end_leaves_few_rows_and_what_it_asked_first_stands() {
+    let mut world = World::new();
+    for csr in 0..4 {
+        world.must(ask("a", csr));
+    }
+    let full = RegistryError::Full { what: "enrolments of one device that wait for approval", max: 4 };
+    let rows = world.events.len();
+    for csr in 4..100 {
+        world.pass(1);
+        assert_eq!(world.refused(ask("a", csr)), full);
+    }
+    assert_eq!(world.events.len(), rows);
+    assert!((0..4).all(|csr| world.approval("a", csr) == Some(None)));
+    world.must(ask("b", 1));
+    world.pass(STANDS_SECS);
+    world.must(ask("a", 100));
+    assert_eq!((world.approval("a", 0), world.approval("a", 100)), (None, Some(None)));
+}
+
+#[test]
+fn devices_of_one_origin_leave_those_of_another_their_share_of_the_places() {
+    let mut world = World::new();
+    world.registry.set_limits(Limits { approvals_max: 8, ..Limits::default() });
+    let claim = world.add_claim("line-1", |_| {});
+    for n in 0..9 {
+        world.enrol(&format!("c{n}"), claim, &format!("stolen{n}")).unwrap();
+    }
+    for n in 0..8 {
+        world.pass(1);
+        world.must(ask(&format!("stolen{n}"), 1));
+    }
+    world.must(decide("stolen7", 1, true));
+    let full = RegistryError::Full { what: "enrolments that wait for approval", max: 8 };
+    assert_eq!(world.refused(ask("stolen8", 1)), full, "nobody makes room for its own origin");
+    for n in 0..3 {
+        world.pass(1);
+        world.must(ask(&format!("new{n}"), 1));
+    }
+    let waiting = |world: &World, of: &str| {
+        (0..9).filter(|n| world.approval(&format!("{of}{n}"), 1).is_some()).collect::<Vec<_>>()
+    };
+    // The newest went, and none that an operator has decided on.
+    assert_eq!((waiting(&world, "stolen"), waiting(&world, "new")), (vec![0, 1, 2, 3, 7], vec![0, 1, 2]));
+    assert_eq!(world.refused(ask("new3", 1)), full, "four and three: they do not take turns");
+    assert_eq!(world.refused(ask("stolen6", 1)), full);
+    // A third one gets in too, at the cost of the greatest.
+    world.issue("1", "own").unwrap();
+    world.must(ask("own", 1));
+    assert_eq!((waiting(&world, "stolen"), waiting(&world, "new")), (vec![0, 1, 2, 7], vec![0, 1, 2]));
 }

@@ -279,7 +279,7 @@ impl Model {
                 },
             },
             Step::AskApproval { label, thing } => Command::AskApproval(ApprovalRequest {
-                id: RequestId::of(&thing_name(thing), &[label]),
+                id: RequestId::of(&thing_name(thing), None, &[label]),
                 device: thing_name(thing),
                 key: key("k"),
                 label: None,

@@ -78,3 +78,81 @@ fn a_thing_has_a_token_until_the_last_one_is_gone() {
     world.must(Command::DeleteToken(super::enrol::token("t2")));
     assert!(!has(&world, "b"));
 }
+
+#[test]
+fn a_name_that_a_token_waits_for_is_not_taken_by_an_authority_that_names_its_devices() {
+    let admit = |label: &str, of: &str| Command::AdmitUnknown {
+        certificate: certificate("maker", label),
+        name: name(of),
+    };
+    let provision = |label: &str, of: &str| Command::ProvisionJustInTime {
+        certificate: certificate("maker", label),
+        template: template_name("jitp"),
+        thing: thing(of),
+        if_exists: IfExists::Keep,
+        enter: Enter::Active,
+    };
+    let ways: [(_, &dyn Fn(&str, &str) -> Command); 2] =
+        [(UnknownPolicy::Auto, &admit), (UnknownPolicy::Jitp(template_name("jitp")), &provision)];
+    for (policy, bring) in ways {
+        let mut world = World::new();
+        world.set_policy(policy);
+        world.must(bring("0", "sn0"));
+        for of in ["sn0", "sn1", "sn2", "sn3"] {
+            world.must(Command::CreateToken(token_spec(of, of)));
+        }
+        world.must(Command::AddThing(thing("sn2")));
+        for of in ["sn1", "sn2"] {
+            assert_eq!(world.refused(bring(of, of)), RegistryError::Awaited(name(of)));
+        }
+        world.must(bring("neighbour", "sn10"));
+        // What the authority's device was before, it stays: the same key again.
+        let certificate = certificate_with_key("maker", "0 again", "0");
+        let again = match bring("0", "sn0") {
+            Command::AdmitUnknown { name, .. } => Command::AdmitUnknown { certificate, name },
+            Command::ProvisionJustInTime { template, thing, if_exists, enter, .. } => {
+                Command::ProvisionJustInTime { certificate, template, thing, if_exists, enter }
+            }
+            other => panic!("{other:?}"),
+        };
+        world.must(again);
+        // The device that was meant has come.
+        world.must(use_token("sn1", "meant"));
+        assert_eq!(world.refused(bring("1", "sn1")), RegistryError::AlreadyProvisioned(name("sn1")));
+        // With the operator's word, and when nobody is waited for any more.
+        let until = Some(world.now.after(std::time::Duration::from_secs(60)));
+        world.must(Command::ApproveThing { thing: name("sn2"), until });
+        world.must(bring("2", "sn2"));
+        world.must(Command::DeleteToken(super::enrol::token("sn3")));
+        world.must(bring("3", "sn3"));
+    }
+}
+
+#[test]
+fn a_token_gets_nobody_into_a_thing_that_became_another_authoritys_since_it_was_made() {
+    let mut world = World::new();
+    world.set_policy(UnknownPolicy::Auto);
+    world.must(Command::CreateToken(token_spec("before", "sn1")));
+    world.must(Command::AddThing(thing("sn1")));
+    let approve = |world: &World| {
+        let until = Some(world.now.after(std::time::Duration::from_secs(60)));
+        Command::ApproveThing { thing: name("sn1"), until }
+    };
+    world.must(approve(&world));
+    world.pass(1);
+    let first = certificate("maker", "1");
+    world.must(Command::AdmitUnknown { certificate: first, name: name("sn1") });
+    let taken = RegistryError::AlreadyProvisioned(name("sn1"));
+    let hash = super::enrol::token("before");
+    let may = IssueFor::Token { token: &hash, never_connected: &[] };
+    assert_eq!(world.registry.may_issue(may, &key("2"), world.now), Err(taken.clone()));
+    assert_eq!(world.refused(use_token("before", "2")), taken);
+    // A token that was made since then means the thing as it is.
+    world.pass(1);
+    world.by_token("since", "sn1", &[]).unwrap();
+    assert_eq!(world.refused(use_token("before", "3")), taken);
+    // With the operator's word the old one is good again, for what room there is.
+    world.must(approve(&world));
+    let full = RegistryError::TooManyActive { holder: device("sn1"), max: ACTIVE_MAX };
+    assert_eq!(world.refused(use_token("before", "3")), full);
+}

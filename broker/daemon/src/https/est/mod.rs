@@ -17,7 +17,7 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use signet_config::EstLabel;
-use signet_identity::{Role, ThingName};
+use signet_identity::{PrincipalKey, Role, ThingName};
 use signet_registry::ca::{CheckedCsr, CsrPolicy, KeyKind, Names, SubjectRule, VALIDITY_MIN};
 use signet_registry::{Actor, ApprovalRequest, Attempt, Command, Line, RequestId, Source, TokenHash};
 
@@ -137,7 +137,7 @@ impl Here {
             return Ok(wait);
         }
         let (name, actor) = (proof.name().clone(), proof.actor());
-        let asked = RequestId::of(&name, &csr);
+        let asked = RequestId::of(&name, label.name.as_deref(), &csr);
         let der = match &proof {
             Proof::Token(token, _) => self.enrol_by_token(*token, name, csr, label.validity).await?,
             Proof::Certificate(shown) => {
@@ -284,9 +284,14 @@ impl Here {
         let request = csr.to_vec();
         let key = signing(self, move || Ok(CheckedCsr::parse(&request, &policy)?.key_hash())).await?;
         let registry = self.broker.registry().ok_or_else(Refused::internal)?;
-        let (id, now) = (RequestId::of(name, csr), registry.now());
+        let (id, now) = (RequestId::of(name, label.name.as_deref(), csr), registry.now());
         let known = registry.registry().approval(&id, now).cloned();
         if known.as_ref().is_none_or(|known| known.to_be_noted(now)) {
+            // Each is a row of the audit trail, so no device has them written without end.
+            let device = PrincipalKey { role: Role::Device, name: name.clone() };
+            if !self.broker.provisioning.admit_renewal(&self.broker, &device) {
+                return Err(Refused::renewals());
+            }
             let address = Line::new(&self.caller.address().ip().to_string());
             let label = label.name.as_deref().map(Line::new);
             let request = ApprovalRequest { id, device: name.clone(), key, label, address };
