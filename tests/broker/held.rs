@@ -35,8 +35,12 @@ struct Hanging {
 
 impl Hanging {
     fn start() -> Self {
+        Self::start_within("")
+    }
+
+    fn start_within(limits: &str) -> Self {
         let tables = "[store]\ndirectory = \"kept\"\n";
-        let broker = TestBroker::start_with(SHARED, Settings { tables, ..Settings::default() });
+        let broker = TestBroker::start_with(SHARED, Settings { tables, limits, ..Settings::default() });
         let lasting = connect(V5, "r").persistent();
         let mut reader = broker.device("sensor-001").connect(&lasting, V5);
         reader.subscribe("c/#", 1);
@@ -66,6 +70,10 @@ impl Hanging {
         for portion in self.thief.taken.lock().expect("nobody panics with it").drain(..) {
             self.journal.settle(portion.upto, portion.bytes());
         }
+    }
+
+    fn received(&self) -> u64 {
+        self.broker.broker().hub().counters().snapshot().bytes_received
     }
 
     fn publishes(&self) -> u64 {
@@ -138,4 +146,39 @@ fn a_full_journal_stops_publishers_without_closing_them_and_nobody_else() {
     }
     hanging.recover();
     writer.expect_puback(8, 0);
+}
+
+#[test]
+fn a_full_journal_holds_a_connect_that_keeps_a_session_until_there_is_room() {
+    let hanging = Hanging::start();
+    let _writer = hanging.writer(7);
+    hanging.journal.set_bytes_max(1);
+    let mut waits = hanging.broker.device("sensor-001").open(V5).expect("the handshake succeeds");
+    let before = hanging.received();
+    waits.send(join(&[&connect(V5, "r").persistent().bytes(), &pingreq()]));
+    // Until it has been read, so that it could have been refused.
+    while hanging.received() == before {
+        std::thread::yield_now();
+    }
+    let mut other = hanging.broker.device("sensor-001").connect(&connect(V5, "o"), V5);
+    for _ in 0..100 {
+        other.expect_nothing();
+    }
+    assert_eq!(hanging.broker.broker().hub().counters().snapshot().connects_refused, 0);
+    hanging.recover();
+    let connack = waits.receive();
+    assert!(matches!(connack, Received::ConnAck { session_present: true, code: 0, .. }), "{connack:?}");
+    assert_eq!(waits.receive(), Received::PingResp);
+}
+
+#[test]
+fn a_connect_that_no_room_comes_for_is_refused_when_its_time_is_over() {
+    let hanging = Hanging::start_within("connect-timeout = \"1s\"\n");
+    let _writer = hanging.writer(7);
+    hanging.journal.set_bytes_max(1);
+    let mut waits = hanging.broker.device("sensor-001").open(V5).expect("the handshake succeeds");
+    waits.send(connect(V5, "r").persistent().bytes());
+    let connack = waits.receive();
+    assert!(matches!(connack, Received::ConnAck { session_present: false, code: 0x88, .. }), "{connack:?}");
+    waits.expect_closed();
 }

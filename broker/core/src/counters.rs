@@ -85,7 +85,8 @@ counters! {
     subscriptions_revoked,
     /// Filters in SUBSCRIBE refused by `subscriptions_per_session_max`.
     quota_subscriptions,
-    /// PUBLISH packets refused by a bound of the retained store.
+    /// PUBLISH packets and wills that a bound of the store kept from being retained: refused where that can be said,
+    /// else routed only.
     quota_retained,
     /// PUBLISH packets of QoS 0 that were dropped because memory runs short.
     shed_qos0,

@@ -43,6 +43,7 @@ pub struct Portion {
     pub records: Vec<Record>,
     /// The ticket of the last one.
     pub upto: Ticket,
+    bytes: usize,
 }
 
 /// What an acknowledgement waits for.
@@ -82,7 +83,11 @@ struct Gate(RwLock<()>);
 #[derive(Default)]
 struct Pending {
     records: Vec<Record>,
+    /// What they count for in the bound.
+    bytes: usize,
     last: u64,
+    /// Portions that were taken.
+    portions: u64,
     bell: Option<Waker>,
 }
 
@@ -175,9 +180,10 @@ impl Journal {
 
     /// Appends a record. The caller holds the lock that orders it among those that concern the same thing.
     pub fn append(&self, record: Record) -> Ticket {
-        let bytes = RECORD_OVERHEAD_BYTES + record.bytes();
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut pending = self.pending.lock();
+        let bytes = RECORD_OVERHEAD_BYTES + record.bytes(pending.portions + 1);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        pending.bytes += bytes;
         pending.last += 1;
         pending.records.push(record);
         let ticket = Ticket(pending.last);
@@ -237,7 +243,12 @@ impl Journal {
         if pending.records.is_empty() {
             return None;
         }
-        Some(Portion { records: std::mem::take(&mut pending.records), upto: Ticket(pending.last) })
+        pending.portions += 1;
+        Some(Portion {
+            records: std::mem::take(&mut pending.records),
+            upto: Ticket(pending.last),
+            bytes: std::mem::take(&mut pending.bytes),
+        })
     }
 
     /// Says that everything up to `upto` outlives the process, and that `bytes` of [`Portion::bytes`] are off the books.
@@ -312,9 +323,9 @@ impl Waiting {
 }
 
 impl Portion {
-    /// What it counts for in the journal's bound, in bytes.
+    /// What it counts for in the journal's bound, in bytes: a message once, however many sessions it waits for.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.records.iter().map(|record| RECORD_OVERHEAD_BYTES + record.bytes()).sum()
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 }

@@ -31,7 +31,8 @@
 //!   Mosquitto.
 //! - A publisher other than an operator that names a response topic which it may not read is refused with 0x87: the
 //!   responder would otherwise publish there with rights that the publisher does not have.
-//! - A retained message that a bound refuses is not routed either, and is answered with 0x97.
+//! - A retained message that a bound refuses is not routed either where its publisher can be told: 5.0 with QoS 1 or 2,
+//!   0x97. Where it cannot (3.1.1, QoS 0, a will), those who subscribe now get it, and it is not retained.
 //! - PUBLISH packets to a client wait for nothing but its Receive Maximum; QoS 0 does not wait for that.
 //! - Nothing is routed to or from the provisioning topics below `$aws/`: see [`provisioning`].
 //! - A will is judged when it is sent. One that would be refused already at CONNECT is reported as an [`Event`].

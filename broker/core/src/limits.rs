@@ -73,13 +73,14 @@ pub struct Limits {
     pub topic_alias_in_max: u16,
     /// Topic aliases used towards a client, at most what it allows.
     pub topic_alias_out_max: u16,
-    /// Retained messages in the broker. Overrun: the publish is refused with 0x97.
+    /// Retained messages in the broker. Overrun: 0x97; a message whose publisher cannot be told so (3.1.1, QoS 0, a will) is
+    /// routed to those who subscribe now, and not retained.
     pub retained_messages_max: usize,
-    /// Bytes of retained messages in the broker. Overrun: the publish is refused with 0x97.
+    /// Bytes of retained messages in the broker. Overrun: as `retained_messages_max`.
     pub retained_bytes_max: usize,
-    /// Retained messages of one principal. Overrun: the publish is refused with 0x97.
+    /// Retained messages of one principal. Overrun: as `retained_messages_max`.
     pub retained_messages_per_principal_max: usize,
-    /// Bytes of retained messages of one principal. Overrun: the publish is refused with 0x97.
+    /// Bytes of retained messages of one principal. Overrun: as `retained_messages_max`.
     pub retained_bytes_per_principal_max: usize,
     /// Payloads up to this size, in bytes, are copied out of the read buffer; larger ones keep it alive instead.
     pub payload_copy_bytes_max: usize,

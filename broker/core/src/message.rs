@@ -1,5 +1,6 @@
 //! An application message, made once and shared by everyone it is for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -69,6 +70,8 @@ pub struct Message {
     pub expires: Option<Mono>,
     /// What it counts for in every bound of bytes: topic, payload, properties and a fixed overhead.
     pub bytes: usize,
+    /// The last portion of the journal that counts it; 0: none.
+    portion: AtomicU64,
     templates: Templates,
 }
 
@@ -113,6 +116,7 @@ impl Message {
             accepted,
             expires,
             bytes,
+            portion: AtomicU64::new(0),
             templates: Templates::default(),
         }
     }
@@ -122,6 +126,12 @@ impl Message {
     pub fn kept(mut self, expires: Option<Mono>) -> Self {
         self.expires = expires;
         self
+    }
+
+    /// Its bytes the first time that it is asked for this portion of the journal, then 0. Portions are numbered from 1, and
+    /// the journal asks under its lock.
+    pub(crate) fn bytes_in(&self, portion: u64) -> usize {
+        if self.portion.swap(portion, Ordering::Relaxed) == portion { 0 } else { self.bytes }
     }
 
     /// The bytes of its PUBLISH that do not depend on the receiver.
@@ -161,8 +171,8 @@ impl Topical for Message {
     }
 }
 
-/// The bytes of properties that a message keeps in memory.
-fn properties_bytes(properties: &PublishProperties) -> usize {
+/// The bytes of properties that a message or a will keeps in memory.
+pub(crate) fn properties_bytes(properties: &PublishProperties) -> usize {
     let strings = properties.content_type.as_ref().map_or(0, |text| text.len())
         + properties.response_topic.as_ref().map_or(0, |topic| topic.len())
         + properties.correlation_data.as_ref().map_or(0, |data| data.len());

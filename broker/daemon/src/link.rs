@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use signet_config::Listener;
 use signet_core::{Action, Actions, CloseReason, Connection, Input, Mono, Now, Peer, Pressure};
-use signet_wire::{ClientId, Packet, Version, decode_connect, decode_from_client, encode, frame};
+use signet_wire::{ClientId, Connect, Packet, Version, decode_connect, decode_from_client, encode, frame};
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
@@ -97,6 +97,8 @@ struct Link {
     bounds: Bounds,
     /// A packet that has arrived waits for the disk, and what is behind it too.
     held_up: bool,
+    /// It is a CONNECT. It waits no longer than CONNECT may take: then the core refuses it, unless there is room by then.
+    held_connect: Option<Box<Connect>>,
     /// A private key is among the output.
     secret: bool,
     actions: Actions,
@@ -141,6 +143,7 @@ impl Link {
             listener,
             address,
             principal,
+            refused,
             judged,
             settings,
             since: now,
@@ -164,6 +167,7 @@ impl Link {
             holds: Holds::new(broker.hub().journal().cloned()),
             bounds: Bounds::new(half_open, share),
             held_up: false,
+            held_connect: None,
             secret: false,
             actions: Actions::default(),
             timer: None,
@@ -309,27 +313,46 @@ impl Link {
                 self.held_up = true;
                 break;
             }
-            let input = match frame(&mut self.inbound, self.connection.packet_bytes_max()) {
-                Ok(None) => break,
-                Ok(Some(frame)) => match self.connection.version() {
-                    None => Input::Connect(decode_connect(frame)),
-                    Some(version) => match decode_from_client(frame, version) {
-                        Ok(packet) => Input::Packet(packet),
-                        Err(error) => Input::Undecodable(error),
-                    },
-                },
-                Err(error) => Input::Unframable(error),
-            };
-            if let Input::Connect(Ok(connect)) = &input
-                && self.broker.tells_of_events()
-            {
-                self.asked.clone_from(&connect.client_id);
+            let Some(input) = self.next_packet() else { break };
+            if let Input::Connect(Ok(connect)) = input {
+                if self.connection.would_be_stored(&connect) && self.holds.journal_is_full(cx.waker()) {
+                    self.held_connect = Some(Box::new(connect));
+                    self.held_up = true;
+                    break;
+                }
+                self.connect(connect, now);
+                continue;
             }
             publishes += u32::from(matches!(input, Input::Packet(Packet::Publish(_))));
             self.input(input, now);
-            self.asked = None;
         }
         self.bounds.came(&self.broker, publishes, 0, now.mono);
+    }
+
+    /// The CONNECT that waited, or the first whole packet of what has arrived.
+    fn next_packet(&mut self) -> Option<Input> {
+        if let Some(connect) = self.held_connect.take() {
+            return Some(Input::Connect(Ok(*connect)));
+        }
+        Some(match frame(&mut self.inbound, self.connection.packet_bytes_max()) {
+            Ok(None) => return None,
+            Ok(Some(frame)) => match self.connection.version() {
+                None => Input::Connect(decode_connect(frame)),
+                Some(version) => match decode_from_client(frame, version) {
+                    Ok(packet) => Input::Packet(packet),
+                    Err(error) => Input::Undecodable(error),
+                },
+            },
+            Err(error) => Input::Unframable(error),
+        })
+    }
+
+    fn connect(&mut self, connect: Connect, now: Now) {
+        if self.broker.tells_of_events() {
+            self.asked.clone_from(&connect.client_id);
+        }
+        self.input(Input::Connect(Ok(connect)), now);
+        self.asked = None;
     }
 
     /// One input into the core, and its actions carried out in order.
@@ -463,7 +486,7 @@ impl Link {
         loop {
             // Who is not listened to cannot be silent.
             let held_until = self.bounds.held_until();
-            let heard = held_until.is_none() && !self.waits_for_the_disk();
+            let heard = self.held_connect.is_some() || (held_until.is_none() && !self.waits_for_the_disk());
             let next = self.connection.next_deadline().filter(|_| heard);
             let deadline = next.into_iter().chain(held_until).fold(self.ends, Mono::min);
             // A deadline that moved away (every packet moves the keep alive) leaves the timer as it is: it fires early
@@ -478,7 +501,11 @@ impl Link {
             if now.mono >= self.ends {
                 self.input(Input::Close(self.ends_as), now);
             } else if next.is_some_and(|next| next <= now.mono) {
-                self.input(Input::Deadline, now);
+                match self.held_connect.take() {
+                    // What is behind it is looked at in the next turn.
+                    Some(connect) => self.connect(*connect, now),
+                    None => self.input(Input::Deadline, now),
+                }
             }
             if self.bounds.may_read_again(now.mono) {
                 cx.waker().wake_by_ref();

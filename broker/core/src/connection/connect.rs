@@ -238,14 +238,23 @@ impl Connection {
             }
             _ => connect.keep_alive_secs,
         };
+        let expiry_secs = self.expiry_secs(connect, limits);
+        Ok(Terms { client_id, assigned, keep_alive_secs, expiry_secs })
+    }
+
+    /// Whether its session would outlive the connection, so that it has to be recorded.
+    pub fn would_be_stored(&self, connect: &Connect) -> bool {
+        self.expiry_secs(connect, &self.hub.limits.load()) > 0
+    }
+
+    fn expiry_secs(&self, connect: &Connect, limits: &Limits) -> u32 {
         let wanted_secs = match (connect.version, connect.clean_start) {
             (Version::V5, _) => connect.properties.session_expiry_secs.unwrap_or(0),
             (Version::V311, true) => 0,
             (Version::V311, false) => u32::MAX,
         };
         // Many devices share a claim. Nothing of it is kept: no answer waits for whoever comes next.
-        let expiry_secs = if self.is_claim() { 0 } else { wanted_secs.min(limits.session_expiry_secs_max) };
-        Ok(Terms { client_id, assigned, keep_alive_secs, expiry_secs })
+        if self.is_claim() { 0 } else { wanted_secs.min(limits.session_expiry_secs_max) }
     }
 
     /// The client identifier of the session, and whether it is of our making.

@@ -18,6 +18,8 @@ enum Arrival {
     First,
     /// Its identifier is not released: it was routed before (`[MQTT5-4.3.3-10]`).
     Again,
+    /// Memory runs short: nothing is remembered of it.
+    Shed,
 }
 
 impl Open {
@@ -44,13 +46,16 @@ impl Open {
         // That the message came and where it went is known to the next process together, or not at all: then the client
         // sends it again, and it is routed once.
         let _together = (publish.qos.qos() == QoS::ExactlyOnce).then(|| hub.together(self.cell.number));
+        let request = RequestTopic::parse(&topic);
+        let mut sheds = request.is_none() && hub.sheds_publish(publish.retain, publish.payload.is_empty());
         let mut received = Ticket::NONE;
         if let QosId::ExactlyOnce(id) = publish.qos {
-            let (arrival, ticket) = self.arrival(hub, id)?;
+            let (arrival, ticket) = self.arrival(hub, id, sheds)?;
             if arrival == Arrival::Again {
                 hub.hold(ticket, out);
                 return self.send(hub, Packet::PubRec(Ack::success(id)), out);
             }
+            sheds = arrival == Arrival::Shed;
             received = ticket;
         }
         let mut draft = Draft {
@@ -59,21 +64,25 @@ impl Open {
             qos: publish.qos.qos(),
             retain: publish.retain,
             properties: publish.properties,
+            can_be_refused: self.version == Version::V5 && publish.qos.qos() != QoS::AtMostOnce,
         };
-        if let Some(request) = RequestTopic::parse(&draft.topic) {
+        if let Some(request) = request {
             return self.request(hub, (publish.qos, received), draft, request, out);
         }
-        let scratch = self.scratch.get_or_insert_default();
-        if hub.sheds_publish(draft.retain, draft.payload.is_empty()) {
-            return self.shed(hub, (publish.qos, received), &draft, out);
+        if sheds {
+            return self.shed(hub, publish.qos, &draft, out);
         }
+        let scratch = self.scratch.get_or_insert_default();
         let sent = hub.send(&mut draft, &self.author, self.cell.number, scratch, now);
         self.acknowledge(hub, (publish.qos, received), &draft, sent, out)
     }
 
     /// Remembers the identifier of a QoS 2 message before it is routed: if another connection of the session receives
     /// it again at this moment, that one does not route it. With the ticket that PUBREC waits for.
-    fn arrival(&mut self, hub: &Hub, id: PacketId) -> Result<(Arrival, Ticket), CloseReason> {
+    ///
+    /// One that memory has no room for (`sheds`) is never remembered: if it were for a moment, another connection of the
+    /// session could acknowledge in that moment what is nowhere.
+    fn arrival(&mut self, hub: &Hub, id: PacketId, sheds: bool) -> Result<(Arrival, Ticket), CloseReason> {
         let mut state = self.state()?;
         let me = self.link.number;
         let known = state.unreleased.get(&id).copied();
@@ -84,10 +93,13 @@ impl Open {
         if too_many || (known.is_none() && full) {
             return Err(CloseReason::Violation(Violation::ReceiveMaximumExceeded));
         }
+        if sheds && known.is_none() {
+            return Ok((Arrival::Shed, Ticket::NONE));
+        }
         state.unreleased.insert(id, me);
         let arrival = if known.is_some() { Arrival::Again } else { Arrival::First };
         let ticket = match (&state.log, arrival) {
-            (None, _) => Ticket::NONE,
+            (None, _) | (_, Arrival::Shed) => Ticket::NONE,
             (Some(log), Arrival::First) => log.add(|session| Record::Received(session, id)),
             // What the first time has recorded, on an earlier connection perhaps, may not be settled yet.
             (Some(log), Arrival::Again) => log.latest(),
@@ -99,13 +111,7 @@ impl Open {
 
     /// Memory runs short. QoS 0 is lost; a 5.0 client is told that its message was not taken; a 3.1.1 client cannot be
     /// told, and must not be acknowledged what is nowhere, so it is closed and sends it again.
-    fn shed(
-        &mut self,
-        hub: &Hub,
-        (qos, received): (QosId, Ticket),
-        draft: &Draft,
-        out: &mut Actions,
-    ) -> Result<(), CloseReason> {
+    fn shed(&mut self, hub: &Hub, qos: QosId, draft: &Draft, out: &mut Actions) -> Result<(), CloseReason> {
         let counters = self.counters(hub);
         if may_be_lost(qos.qos()) {
             count(&counters.shed_qos0);
@@ -113,12 +119,9 @@ impl Open {
         }
         if self.version == Version::V311 {
             count(&counters.shed_publish);
-            if let QosId::ExactlyOnce(id) = qos {
-                self.forget(id)?;
-            }
             return Err(CloseReason::Overloaded);
         }
-        self.acknowledge(hub, (qos, received), draft, Err(SendError::Overloaded), out)
+        self.acknowledge(hub, (qos, Ticket::NONE), draft, Err(SendError::Overloaded), out)
     }
 
     /// Acknowledges, now that the message is where it has to be. 3.1.1 cannot say no: a refused message is
@@ -133,7 +136,13 @@ impl Open {
     ) -> Result<(), CloseReason> {
         let ticket = received.max(sent.map_or(Ticket::NONE, |routed| routed.ticket));
         let (reason, why) = match sent {
-            Ok(routed) => (routed_reason(routed), None),
+            Ok(routed) => {
+                if routed.unretained {
+                    count(&self.counters(hub).quota_retained);
+                    out.push(Action::Note(Event::QuotaReached(Quota::Retained)));
+                }
+                (routed_reason(routed), None)
+            }
             Err(error) => {
                 let (reason, why, event) = self.refused(hub, draft, error);
                 out.push(Action::Note(event));
@@ -154,12 +163,19 @@ impl Open {
         self.send(hub, Packet::PubRec(ack), out)
     }
 
+    /// A QoS 2 message was refused after all. Its identifier is free also when another connection has the session by now,
+    /// unless that one has received it too: or what was never routed would be acknowledged there.
     fn forget(&mut self, id: PacketId) -> Result<(), CloseReason> {
-        let (removed, _) = self.free(id)?;
-        if removed == Some(self.link.number) {
+        let me = self.link.number;
+        let mut state = self.cell.state.lock();
+        if state.unreleased.get(&id) == Some(&me) {
+            state.unreleased.remove(&id);
             self.unreleased = self.unreleased.saturating_sub(1);
+            if let Some(log) = &state.log {
+                log.add(|session| Record::Freed(session, id));
+            }
         }
-        Ok(())
+        if state.owner == Some(me) { Ok(()) } else { Err(CloseReason::TakenOver) }
     }
 
     /// Frees the identifier of a QoS 2 message: the number of the link that last sent it, if it was in use, and the ticket
@@ -222,5 +238,125 @@ impl Open {
         };
         hub.hold(ticket, out);
         self.send(hub, Packet::PubComp(Ack::new(ack.packet_id, reason)), out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use signet_acl::{ParseOptions, Policy};
+    use signet_identity::{CertificateId, Principal, ThingName};
+    use signet_wire::{ClientId, Connect, ConnectProperties, Publish, TopicName};
+
+    use super::*;
+    use crate::action::Input;
+    use crate::connection::{Connection, ListenerRules, Peer, Phase};
+    use crate::hub::Pressure;
+    use crate::limits::Limits;
+    use crate::time::{Mono, Wall};
+
+    const NOW: Now = Now { mono: Mono::START, wall: Wall(1_800_000_000_000) };
+
+    fn hub() -> Arc<Hub> {
+        let policy =
+            Policy::parse("role device\ntopic write #\n", "test", &ParseOptions::default()).unwrap().0;
+        Hub::new(Limits::default(), Arc::new(policy))
+    }
+
+    /// Another connection of the one session.
+    fn connected(hub: &Arc<Hub>) -> Connection {
+        let name = ThingName::try_from("dev").unwrap();
+        let peer = Peer {
+            principal: Principal::device(name, CertificateId::of(b"dev"), Vec::new()),
+            address: "192.0.2.1:40000".parse().unwrap(),
+            rules: ListenerRules::default(),
+        };
+        let mut connection = Connection::new(Arc::clone(hub), peer, Waker::noop().clone(), NOW);
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: false,
+            keep_alive_secs: 0,
+            client_id: Some(ClientId::try_from("dev").unwrap()),
+            will: None,
+            username: None,
+            password: None,
+            properties: ConnectProperties { session_expiry_secs: Some(100), ..ConnectProperties::default() },
+        };
+        connection.handle(Input::Connect(Ok(connect)), NOW, &mut Actions::new());
+        connection
+    }
+
+    fn open(connection: &mut Connection) -> &mut Open {
+        match &mut connection.phase {
+            Phase::Open(open) => open,
+            _ => panic!("not open"),
+        }
+    }
+
+    fn draft() -> Draft {
+        Draft {
+            topic: TopicName::try_from("t").unwrap(),
+            payload: Bytes::from_static(b"x"),
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            properties: None,
+            can_be_refused: true,
+        }
+    }
+
+    fn first(id: PacketId) -> Packet {
+        Packet::Publish(Publish {
+            dup: true,
+            qos: QosId::ExactlyOnce(id),
+            retain: false,
+            topic: Some(TopicName::try_from("t").unwrap()),
+            properties: None,
+            payload: Bytes::from_static(b"x"),
+        })
+    }
+
+    #[test]
+    fn a_qos_2_message_refused_while_its_session_is_taken_over_is_routed_when_it_comes_again() {
+        let (hub, id) = (hub(), PacketId::MIN);
+        let mut old = connected(&hub);
+        // The old connection's thread is inside PUBLISH when the client connects anew.
+        let (arrival, ticket) = open(&mut old).arrival(&hub, id, false).unwrap();
+        assert!(arrival == Arrival::First);
+        let mut new = connected(&hub);
+        let (qos, refused) = (QosId::ExactlyOnce(id), Err(SendError::RetainedQuota));
+        let ended = open(&mut old).acknowledge(&hub, (qos, ticket), &draft(), refused, &mut Actions::new());
+        assert_eq!(ended, Err(CloseReason::TakenOver));
+        assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::First);
+    }
+
+    #[test]
+    fn what_the_new_connection_has_received_stays_known_when_the_old_one_refuses_it() {
+        let (hub, id) = (hub(), PacketId::MIN);
+        let mut old = connected(&hub);
+        open(&mut old).arrival(&hub, id, false).unwrap();
+        let mut new = connected(&hub);
+        assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
+        assert_eq!(open(&mut old).forget(id), Err(CloseReason::TakenOver));
+        assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
+    }
+
+    #[test]
+    fn what_memory_has_no_room_for_is_never_remembered_and_what_was_routed_is_acknowledged_again() {
+        let (hub, id) = (hub(), PacketId::MIN);
+        let mut connection = connected(&hub);
+        assert!(open(&mut connection).arrival(&hub, id, true).unwrap().0 == Arrival::Shed);
+        assert!(open(&mut connection).state().unwrap().unreleased.is_empty());
+        connection.handle(Input::Packet(first(id)), NOW, &mut Actions::new());
+        hub.set_pressure(Pressure::Shed);
+        let mut out = Actions::new();
+        connection.handle(Input::Packet(first(id)), NOW, &mut out);
+        let answers: Vec<_> = out.drain().collect();
+        assert!(
+            matches!(&answers[..], [Action::Send(Packet::PubRec(ack))] if !ack.reason.is_failure()),
+            "{answers:?}"
+        );
     }
 }

@@ -77,7 +77,7 @@ impl Hub {
                             continue;
                         }
                         let has_will = ask.will.is_some();
-                        let recorded = self.own(&cell, &mut state, link, &mut ask);
+                        let recorded = self.own(&cell, &mut state, link, &mut ask, false);
                         let recorded = if has_will { recorded } else { Ticket::NONE };
                         let ticket = recorded.max(self.ending_of(&ask.key));
                         drop(state);
@@ -90,6 +90,8 @@ impl Hub {
             if state.ended {
                 continue;
             }
+            // Before anything takes it out: what is stored has it still.
+            let had_will = state.will.is_some();
             let ousted = state.owner.take().and_then(|_| cell.mailbox.lock().link().cloned());
             if let Some(old) = &ousted {
                 took_over = true;
@@ -114,7 +116,7 @@ impl Hub {
                 (Some(_), Some(armed)) if armed.will.delay_secs == 0 => state.will.take(),
                 _ => None,
             };
-            let (orphans, ticket) = self.resume(&cell, &mut state, link, &mut ask);
+            let (orphans, ticket) = self.resume(&cell, &mut state, link, &mut ask, had_will);
             drop(state);
             self.settle(Aftermath { will: fires, orphans, from: cell.number }, now);
             return Ok(Attached { cell, session_present: true, took_over, ticket });
@@ -197,12 +199,20 @@ impl Hub {
         }
     }
 
-    /// Gives the ticket of what is new about the session for the next process, if anything is.
-    fn own(&self, cell: &SessionRef, state: &mut Session, link: &Arc<Link>, ask: &mut Attach) -> Ticket {
+    /// Gives the ticket of what is new about the session for the next process, if anything is. `had_will`: so it is stored,
+    /// whatever became of the will since.
+    fn own(
+        &self,
+        cell: &SessionRef,
+        state: &mut Session,
+        link: &Arc<Link>,
+        ask: &mut Attach,
+        had_will: bool,
+    ) -> Ticket {
         let is_new = state.log.is_none()
             || state.expiry != ask.expiry
             || state.ends.is_some()
-            || state.will.is_some()
+            || had_will
             || ask.will.is_some()
             || cell.author.load().principal != ask.author.principal;
         cell.author.store(Arc::clone(&ask.author));
@@ -226,9 +236,9 @@ impl Hub {
         state: &mut Session,
         link: &Arc<Link>,
         ask: &mut Attach,
+        had_will: bool,
     ) -> (Vec<Entry>, Ticket) {
-        // A will that is sent because of this was taken out already; that it is no longer there is new.
-        let ticket = self.own(cell, state, link, ask);
+        let ticket = self.own(cell, state, link, ask, had_will);
         state.outbound.resume();
         count(&self.counters.shard(link.number).resumed);
         // The certificate may be a new one with other groups, so even under the same policy the answer can differ.

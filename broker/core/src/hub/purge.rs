@@ -230,6 +230,7 @@ mod tests {
             qos: QoS::AtMostOnce,
             retain: true,
             properties: None,
+            can_be_refused: true,
         };
         let author = Arc::new(Author { principal, client_id });
         assert!(hub.send(&mut draft, &author, connection.number(), &mut Scratch::default(), now).is_ok());

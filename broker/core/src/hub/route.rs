@@ -28,6 +28,9 @@ pub(crate) struct Draft {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) properties: Option<Box<PublishProperties>>,
+    /// Its publisher can be told that it was refused, and sends it again or gives up. Where nobody can be told, a message
+    /// that a bound keeps from being retained is routed all the same.
+    pub(crate) can_be_refused: bool,
 }
 
 impl Topical for &mut Draft {
@@ -49,6 +52,8 @@ pub(crate) struct Scratch {
 pub(crate) struct Routed {
     /// Somebody did.
     pub(crate) somebody: bool,
+    /// A bound kept it from being retained, and its publisher cannot be told.
+    pub(crate) unretained: bool,
     /// What must be settled before its publisher may believe so.
     pub(crate) ticket: Ticket,
 }
@@ -67,7 +72,7 @@ pub(crate) enum SendError {
     Denied(DenyCause),
     /// The publisher may not read its own response topic.
     ResponseTopic(DenyCause),
-    /// The retained store is full for this publisher.
+    /// The retained store is full for this publisher, who can be told.
     RetainedQuota,
     /// Memory runs short.
     Overloaded,
@@ -75,7 +80,7 @@ pub(crate) enum SendError {
 
 impl Hub {
     /// Judges and routes a message of a client. After `Ok` every receiver's mailbox has it, and the retained store
-    /// too.
+    /// too, unless [`Routed::unretained`].
     ///
     /// `from` is the number of the publishing session, for No Local.
     pub(crate) fn send(
@@ -120,15 +125,16 @@ impl Hub {
         ));
         // Before routing: a client that subscribes at this moment then gets the message from one side or from both,
         // never from none.
-        let retained = match self.retain(&message) {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                scratch.matches.clear();
-                return Err(error);
-            }
-        };
+        let retained = self.retain(&message);
+        if let Err(error) = retained
+            && draft.can_be_refused
+        {
+            scratch.matches.clear();
+            return Err(error);
+        }
         let mut routed = self.spread(&message, &mut scratch.matches, &limits, self.counters.shard(from));
-        routed.ticket = routed.ticket.max(retained);
+        routed.unretained = retained.is_err();
+        routed.ticket = routed.ticket.max(retained.unwrap_or_default());
         Ok(routed)
     }
 

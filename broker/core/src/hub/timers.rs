@@ -130,10 +130,17 @@ impl Hub {
             qos: will.qos,
             retain: will.retain,
             properties: will.properties,
+            // Who sent it is gone.
+            can_be_refused: false,
         };
         let counters = self.counters.shard(from);
         match self.send(&mut draft, &author, from, scratch, now) {
-            Ok(_) => count(&counters.wills_sent),
+            Ok(routed) => {
+                count(&counters.wills_sent);
+                if routed.unretained {
+                    count(&counters.quota_retained);
+                }
+            }
             Err(SendError::Denied(_) | SendError::ResponseTopic(_)) => count(&counters.denied_will),
             Err(SendError::RetainedQuota) => count(&counters.quota_retained),
             // A will is not turned away: there is one for each connection at most.

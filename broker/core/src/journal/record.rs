@@ -6,7 +6,7 @@ use signet_identity::PrincipalKey;
 use signet_wire::{ClientId, PacketId, QoS, SubscriptionFilter, TopicName, Will};
 
 use crate::action::SubscriptionIds;
-use crate::message::{Author, Message};
+use crate::message::{Author, Message, properties_bytes};
 use crate::router::SubOptions;
 use crate::time::Wall;
 
@@ -82,22 +82,17 @@ pub struct QueuedEntry {
 }
 
 impl Record {
-    /// What it keeps in memory until it is durable, in bytes, beside its own size.
-    pub(crate) fn bytes(&self) -> usize {
+    /// What it keeps in memory until it is durable, in bytes, beside its own size. It is asked once for each record, with
+    /// the number of the portion that the record will be in: a message counts for the first of its records there, also one
+    /// that comes from the retained store, since it is written once more.
+    pub(super) fn bytes(&self, portion: u64) -> usize {
         match self {
             Self::Session(_, session) => {
-                256 + session.will.as_ref().map_or(0, |(will, _)| will.payload.len() + will.topic.len())
+                256 + session.client_id.len() + session.will.as_ref().map_or(0, |(will, _)| will_bytes(will))
             }
             Self::Subscribed(_, filter, _) | Self::Unsubscribed(_, filter) => filter.filter().len(),
-            // A replayed message is in the retained store anyway.
-            Self::Queued(_, entry) => {
-                if entry.replay {
-                    0
-                } else {
-                    entry.message.bytes
-                }
-            }
-            Self::Retained(message) => message.bytes,
+            Self::Queued(_, entry) => entry.message.bytes_in(portion),
+            Self::Retained(message) => message.bytes_in(portion),
             Self::Cleared(topic) => topic.len(),
             Self::Ended(_)
             | Self::Sent(..)
@@ -107,4 +102,8 @@ impl Record {
             | Self::Freed(..) => 0,
         }
     }
+}
+
+fn will_bytes(will: &Will) -> usize {
+    will.payload.len() + will.topic.len() + will.properties.as_deref().map_or(0, properties_bytes)
 }

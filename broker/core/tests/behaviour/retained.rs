@@ -3,7 +3,7 @@
 use signet_core::{Event, Quota};
 use signet_wire::{Publish, QoS, ReasonCode, RetainHandling};
 
-use crate::world::{Who, World, filter, say, text, texts, topic, v3, v5};
+use crate::world::{Who, World, filter, say, text, texts, topic, v3, v5, will};
 
 fn world() -> (World, Who) {
     let mut w = World::new();
@@ -267,4 +267,32 @@ fn a_refused_retained_message_leaves_nothing_behind() {
     assert_eq!(w.publish(writer, say("t", "no").retain().qos(1)), ReasonCode::QuotaExceeded);
     w.publish(writer, say("t", "yes"));
     assert_eq!(w.payloads(reader), ["yes"]);
+}
+
+#[test]
+fn who_cannot_be_told_of_a_bound_of_the_store_reaches_those_who_subscribe_now_and_is_not_retained() {
+    for (dial, qos) in [(v3("writer"), 1), (v3("writer"), 2), (v3("writer"), 0), (v5("writer"), 0)] {
+        let mut w = World::limited(|limits| limits.retained_messages_max = 0);
+        let reader = w.connect(v5("reader"));
+        w.subscribe(reader, "t", 2);
+        let writer = w.connect(dial);
+        assert_eq!(w.publish(writer, say("t", "x").retain().qos(qos)), ReasonCode::Success);
+        assert_eq!(w.payloads(reader), ["x"]);
+        assert!(w.notes(writer).contains(&Event::QuotaReached(Quota::Retained)));
+        assert_eq!((w.counts().quota_retained, w.hub.retained_fill().0), (1, 0));
+    }
+}
+
+#[test]
+fn a_will_that_a_bound_of_the_store_refuses_reaches_those_who_subscribe_now() {
+    let mut w = World::limited(|limits| limits.retained_messages_max = 0);
+    let reader = w.connect(v5("reader"));
+    w.subscribe(reader, "w", 1);
+    let mut gone = will("w", "gone");
+    gone.retain = true;
+    let who = w.connect(v5("who").will(gone));
+    w.lose(who);
+    assert_eq!(w.payloads(reader), ["gone"]);
+    assert_eq!((w.counts().wills_sent, w.counts().quota_retained), (1, 1));
+    assert_eq!(w.hub.retained_fill().0, 0);
 }

@@ -2,9 +2,9 @@
 
 use signet_core::Limits;
 use signet_core::journal::Durability;
-use signet_wire::{Ack, Packet, QoS, ReasonCode, Version};
+use signet_wire::{Ack, Packet, PublishProperties, QoS, ReasonCode, Subscribe, Version};
 
-use crate::world::{EVERYTHING, Who, World, filter, id, say, texts, v3, v5};
+use crate::world::{EVERYTHING, Who, World, filter, id, say, texts, v3, v5, will};
 
 /// A writer, and a reader that outlives its connection.
 fn pair(qos: u8) -> (World, Who, Who) {
@@ -302,4 +302,61 @@ fn qos_0_is_neither_recorded_nor_kept() {
     w.publish(writer, say("t/1", "x"));
     assert_eq!(w.messages(reader)[0].qos.qos(), QoS::AtMostOnce);
     assert_eq!(w.disk().journal.unsettled_bytes(), 0);
+}
+
+#[test]
+fn a_message_counts_once_in_the_journal_however_many_sessions_it_waits_for() {
+    const PAYLOAD: usize = 10_000;
+    let mut w = World::on_disk();
+    for number in 0..20 {
+        let reader = w.connect(v5(&format!("reader-{number}")).lasting());
+        w.subscribe(reader, "t", 1);
+        w.drop_connection(reader);
+    }
+    let writer = w.connect(v5("writer"));
+    w.disk().hang_after(0);
+    let before = w.disk().journal.unsettled_bytes();
+    w.send(writer, Packet::Publish(say("t", &"x".repeat(PAYLOAD)).qos(1).packet(7)));
+    let bytes = w.disk().journal.unsettled_bytes() - before;
+    assert!((PAYLOAD..2 * PAYLOAD).contains(&bytes), "{bytes}");
+    w.disk().hang_after(usize::MAX);
+    w.drive();
+    assert_eq!(w.disk().journal.unsettled_bytes(), 0);
+}
+
+#[test]
+fn what_is_replayed_to_a_stored_session_counts_in_the_journal_and_stops_the_next_one() {
+    const PAYLOAD: usize = 10_000;
+    let mut w = World::on_disk();
+    let writer = w.connect(v5("writer"));
+    for number in 0..10 {
+        w.publish(writer, say(&format!("t/{number}"), &"x".repeat(PAYLOAD)).qos(1).retain());
+    }
+    let reader = w.connect(v5("reader").lasting());
+    w.disk().hang_after(0);
+    w.disk().journal.set_bytes_max(10 * PAYLOAD);
+    let filters = vec![filter("t/#", 1)];
+    let subscribe =
+        Subscribe { packet_id: id(1), subscription_id: None, user_properties: Vec::new(), filters };
+    w.send(reader, Packet::Subscribe(Box::new(subscribe)));
+    assert!(w.disk().journal.unsettled_bytes() > 10 * PAYLOAD);
+    assert!(w.disk().journal.is_full(), "nothing more is read from who wants something recorded");
+}
+
+#[test]
+fn the_properties_of_a_will_count_in_the_journal() {
+    let unsettled = |properties: bool| {
+        let mut w = World::on_disk();
+        w.disk().hang_after(0);
+        let mut gone = will("w", "gone");
+        if properties {
+            gone.properties = Some(Box::new(PublishProperties {
+                correlation_data: Some(signet_wire::Binary::from_static(&[0; 5000])),
+                ..PublishProperties::default()
+            }));
+        }
+        w.dial(v5("who").lasting().will(gone));
+        w.disk().journal.unsettled_bytes()
+    };
+    assert!(unsettled(true) >= unsettled(false) + 5000);
 }

@@ -469,3 +469,65 @@ fn an_identifier_of_a_client_is_in_use_after_a_crash() {
     assert_eq!(w.heard(writer), [Packet::PubComp(Ack::success(id(5)))]);
     assert_eq!(w.payloads(reader), ["x"]);
 }
+
+#[test]
+fn a_will_that_a_takeover_sent_or_disarmed_does_not_go_out_after_a_crash() {
+    let without = || v5("who").lasting();
+    let (now, later) = (|| will("w", "old"), || delayed(will("w", "old"), 60));
+    // Sent by the takeover; disarmed by it; and each replaced by another one.
+    let cases = [
+        (without().will(now()), without(), vec!["old"]),
+        (without().will(later()), without(), vec![]),
+        (without().will(now()), without().will(will("w", "new")), vec!["old", "new"]),
+        (without().will(later()), without().will(will("w", "new")), vec!["new"]),
+        (without(), without().will(will("w", "new")), vec!["new"]),
+        (without().will(now()), v5("who"), vec!["old"]),
+    ];
+    for (number, (old, new, expected)) in cases.into_iter().enumerate() {
+        let mut w = World::on_disk_in_small_pieces();
+        let reader = w.connect(v5("reader").lasting());
+        w.subscribe(reader, "w", 1);
+        w.disconnect(reader);
+        w.connect(old);
+        w.connect(new);
+        w.crash_for(1000);
+        w.advance_secs(1000);
+        let reader = w.connect(v5("reader").lasting());
+        assert_eq!(w.payloads(reader), expected, "case {number}");
+    }
+}
+
+#[test]
+fn a_will_that_a_takeover_sends_is_sent_once_wherever_the_process_ends() {
+    for durable in 0..8 {
+        let mut w = World::on_disk_in_small_pieces();
+        let reader = w.connect(v5("reader").lasting());
+        w.subscribe(reader, "w", 2);
+        w.disconnect(reader);
+        let mut old = will("w", "old");
+        old.qos = signet_wire::QoS::ExactlyOnce;
+        w.connect(v5("who").lasting().will(old));
+        w.disk().hang_after(durable);
+        w.dial(v5("who").lasting());
+        w.crash_for(1000);
+        w.advance_secs(1000);
+        let reader = w.connect(v5("reader").lasting());
+        assert_eq!(w.payloads(reader), ["old"], "{durable} records were durable");
+    }
+}
+
+#[test]
+fn a_will_that_a_judgement_took_back_at_a_takeover_is_not_armed_again_by_a_crash() {
+    let mut w = World::on_disk();
+    let reader = w.connect(v5("reader").lasting());
+    w.subscribe(reader, "w", 1);
+    let old = w.connect(v5("who").lasting().will(will("w", "no")));
+    // Judged and told to close, but not closed yet when the client comes again.
+    w.stall(old, true);
+    let number = w.connection(old).number();
+    assert!(w.hub.close_rejudged(number, None));
+    w.dial(v5("who").lasting());
+    w.crash_for(1000);
+    let reader = w.connect(v5("reader").lasting());
+    assert_eq!(w.payloads(reader), [""; 0]);
+}
