@@ -293,7 +293,8 @@ impl Broker {
         let command = Command::Revoke { selector, reason: RevocationReason::KeyCompromise };
         match self.submit(command, &operator(), now) {
             Ok(()) => Ok(true),
-            Err(RegistryError::AlreadySo(_)) => Ok(false),
+            // Revoked before, or without any certificate yet.
+            Err(RegistryError::AlreadySo(_) | RegistryError::NothingSelected) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
