@@ -240,15 +240,18 @@ impl Writer {
         self.metrics.unsettled_bytes.set(level(self.journal.unsettled_bytes() as u64));
     }
 
-    /// Writes until it is written. False: it is not, and the broker stops.
+    /// Writes until all is written, in several batches when it is much. False: it is not, and the broker stops. Nothing is
+    /// settled before the last batch: until then nobody has been told that any of it is kept.
     fn commit(&mut self) -> bool {
-        let batch = self.ledger.render(self.clock.now());
-        if !batch.is_empty() && !self.write(&batch) {
-            tracing::error!(
-                records = self.records,
-                "the message store could not be written before the end: what was not acknowledged is lost"
-            );
-            return false;
+        while !self.ledger.is_settled() {
+            let batch = self.ledger.render(self.clock.now());
+            if !batch.is_empty() && !self.write(&batch) {
+                tracing::error!(
+                    records = self.records,
+                    "the message store could not be written before the end: what was not acknowledged is lost"
+                );
+                return false;
+            }
         }
         self.metrics.portion_records.observe(self.records as f64);
         self.metrics.waiting_messages.set(level(self.ledger.body_count() as u64));

@@ -16,6 +16,10 @@ use super::key::{BodyNumber, Key, filter_text, session_prefix, text_in_key};
 use super::row::{self, Exchange};
 use super::store::{Batch, Change};
 
+/// A batch of so many bytes gets no further messages that are replayed from the retained store: one SUBSCRIBE can make a
+/// replay of all of that.
+pub(super) const REPLAY_BATCH_BYTES_MAX: usize = 4 << 20;
+
 type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// Sessions and waiting messages as the store has them, and what is to be changed.
@@ -249,8 +253,10 @@ impl Ledger {
         }
     }
 
-    /// The changes that make the store what it should be. They count as made from now on: the caller gives them to the store
-    /// until it has them.
+    /// The changes that make the store what it should be, or the next of them: then [`Self::is_settled`] is false afterwards,
+    /// and they are whole only with those that further calls give. What is put off are waiting messages of replays, which
+    /// nothing else has to be in one batch with. The changes count as made from now on: the caller gives them to the store
+    /// until it has them, in order.
     pub fn render(&mut self, now: Now) -> Batch {
         let mut batch = Batch::default();
         let staged = std::mem::take(&mut self.staged);
@@ -278,7 +284,9 @@ impl Ledger {
             }
             self.sessions.entry(number).or_default().stored = true;
         }
-        for (session, number) in staged.entries {
+        let (replays, joined): (BTreeSet<_>, BTreeSet<_>) =
+            staged.entries.into_iter().partition(|(session, number)| self.is_new_replay(*session, *number));
+        for (session, number) in joined {
             self.render_entry(session, number, now, &mut batch);
         }
         for (number, id) in staged.received {
@@ -294,7 +302,23 @@ impl Ledger {
                 },
             }
         }
+        for (session, number) in replays {
+            if batch.bytes() < REPLAY_BATCH_BYTES_MAX {
+                self.render_entry(session, number, now, &mut batch);
+            } else {
+                self.staged.entries.insert((session, number));
+            }
+        }
         batch
+    }
+
+    /// Whether it is a replayed message that the store has nothing of.
+    fn is_new_replay(&self, session: SessionNumber, number: u64) -> bool {
+        let entry = self.sessions.get(&session).and_then(|session| session.entries.get(&number));
+        entry.is_some_and(|entry| {
+            let new = entry.stored.is_none() && !entry.exchange_stored;
+            new && entry.queued.as_ref().is_some_and(|queued| queued.replay)
+        })
     }
 
     fn render_entry(&mut self, session: SessionNumber, number: u64, now: Now, batch: &mut Batch) {

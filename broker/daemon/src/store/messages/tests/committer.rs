@@ -154,3 +154,23 @@ fn a_snapshot_is_to_be_had_while_it_works_and_while_it_cannot() {
     assert!(bench.wait(ticket, PATIENCE));
     bench.committer.stop();
 }
+
+#[test]
+fn a_portion_with_a_large_replay_is_settled_after_the_last_of_its_batches() {
+    let mut bench = Bench::new(LONG);
+    bench.journal.append(Record::Session(1, stored("sensor-1")));
+    let mut last = Ticket::NONE;
+    for number in 0..10 {
+        let Record::Queued(session, mut entry) = queued(1, number, &message("r", &"x".repeat(1 << 20)))
+        else {
+            unreachable!()
+        };
+        entry.replay = true;
+        last = bench.journal.append(Record::Queued(session, entry));
+    }
+    bench.committer.stop();
+    assert!(bench.journal.is_settled(last));
+    assert!(bench.metrics.commits.get() >= 3, "{}", bench.metrics.commits.get());
+    assert_eq!(bench.metrics.portion_records.get_sample_count() + 2, bench.metrics.commits.get());
+    assert_eq!(found(&bench.store).1.sessions[0].entries.len(), 10);
+}

@@ -211,3 +211,50 @@ fn rows_that_belong_to_nothing_are_left_out_and_deleted() {
     written.store.commit(&ledger.render(now())).unwrap();
     assert_eq!(written.store.len(), 1);
 }
+
+/// A message of a mebibyte from the retained store, waiting for session 1.
+fn replayed(number: u64) -> Record {
+    let Record::Queued(session, mut entry) =
+        queued(1, number, &message(&format!("r/{number}"), &"x".repeat(1 << 20)))
+    else {
+        unreachable!()
+    };
+    entry.replay = true;
+    Record::Queued(session, entry)
+}
+
+#[test]
+fn a_large_replay_is_written_in_several_batches_behind_everything_that_belongs_together() {
+    let mut written = Written::new();
+    let live = message("a/b", "x");
+    let first = written.write(
+        [Record::Session(1, stored("sensor-1"))]
+            .into_iter()
+            .chain((0..10).map(replayed))
+            .chain([queued(1, 10, &live), Record::Received(1, id(3))]),
+    );
+    let whole = super::super::ledger::REPLAY_BATCH_BYTES_MAX;
+    assert!((whole..whole + (2 << 20)).contains(&first.bytes()), "{}", first.bytes());
+    assert!(!written.ledger.is_settled());
+    let (_, found) = found(&written.store);
+    let entries = entries(&found.sessions[0]);
+    assert_eq!(entries.last().unwrap(), "10 waits a/b=x", "it is not a replay");
+    assert_eq!(entries.len(), 5, "and four of those that are");
+    // What is done with before its turn came is never written.
+    written.ledger.take_in(Record::Done(1, 9));
+    let mut batches = 1;
+    while !written.ledger.is_settled() {
+        assert!(written.write([]).bytes() < whole + (2 << 20));
+        batches += 1;
+    }
+    assert_eq!(batches, 3);
+    assert_eq!(written.restart().sessions[0].entries.len(), 10);
+}
+
+#[test]
+fn a_replay_that_is_small_is_written_in_one_batch() {
+    let mut written = Written::new();
+    written.write([Record::Session(1, stored("sensor-1")), replayed(0), replayed(1)]);
+    assert!(written.ledger.is_settled());
+    assert_eq!(written.restart().sessions[0].entries.len(), 2);
+}
