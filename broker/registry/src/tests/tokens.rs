@@ -92,11 +92,10 @@ fn a_name_that_a_token_waits_for_is_not_taken_by_an_authority_that_names_its_dev
         if_exists: IfExists::Keep,
         enter: Enter::Active,
     };
-    let ways: [(_, &dyn Fn(&str, &str) -> Command); 2] =
-        [(UnknownPolicy::Auto, &admit), (UnknownPolicy::Jitp(template_name("jitp")), &provision)];
-    for (policy, bring) in ways {
+    for jitp in [false, true] {
+        let bring = |label: &str, of: &str| if jitp { provision(label, of) } else { admit(label, of) };
         let mut world = World::new();
-        world.set_policy(policy);
+        world.set_policy(if jitp { UnknownPolicy::Jitp(template_name("jitp")) } else { UnknownPolicy::Auto });
         world.must(bring("0", "sn0"));
         for of in ["sn0", "sn1", "sn2", "sn3"] {
             world.must(Command::CreateToken(token_spec(of, of)));
