@@ -534,7 +534,7 @@ pub const KEYS: &[Key] = &[
         count_or("nothing is retained", 100_000_000),
         "100000",
         Reload,
-        "Retained messages in the broker; beyond it the publish is refused with 0x97. Replacing one is not.",
+        "Retained messages in the broker; beyond it the publish is refused with 0x97, or, where its publisher cannot be told, routed and not retained. Replacing one is not.",
     ),
     key(
         Limits,
@@ -542,7 +542,7 @@ pub const KEYS: &[Key] = &[
         bytes_or("nothing is retained", 64 * GIB),
         "\"256MiB\"",
         Reload,
-        "Bytes of retained messages in the broker; beyond it the publish is refused with 0x97.",
+        "Bytes of retained messages in the broker; beyond it the publish is refused with 0x97, or, where its publisher cannot be told, routed and not retained.",
     ),
     key(
         Limits,
@@ -550,7 +550,7 @@ pub const KEYS: &[Key] = &[
         count_or("nothing is retained", 100_000_000),
         "10000",
         Reload,
-        "Retained messages of one certified name; beyond it the publish is refused with 0x97.",
+        "Retained messages of one certified name; beyond it the publish is refused with 0x97, or, where its publisher cannot be told, routed and not retained.",
     ),
     key(
         Limits,
@@ -558,7 +558,7 @@ pub const KEYS: &[Key] = &[
         bytes_or("nothing is retained", 64 * GIB),
         "\"16MiB\"",
         Reload,
-        "Bytes of retained messages of one certified name; beyond it the publish is refused with 0x97. Absent: no more than a sixteenth of the ceiling that `memory-max` means.",
+        "Bytes of retained messages of one certified name; beyond it the publish is refused with 0x97, or, where its publisher cannot be told, routed and not retained. Absent: no more than a sixteenth of the ceiling that `memory-max` means.",
     ),
     key(
         Limits,
@@ -638,7 +638,7 @@ pub const KEYS: &[Key] = &[
         bytes(MIB, 16 * GIB),
         "\"64MiB\"",
         Restart,
-        "Bytes of changes that are not on disk yet. At the bound nothing more is read from clients that publish QoS 1 and 2, until the disk has caught up.",
+        "Bytes of changes that are not on disk yet. At the bound nothing more is read from clients that publish QoS 1 and 2 or connect to a session that is kept, until the disk has caught up.",
     ),
     key(
         Store,
