@@ -381,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn the_core_gives_one_name_a_sixteenth_of_the_ceiling_unless_it_is_written() {
+        let limits = |limits: &str| {
+            let text = format!(
+                "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"a\"\nprivate-key = \"b\"\nclient-ca = [\"c\"]\n\
+                 [acl]\nfile = \"acl.conf\"\n[limits]\n{limits}"
+            );
+            let config = signet_config::parse(&text, std::path::Path::new("signet.toml")).unwrap();
+            let limits = crate::start::core_limits(&config);
+            let mib = |bytes: usize| bytes as u64 / MIB;
+            (mib(limits.queued_bytes_per_principal_max), mib(limits.retained_bytes_per_principal_max))
+        };
+        assert_eq!(limits("memory-max = 0"), (64, 16));
+        assert_eq!(limits("memory-max = \"128MiB\""), (8, 8));
+        assert_eq!(limits("memory-max = \"128MiB\"\nretained-bytes-per-principal-max = \"32MiB\""), (8, 32));
+    }
+
+    #[test]
     fn what_a_peer_has_taken_counts_until_the_look_after_the_next() {
         let taken = crate::directory::Taken::default();
         taken.add(100);
