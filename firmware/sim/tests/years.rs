@@ -47,15 +47,3 @@ fn three_years_of_many_faults_lose_nobody() {
     assert!(outcome.ok, "{outcome}");
     assert!(outcome.happened.power_cuts >= 60 && outcome.happened.revoked > 0, "{outcome}");
 }
-
-#[test]
-fn the_same_seed_gives_the_same_years() {
-    let counts = |seed| {
-        let outcome = seeded(1, 4, Level::Many, seed);
-        let h = outcome.happened;
-        assert_eq!(outcome.seed, seed);
-        (h.boots, h.power_cuts, h.resets, h.breaks, h.connections, h.broker_restarts)
-    };
-    assert_eq!(counts(1), counts(1));
-    assert_ne!(counts(1), counts(2));
-}

@@ -201,6 +201,10 @@ impl<P: Platform> Device<P> {
         let by_claim = matches!(&self.phase, Phase::Online(session) if session.rung == Rung::Claim);
         match fault {
             Fault::Rejected(rejection) => {
+                if !busy && self.resume_candidate(now, out) {
+                    out.push(Action::Event(Event::Rejected(rejection)));
+                    return;
+                }
                 if by_claim && !rejection.is_transient() {
                     // Perhaps it is the key that the broker does not want.
                     self.fresh_key = true;
@@ -211,6 +215,27 @@ impl<P: Platform> Device<P> {
             Fault::NotGranted => out.push(Action::Event(Event::AnswersNotGranted)),
         }
         self.end_enrolment(if busy { 5 * SECOND } else { MINUTE }, now, out);
+    }
+
+    /// The broker gives the credential in use no successor, and the other slot has a newer one: a candidate that was given up.
+    /// The broker may have accepted that one once, when the device did not hear of it, and then takes requests from it alone.
+    /// It is tried anew.
+    fn resume_candidate(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
+        let Phase::Online(session) = &self.phase else { return false };
+        let Rung::Own(slot) = session.rung else { return false };
+        let begins = |slot: Slot| self.held(slot).map(|credential| credential.leaf.not_before);
+        let newer = begins(slot.other()).is_some_and(|other| begins(slot).is_some_and(|own| own < other));
+        if !newer || self.marker.trial || self.marker.active != Some(slot) {
+            return false;
+        }
+        let since = now.wall.and_then(|wall| u32::try_from(wall).ok()).unwrap_or(0);
+        self.set_marker(Marker { active: Some(slot), trial: true, failures: 0, since }, out);
+        self.postpone_rotation(MINUTE, now, out);
+        out.push(Action::Disconnect);
+        self.position = 0;
+        self.charged = false;
+        self.phase = Phase::Waiting { until: now.mono.saturating_add(self.rng.below(1_000)) };
+        true
     }
 
     /// Ends an enrolment in vain. A rotation waits `at_least` so many milliseconds.

@@ -94,6 +94,21 @@ fn a_candidate_that_the_broker_does_not_accept_is_given_up_after_three_tries() {
     assert!(rotates(&mut world, DAY), "{:?}", world.events);
 }
 
+#[test]
+fn a_candidate_that_was_given_up_is_tried_anew_when_the_certificate_in_use_gets_no_other() {
+    let mut world = enrolled();
+    let had = world.certificate();
+    world.broker.moods.refuses_new = true;
+    world.now += 60 * DAY;
+    let fell_back = |w: &World| w.events.contains(&Event::FellBack(Slot::B)) && w.is_online();
+    assert!(world.run_until(DAY, fell_back), "{:?}", world.events);
+    // For the broker the candidate has come through once, so it answers nobody else.
+    world.broker.moods.refuses_new = false;
+    world.broker.moods.rejects = Some(403);
+    assert!(world.run_until(DAY, |w| w.is_online() && w.certificate() != had), "{:?}", world.events);
+    assert!(world.events.contains(&Event::Rotated(Slot::B)));
+}
+
 /// A device with a candidate that it cannot try: the broker takes no new connections since the rotation began.
 fn with_candidate() -> World {
     let mut world = enrolled();
