@@ -3,11 +3,12 @@
 use crate::{FLEET, NOT_AUTHORIZED, TICKETS};
 use signet::clock::Jump;
 use signet_certs_dev::Leaf;
-use signet_registry::{CaSettings, Command, UnknownPolicy};
+use signet_identity::ThingName;
+use signet_registry::{CaSettings, Command, UnknownPolicy, Wall};
 use signet_tests::build::*;
 use signet_tests::received::Received;
 use signet_tests::registered::registered;
-use signet_tests::test_broker::{TestBroker, issue, issue_as};
+use signet_tests::test_broker::{Settings, TestBroker, issue, issue_as};
 use std::time::{Duration, Instant};
 
 /// Refused with a CONNACK that says why: the usual way.
@@ -175,27 +176,64 @@ fn an_expired_certificate_is_told_so_each_time_since_the_clock_may_be_wrong_and_
     assert_eq!((seen.get("certificate_expired"), seen.get("refused_before")), (Some(&8), None));
 }
 
-#[test]
-fn who_may_be_admitted_is_not_barred_when_that_fails_for_a_while() {
-    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"1s\"\n");
+/// The names that the authority may give to unknown certificates, which it registers by itself.
+fn let_in(broker: &TestBroker, names: &str) {
     let ca = broker.registry().registry().cas().next().expect("the fixture has registered one").id;
-    let admitting = |names: &str| {
-        let settings = CaSettings {
-            registers: true,
-            unknown: UnknownPolicy::Auto,
-            ..CaSettings::registered_only(vec![names.parse().expect("a pattern")])
-        };
-        broker.must(Command::UpdateCa { ca, settings });
+    let settings = CaSettings {
+        registers: true,
+        unknown: UnknownPolicy::Auto,
+        ..CaSettings::registered_only(vec![names.parse().expect("a pattern")])
     };
-    // Each look tries to register the certificate, whose name this authority may not give.
-    admitting("lamp*");
+    broker.must(Command::UpdateCa { ca, settings });
+}
+
+#[test]
+fn who_is_never_let_in_by_policy_is_barred_until_the_authority_may_give_its_name() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"1s\"\n");
+    let_in(&broker, "lamp*");
     let device = issue("sensor-1");
-    for _ in 0..8 {
+    for _ in 0..5 {
         refused_in_full(&broker, &device);
     }
-    admitting("sensor*");
+    refused_at_once(&broker, &device);
+    let_in(&broker, "sensor*");
     let mut client = broker.anonymous().presenting(&device).connect(&connect(V5, "a"), V5);
     client.publish("devices/sensor-1/status", "x", 0);
+}
+
+#[test]
+fn who_is_not_let_in_by_policy_is_looked_at_again_when_an_operator_approves() {
+    let broker = registered(FLEET, "", "[standing]\nrefused-pause-max = \"1s\"\n");
+    let_in(&broker, "*");
+    let (old, next) = (issue("sensor-1"), issue("sensor-1"));
+    broker.enrol(&old, "sensor-1");
+    // A thing with a suspended certificate takes no other one.
+    broker.suspend(&old);
+    for _ in 0..5 {
+        refused_in_full(&broker, &next);
+    }
+    refused_at_once(&broker, &next);
+    let (thing, until) = (ThingName::try_from("sensor-1").expect("a name"), Some(Wall(u64::MAX / 2)));
+    broker.must(Command::ApproveThing { thing, until });
+    let mut client = broker.anonymous().presenting(&next).connect(&connect(V5, "a"), V5);
+    client.publish("devices/sensor-1/status", "x", 0);
+}
+
+#[test]
+fn strangers_that_are_refused_use_up_nothing_of_the_one_whose_name_they_show() {
+    let broker = registered(FLEET, "", "");
+    let limits = "connects-per-principal-per-second = 1";
+    let tables = "[registry]\nmode = \"on\"\n";
+    broker.reload_settings(Settings { limits, tables, ..Settings::default() }).expect("good settings");
+    let device = issue("sensor-1");
+    broker.enrol(&device, "sensor-1");
+    for _ in 0..10 {
+        refused_in_full(&broker, &issue("sensor-1"));
+    }
+    let good = || broker.anonymous().presenting(&device).open(V5).expect("the handshake itself is good");
+    assert!(good().try_connect(&connect(V5, "a")));
+    // What it does itself counts.
+    assert!((0..50).any(|_| !good().try_connect(&connect(V5, "a"))));
 }
 
 #[test]

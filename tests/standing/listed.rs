@@ -1,6 +1,6 @@
 //! What is left of a device whose certificate a revocation list of an outside authority names, connected or not.
 
-use crate::{ADMINISTRATIVE_ACTION, FLEET};
+use crate::{ADMINISTRATIVE_ACTION, FLEET, NOT_AUTHORIZED};
 use signet_certs_dev::Leaf;
 use signet_tests::build::*;
 use signet_tests::raw_client::RawClient;
@@ -312,6 +312,75 @@ fn talk_until_closed(mut client: RawClient, name: &str) -> usize {
             None => return heard,
             Some(Received::Publish(_)) => heard += 1,
             Some(_) => {}
+        }
+    }
+}
+
+/// A device that [`leave`] left something of.
+fn somebody_left(registered_ones: bool) -> (Scene, Leaf) {
+    let broker = if registered_ones { with_registry() } else { without_registry("") };
+    let device = issue("sensor-1");
+    if registered_ones {
+        broker.enrol(&device, "sensor-1");
+    }
+    leave(&broker, &device, "sensor-1");
+    (broker, device)
+}
+
+#[test]
+fn a_device_that_is_on_its_way_out_when_the_list_comes_keeps_nothing() {
+    for registered_ones in [true, false] {
+        let (broker, device) = somebody_left(registered_ones);
+        let mut leaving = dial(&broker, &device, &connect(V5, "leaving").persistent());
+        let before = broker.broker().hub().connected_count();
+        // It says that it goes, and does not close its side.
+        leaving.send(disconnect());
+        while broker.broker().hub().connected_count() >= before {
+            std::thread::yield_now();
+        }
+        list(&broker, &[&device]);
+        nothing_is_left_but_the_telemetry(&broker);
+        leaving.expect_closed();
+    }
+}
+
+#[test]
+fn a_device_that_is_on_its_way_out_with_a_good_certificate_keeps_everything() {
+    let (broker, device) = somebody_left(false);
+    let mut leaving = dial(&broker, &device, &connect(V5, "leaving"));
+    leaving.send(disconnect());
+    list(&broker, &[&issue("sensor-1")]);
+    everything_is_left(&broker);
+    leaving.expect_closed();
+}
+
+#[test]
+fn who_is_refused_keeps_nothing_of_the_one_whose_name_it_shows() {
+    let (broker, device) = somebody_left(true);
+    let mut stranger = broker.anonymous().presenting(&issue("sensor-1")).open(V5).expect("a good handshake");
+    while !broker.broker().directory.snapshot().iter().any(|live| live.refused) {
+        std::thread::yield_now();
+    }
+    list(&broker, &[&device]);
+    nothing_is_left_but_the_telemetry(&broker);
+    stranger.send(connect(V5, "a").bytes());
+    let answer = stranger.receive();
+    assert!(matches!(answer, Received::ConnAck { code: NOT_AUTHORIZED, .. }), "{answer:?}");
+}
+
+#[test]
+fn a_revocation_leaves_nothing_to_who_has_only_a_listed_certificate_besides() {
+    for next_is_listed in [true, false] {
+        let (broker, device) = somebody_left(true);
+        let (next, other) = (issue("sensor-1"), issue("sensor-2"));
+        broker.enrol(&next, "sensor-1");
+        list(&broker, &[if next_is_listed { &next } else { &other }]);
+        everything_is_left(&broker);
+        broker.revoke(&device);
+        if next_is_listed {
+            nothing_is_left_but_the_telemetry(&broker);
+        } else {
+            everything_is_left(&broker);
         }
     }
 }

@@ -1,17 +1,19 @@
 //! What follows when certificates lose their standing: which connections end, and what is taken from whom.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use signet_config::{Checked, RetainedOfRevoked, SessionOfRevoked, WillOfRevoked};
 use signet_core::{CloseReason, Condemned, Consequences, RetainedTaken};
 use signet_identity::{PrincipalKey, Role};
-use signet_registry::{Change, Standing};
+use signet_registry::{Change, Lost, RevocationReason, Standing};
 
 use crate::directory::Live;
 use crate::listed::{self, Listed};
+use crate::live;
 use crate::server::Broker;
-use crate::standing::{self, Lost};
+use crate::standing::{self, Lost as LostRights};
 use crate::store::Applied;
 
 /// What the settings say that follows a revocation, in the terms of the core.
@@ -46,10 +48,12 @@ fn enforce(broker: &Broker, applied: &Applied) {
     let effects = &applied.effects;
     let mut condemned = Condemned::default();
     let mut suspended = HashSet::new();
+    let by_lists = LazyCell::new(|| ByLists::look(broker, &effects.lost));
     for lost in &effects.lost {
         let ended = matches!(lost.standing, Standing::Revoked { .. } | Standing::Unknown);
         // Another certificate may have come into force since: then somebody is left to whom all of it belongs.
-        let remains = lost.holder_remains || still_stands(broker, lost);
+        let stands = lost.holder_remains || still_stands(broker, lost);
+        let remains = stands && (!ended || by_lists.leave_another(broker, lost));
         if ended && !remains {
             condemned.certificates.insert(lost.certificate);
             condemned.principals.insert(lost.holder.clone());
@@ -89,11 +93,12 @@ fn rejudge(broker: &Broker, applied: &Applied) {
         return;
     }
     if !effects.rejudge.is_empty() {
-        for live in broker.directory.snapshot() {
+        // One that is refused at CONNECT anyway lives to be told so.
+        for live in broker.directory.snapshot().into_iter().filter(|live| !live.refused) {
             if effects.rejudge.contains(live.principal.key()) {
                 // A claim has bounds besides those in its principal, such as its end.
                 let bounded = live.principal.role() == Role::Claim;
-                let other = || bounded.then(|| Lost::Rights(live.principal.clone()));
+                let other = || bounded.then(|| LostRights::Rights(live.principal.clone()));
                 if let Some(lost) = standing::lost(broker, &live).or_else(other) {
                     standing::close_lost(broker, &live, lost);
                 }
@@ -114,6 +119,13 @@ fn pardon(broker: &Broker, change: &Change) {
         Change::CaAdded { .. } | Change::CaChanged { .. } | Change::ClaimChanged { .. } => {
             broker.penalties.forget_all();
         }
+        Change::ThingApproved { until: Some(_), .. }
+        | Change::ThingDeleted { .. }
+        | Change::TemplateSet { .. } => broker.penalties.forget_not_let_in(),
+        // It may have been in the way. What rotations replace is so all the time, and is in nobody's way.
+        Change::CertificateRevoked { reason, .. } if *reason != RevocationReason::Superseded => {
+            broker.penalties.forget_not_let_in();
+        }
         Change::ClaimSuspended { suspended: false, .. } | Change::CertificateDeleted { .. } => {
             broker.penalties.forget_all();
         }
@@ -121,7 +133,42 @@ fn pardon(broker: &Broker, change: &Change) {
     }
 }
 
-fn still_stands(broker: &Broker, lost: &signet_registry::Lost) -> bool {
+/// What revocation lists say of the other certificates of those that lost one. The registry does not know the lists.
+struct ByLists {
+    lists: Listed,
+    /// Who is connected with another certificate that is accepted where it is connected.
+    connected: HashSet<PrincipalKey>,
+}
+
+impl ByLists {
+    fn look(broker: &Broker, lost: &[Lost]) -> Self {
+        let mut found = Self { lists: Listed::in_force(broker), connected: HashSet::new() };
+        if found.lists.is_empty() {
+            return found;
+        }
+        let certificates: HashSet<_> = lost.iter().map(|lost| lost.certificate).collect();
+        let holders: HashSet<_> = lost.iter().map(|lost| &lost.holder).collect();
+        for live in broker.directory.snapshot() {
+            found.lists.learn(live.principal.lineage());
+            let another = holders.contains(live.principal.key())
+                && !certificates.contains(&live.judged.certificate())
+                && live::holds(broker, &live);
+            if another {
+                found.connected.insert(live.principal.key().clone());
+            }
+        }
+        found
+    }
+
+    /// Whether the lists leave the holder, who has other certificates in the registry, one that may connect.
+    fn leave_another(&self, broker: &Broker, lost: &Lost) -> bool {
+        self.lists.is_empty()
+            || self.connected.contains(&lost.holder)
+            || listed::another_remains(broker, &self.lists, &lost.holder, Some(&lost.certificate))
+    }
+}
+
+fn still_stands(broker: &Broker, lost: &Lost) -> bool {
     broker.registry().is_some_and(|registry| registry.registry().stands(&lost.holder, registry.now()))
 }
 

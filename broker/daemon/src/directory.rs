@@ -23,6 +23,8 @@ pub struct Live {
     pub address: SocketAddr,
     /// Who it is.
     pub principal: Principal,
+    /// Whether its CONNECT is refused whatever it says. Then the name is what its certificate says, and it holds nothing.
+    pub refused: bool,
     /// The certificate that it proved that with, as it was judged.
     pub judged: Judged,
     /// The settings of the listener under which it was named.

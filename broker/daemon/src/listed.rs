@@ -46,7 +46,7 @@ impl Listed {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.trusts.is_empty()
     }
 

@@ -356,13 +356,14 @@ impl Arriving {
         let Admitted { principal, mut refusal, until } = admitted;
         let broker = self.broker;
         let now = broker.clock.now();
-        let share = match broker.principals.connects(principal.key(), rates_of(&broker, &principal), now.mono)
-        {
-            Ok(share) => Some(share),
-            Err(TooFast) => {
-                refusal.get_or_insert(signet_core::Refusal::ConnectRate);
-                None
-            }
+        // Who is refused has the name that its certificate says, and takes nothing from the one whose name that is.
+        let share = if refusal.is_none() {
+            let rates = rates_of(&broker, &principal);
+            let share = broker.principals.connects(principal.key(), rates, now.mono);
+            refusal = share.as_ref().err().map(|TooFast| signet_core::Refusal::ConnectRate);
+            share.ok()
+        } else {
+            None
         };
         let version = match stream.get_ref().1.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",

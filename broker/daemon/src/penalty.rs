@@ -33,6 +33,8 @@ pub enum By {
     List,
     /// The registry.
     Registry,
+    /// The authority's policy for certificates that nobody has registered.
+    Policy,
 }
 
 #[derive(Debug)]
@@ -134,7 +136,17 @@ impl Penalties {
 
     /// Whom a list refused may be good again: there are other lists.
     pub fn forget_listed(&self) {
-        for record in self.table.lock().records.values_mut().filter(|record| record.by == By::List) {
+        self.forget_by(By::List);
+    }
+
+    /// Whom its authority's policy did not let in may be let in: an operator has approved a thing, taken one away, or set a
+    /// template. Which certificates that is about is not known before they come.
+    pub fn forget_not_let_in(&self) {
+        self.forget_by(By::Policy);
+    }
+
+    fn forget_by(&self, by: By) {
+        for record in self.table.lock().records.values_mut().filter(|record| record.by == by) {
             record.refusals = 0;
         }
     }
@@ -208,6 +220,19 @@ mod tests {
         assert_eq!(in_order, [id(1), id(2), id(3)], "it keeps its one place");
         penalties.forget_all();
         assert!(!penalties.is_barred(&id(3), Mono::START));
+    }
+
+    #[test]
+    fn who_was_not_let_in_by_policy_is_pardoned_apart() {
+        let penalties = Arc::new(Penalties::default());
+        let all = [By::List, By::Registry, By::Policy];
+        for _ in 0..REFUSALS_FREE {
+            for (n, by) in (0..).zip(all) {
+                penalties.refused(id(n), by, Mono::START);
+            }
+        }
+        penalties.forget_not_let_in();
+        assert_eq!([0, 1, 2].map(|n| penalties.is_barred(&id(n), Mono::START)), [true, true, false]);
     }
 
     #[test]

@@ -101,9 +101,8 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
         (Refusal::CertificateUnknown, Came::Later) => Refusal::CertificateLater,
         (refusal, _) => refusal,
     };
-    // Why somebody is not admitted may pass by itself, and is not said by where it stands.
-    if !tried || !matches!(standing, Standing::Admissible { .. } | Standing::Unknown) {
-        broker.penalties.refused(certificate, By::Registry, broker.clock.mono());
+    if let Some(by) = counted(&standing, tried.then_some(came)) {
+        broker.penalties.refused(certificate, by, broker.clock.mono());
     }
     broker.metrics.standing.refused.with_label_values(&[standing.metric_label()]).inc();
     let name = bearer.identified.map_or_else(|_| ThingName::fingerprint(&certificate), |known| known.name);
@@ -114,6 +113,19 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
     let principal = Principal::device(name, certificate, Vec::new());
     let until = Until::new(judged, &principal, None);
     Ok(Admitted { principal, refusal: Some(refusal), until })
+}
+
+/// As whose refusal one counts against the certificate; `came` is there when its authority might have admitted it. Where that
+/// failed for a cause that may pass by itself it does not count, which is not said by where the certificate stands.
+const fn counted(standing: &Standing, came: Option<Came>) -> Option<By> {
+    match (standing, came) {
+        (Standing::Admissible { .. } | Standing::Unknown, Some(Came::Refused)) => Some(By::Policy),
+        (
+            Standing::Admissible { .. } | Standing::Unknown,
+            Some(Came::Settled | Came::Later | Came::Failed),
+        ) => None,
+        _ => Some(By::Registry),
+    }
 }
 
 impl Admitted {
@@ -237,5 +249,19 @@ pub(crate) fn connected(broker: &Broker, live: &Live) {
         let retire_at = registry.now().after(broker.config.load().provisioning.rotation_grace);
         // The writer answers in its own time; the connection does not wait for it, and asks again at its next connect.
         drop(registry.submit(Command::CompleteRotation { certificate, retire_at }, Actor::Broker));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_by_itself_is_not_counted_and_what_will_not_is() {
+        let all = [None, Some(Came::Refused), Some(Came::Settled), Some(Came::Later), Some(Came::Failed)];
+        let counted = all.map(|came| counted(&Standing::Unknown, came));
+        assert_eq!(counted, [Some(By::Registry), Some(By::Policy), None, None, None]);
+        let waits = Standing::Pending { ca: None, until: None };
+        assert_eq!(all.map(|came| super::counted(&waits, came)), [Some(By::Registry); 5]);
     }
 }

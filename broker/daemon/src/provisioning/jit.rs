@@ -52,10 +52,14 @@ impl Default for Announced {
 /// What became of an unknown certificate, beside what the registry says of it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Came {
-    /// It is in, or will not be.
+    /// It is in, or another connection has brought it in.
     Settled,
+    /// It will not be in, unless an operator does something about it.
+    Refused,
     /// It may be in when its bearer tries again.
     Later,
+    /// It is not in, and that is none of its bearer's doing.
+    Failed,
 }
 
 /// Registers an unknown certificate of the authority `ca` as its policy says. What came of it is seen by looking it up again; a
@@ -73,7 +77,7 @@ pub(crate) async fn admit(
             .map(|certificate| Command::AdmitUnknown { certificate, name: identified.name.clone() }),
         // Without a name there is nobody to register.
         (UnknownPolicy::Auto | UnknownPolicy::Jitr, Err(_)) | (UnknownPolicy::RegisteredOnly, _) => {
-            return Came::Settled;
+            return Came::Refused;
         }
     };
     let admitted = match command {
@@ -93,14 +97,22 @@ pub(crate) async fn admit(
         }
         Err(refused) => {
             tell(broker, registry, bearer, ca, policy, &refused);
-            if refused.is_for_now() { Came::Later } else { Came::Settled }
+            match (refused.is_for_now(), refused.own_doing) {
+                (true, _) => Came::Later,
+                (false, true) => Came::Refused,
+                (false, false) => Came::Failed,
+            }
         }
     }
 }
 
 fn read(bearer: &Bearer<'_>) -> Result<NewCertificate, Refused> {
-    NewCertificate::read(bearer.leaf, bearer.judged.issuer_key())
-        .map_err(|error| Refused::failed("certificate", error))
+    NewCertificate::read(bearer.leaf, bearer.judged.issuer_key()).map_err(unusable)
+}
+
+/// It is so made that it cannot be used, and will not be another one.
+fn unusable(error: impl std::fmt::Display) -> Refused {
+    Refused { own_doing: true, ..Refused::failed("certificate", error) }
 }
 
 /// What the template makes of a certificate.
@@ -113,7 +125,7 @@ fn provision(
     let certificate = read(bearer)?;
     let body = broker.provisioning.templates.usable(&registry.registry(), template, TemplateKind::Jitp)?;
     let subject = CertificateParameters::from_certificate(bearer.leaf, bearer.judged.certificate())
-        .map_err(|error| Refused::failed("certificate", error))?;
+        .map_err(unusable)?;
     let provisioned = body.evaluate(&BTreeMap::new(), &subject)?;
     Ok(Command::ProvisionJustInTime {
         certificate,
