@@ -171,6 +171,7 @@ fn a_portion_with_a_large_replay_is_settled_after_the_last_of_its_batches() {
     bench.committer.stop();
     assert!(bench.journal.is_settled(last));
     assert!(bench.metrics.commits.get() >= 3, "{}", bench.metrics.commits.get());
-    assert_eq!(bench.metrics.portion_records.get_sample_count() + 2, bench.metrics.commits.get());
+    // However many portions the thread took it in, nobody was told of one before the last of its batches.
+    assert!(bench.metrics.portion_records.get_sample_count() < bench.metrics.commits.get());
     assert_eq!(found(&bench.store).1.sessions[0].entries.len(), 10);
 }
