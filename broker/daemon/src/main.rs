@@ -5,7 +5,12 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long the end of the program waits for a token that still closes its sessions.
+const TOKENS_REST_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 fn main() -> std::process::ExitCode {
     let cli = signet::cli::args::Cli::parse();
-    signet::cli::out::finish(signet::cli::run(cli.command))
+    let done = signet::cli::run(cli.command);
+    signet::ca::pkcs11::rest(TOKENS_REST_WITHIN);
+    signet::cli::out::finish(done)
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use error::Pkcs11Error;
 use token::HsmToken;
-pub use worker::{CALLS_WAITING_MAX, DEADLINE, TokenWatch};
+pub use worker::{CALLS_WAITING_MAX, DEADLINE, TokenWatch, rest};
 use worker::{KEY_PAIR_DEADLINE, Late, Worker};
 
 /// Why a token did not sign.

@@ -131,6 +131,16 @@ impl Drop for Place {
     }
 }
 
+/// Waits until the tokens of this process are at rest, no longer than `within` for each. The end of a process unloads the
+/// modules, and one that is in the middle of closing a session then has nothing to stand on.
+pub fn rest(within: Duration) {
+    let workers: Vec<_> = WORKERS.lock().iter().map(|(_, _, worker)| Arc::clone(worker)).collect();
+    for worker in workers {
+        // Calls are made in order, so what was asked before is done when this is. A token that hangs is left alone.
+        let _ = worker.run(within, || ());
+    }
+}
+
 impl Worker {
     /// The thread of the token that `settings` name, the same one for all who name it.
     pub(super) fn of(settings: &Pkcs11) -> Result<Arc<Self>, Late> {
