@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use signet_acl::{ParseOptions, Policy};
-use signet_core::{
-    Action, Actions, Connection, Hub, Input, Limits, ListenerRules, Mono, Now, Peer, Wall,
-};
+use signet_core::{Action, Actions, Connection, Hub, Input, Limits, ListenerRules, Mono, Now, Peer, Wall};
 use signet_identity::{CertificateId, Principal, ThingName};
 use signet_wire::{
     ClientId, Connect, ConnectProperties, Packet, TopicName, Version, decode_connect, decode_from_client,

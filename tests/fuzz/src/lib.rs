@@ -4,9 +4,7 @@ pub mod connection;
 pub mod documents;
 
 use bytes::{Bytes, BytesMut};
-use signet_core::provisioning::{
-    Format, Operation, PAYLOAD_BYTES_MAX, Payload, RequestTopic, read_payload,
-};
+use signet_core::provisioning::{Format, Operation, PAYLOAD_BYTES_MAX, Payload, RequestTopic, read_payload};
 use signet_wire::{
     EncodeError, Frame, Packet, PacketType, Version, decode_connect, decode_from_client, decode_from_server,
     encode, encoded_len, frame,
