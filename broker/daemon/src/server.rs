@@ -42,7 +42,7 @@ use crate::rotation::Rotations;
 use crate::start::{self, StartError};
 use crate::state::Built;
 use crate::store::RegistryService;
-use crate::tls::FailureLog;
+use crate::tls::{FailureLog, FailuresSince};
 use crate::turns::Turns;
 
 /// Denials logged per connection and minute.
@@ -143,7 +143,7 @@ impl Broker {
             admission: Admission::new(start::admission_limits(&config)),
             metrics,
             memory: memory::Memory::new(&config),
-            turns: Turns::new(start::handshake_threads(&config)),
+            turns: Turns::new(crate::runtimes::handshake_threads(&config)),
             principals: Principals::default(),
             rates: ArcSwap::from_pointee(Rates::of(&config)),
             failures: FailureLog::default(),
@@ -364,7 +364,7 @@ impl Broker {
             retained_messages: self.hub.retained_fill().0 as u64,
             messages_received: counts.publish_received,
             messages_sent: counts.publish_sent,
-            tls_failures: self.tls_failures_total(),
+            tls_failures: self.failures.since(u64::MAX).total(),
             access_denied: counts.denied_publish + counts.denied_subscribe + counts.denied_receive,
             generation: self.generation.load(Ordering::Relaxed),
         }
@@ -424,39 +424,37 @@ impl Broker {
 
     /// What `signet tls failures` shows.
     pub fn tls_failures(&self) -> FailureReport {
-        let (groups, groups_forgotten) = self.failures.groups();
+        let (all, groups, groups_forgotten) = self.failures.all();
         FailureReport {
             groups: groups.iter().map(FailureGroupRow::from).collect(),
             groups_forgotten,
-            ..self.tls_failures_after(0)
+            ..self.failure_report(0, &all)
         }
     }
 
     /// Failed handshakes with a record of a higher number than `after`, without the groups.
     pub fn tls_failures_after(&self, after: u64) -> FailureReport {
+        self.failure_report(after, &self.failures.since(after))
+    }
+
+    fn failure_report(&self, after: u64, since: &FailuresSince) -> FailureReport {
         let limits = self.failures.limits();
-        let (records, missed) = self.failures.after(after);
         FailureReport {
-            total: self.tls_failures_total(),
-            by_cause: self
-                .failures
+            total: since.total(),
+            by_cause: since
                 .counts()
                 .filter(|(_, count)| *count > 0)
                 .map(|(cause, count)| (cause.metric_label().to_owned(), count))
                 .collect(),
-            not_kept: self.failures.not_kept(),
+            not_kept: since.not_kept,
             records_per_address: u64::from(limits.burst),
             refill_seconds: limits.refill.as_secs(),
-            newest: records.last().map_or(after, |kept| kept.number),
-            missed,
-            records: records.iter().map(FailureRow::from).collect(),
+            newest: since.records.last().map_or(after, |kept| kept.number),
+            missed: since.missed,
+            records: since.records.iter().map(FailureRow::from).collect(),
             groups: Vec::new(),
             groups_forgotten: 0,
         }
-    }
-
-    fn tls_failures_total(&self) -> u64 {
-        self.failures.counts().map(|(_, count)| count).sum()
     }
 
     /// What `/metrics` shows.
@@ -497,7 +495,7 @@ impl Broker {
 #[derive(Debug)]
 pub struct Server {
     broker: Arc<Broker>,
-    runtimes: start::Runtimes,
+    runtimes: crate::runtimes::Runtimes,
 }
 
 impl Server {
@@ -530,7 +528,7 @@ impl Server {
 
     /// Runs until SIGINT, SIGTERM or `signet stop`; SIGHUP reloads. Then stops in good order.
     pub fn run_until_signal(self) {
-        start::wait_for_stop(&self.broker, &self.runtimes);
+        crate::runtimes::wait_for_stop(&self.broker, &self.runtimes);
         self.stop();
     }
 

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -74,7 +73,21 @@ pub struct KeptFailure {
 /// Between two looks at all addresses.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What the log holds at one moment: each failure that is counted has its record in it, or is not kept.
+#[derive(Debug, Clone)]
+pub struct FailuresSince {
+    /// The newer records, oldest first.
+    pub records: Vec<KeptFailure>,
+    /// How many newer records are gone already.
+    pub missed: u64,
+    /// How many failures left no record, because their address had left enough.
+    pub not_kept: u64,
+    counts: [u64; FailureCause::ALL.len()],
+}
+
 struct Inner {
+    /// Failures by cause, those not kept included.
+    counts: [u64; FailureCause::ALL.len()],
     records: VecDeque<KeptFailure>,
     /// The number of the newest record.
     newest: u64,
@@ -90,7 +103,6 @@ struct Inner {
 /// The failed handshakes of late. Shared by all listeners.
 pub struct FailureLog {
     limits: FailureLogLimits,
-    counts: [AtomicU64; FailureCause::ALL.len()],
     inner: Mutex<Inner>,
     /// The number of the newest record, for those who wait for one.
     newest: watch::Sender<u64>,
@@ -102,6 +114,7 @@ impl FailureLog {
     pub fn new(limits: FailureLogLimits) -> Self {
         let shared = Allowance { tokens: limits.burst, refilled: Duration::ZERO, suppressed: 0 };
         let inner = Inner {
+            counts: [0; FailureCause::ALL.len()],
             records: VecDeque::new(),
             newest: 0,
             not_kept: 0,
@@ -111,17 +124,17 @@ impl FailureLog {
             shared,
         };
         let (newest, _) = watch::channel(0);
-        Self { limits, counts: Default::default(), inner: Mutex::new(inner), newest }
+        Self { limits, inner: Mutex::new(inner), newest }
     }
 
     /// Counts a failure, and keeps it unless its address has left too many. `mono` is the time since any fixed
     /// moment and never goes back.
     pub fn record(&self, record: FailureRecord, mono: Duration) -> (Arc<FailureRecord>, LogAdvice) {
-        if let Some(count) = self.counts.get(record.cause.index()) {
-            count.fetch_add(1, Relaxed);
-        }
         let record = Arc::new(record);
         let mut inner = self.inner.lock();
+        if let Some(count) = inner.counts.get_mut(record.cause.index()) {
+            *count = count.saturating_add(1);
+        }
         let address = network(record.peer.ip());
         let advice = inner.admit(address, mono, &self.limits);
         let kept = inner.keep(&record, advice, &self.limits);
@@ -140,15 +153,10 @@ impl FailureLog {
         self.inner.lock().records.iter().map(|kept| Arc::clone(&kept.record)).collect()
     }
 
-    /// The records with a higher number than `after`, oldest first, and how many of them are gone already.
+    /// What there is at one moment, with the records of a higher number than `after`.
     #[must_use]
-    pub fn after(&self, after: u64) -> (Vec<KeptFailure>, u64) {
-        let inner = self.inner.lock();
-        let found: Vec<KeptFailure> =
-            inner.records.iter().filter(|kept| kept.number > after).cloned().collect();
-        let wanted = inner.newest.saturating_sub(after);
-        let missed = wanted.saturating_sub(found.len() as u64);
-        (found, missed)
+    pub fn since(&self, after: u64) -> FailuresSince {
+        self.inner.lock().since(after)
     }
 
     /// Resolves when there is a record with a higher number than `after`.
@@ -164,18 +172,12 @@ impl FailureLog {
         self.inner.lock().newest
     }
 
-    /// How many failures left no record, because their address had left enough.
+    /// All that there is at one moment; and failures by cause and device, those not kept included, the most frequent first,
+    /// with how many of these groups gave way to newer ones.
     #[must_use]
-    pub fn not_kept(&self) -> u64 {
-        self.inner.lock().not_kept
-    }
-
-    /// Failures by cause and device, those not kept included, the most frequent first; and how many groups gave way to
-    /// newer ones.
-    #[must_use]
-    pub fn groups(&self) -> (Vec<FailureGroup>, u64) {
+    pub fn all(&self) -> (FailuresSince, Vec<FailureGroup>, u64) {
         let inner = self.inner.lock();
-        (inner.groups.all(), inner.groups.forgotten())
+        (inner.since(0), inner.groups.all(), inner.groups.forgotten())
     }
 
     /// The bounds.
@@ -183,10 +185,18 @@ impl FailureLog {
     pub const fn limits(&self) -> &FailureLogLimits {
         &self.limits
     }
+}
 
+impl FailuresSince {
     /// How many handshakes failed, by cause, those not kept included.
     pub fn counts(&self) -> impl Iterator<Item = (FailureCause, u64)> {
-        FailureCause::ALL.iter().zip(&self.counts).map(|(cause, count)| (*cause, count.load(Relaxed)))
+        FailureCause::ALL.iter().zip(&self.counts).map(|(cause, count)| (*cause, *count))
+    }
+
+    /// How many handshakes failed, those not kept included.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
     }
 }
 
@@ -203,6 +213,14 @@ impl std::fmt::Debug for FailureLog {
 }
 
 impl Inner {
+    fn since(&self, after: u64) -> FailuresSince {
+        let records: Vec<KeptFailure> =
+            self.records.iter().filter(|kept| kept.number > after).cloned().collect();
+        let wanted = self.newest.saturating_sub(after);
+        let missed = wanted.saturating_sub(records.len() as u64);
+        FailuresSince { records, missed, counts: self.counts, not_kept: self.not_kept }
+    }
+
     /// Keeps a record if that is the advice; whether it did.
     fn keep(&mut self, record: &Arc<FailureRecord>, advice: LogAdvice, limits: &FailureLogLimits) -> bool {
         let LogAdvice::Log { suppressed } = advice else {

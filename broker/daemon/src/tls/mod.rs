@@ -35,7 +35,7 @@ pub use config::{Inside, ListenerSources, TlsListener, TlsOptions, TlsVersions};
 pub use editions::{Edition, Editions, EditionsError};
 pub use failure::{AlertShown, CertificateShown, Direction, Ended, FailureContext, FailureRecord};
 pub use failure_groups::{FailedDevice, FailureGroup};
-pub use failure_log::{FailureLog, FailureLogLimits, KeptFailure, LogAdvice};
+pub use failure_log::{FailureLog, FailureLogLimits, FailuresSince, KeptFailure, LogAdvice};
 pub use hello::ClientHello;
 pub(crate) use observe::holds_back;
 pub use observe::{Gate, Refusal, guarded, observed, observed_sync};

@@ -255,7 +255,7 @@ fn v4(last: u8) -> IpAddr {
 }
 
 fn total(log: &FailureLog) -> u64 {
-    log.counts().map(|(_, count)| count).sum()
+    log.since(0).total()
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn the_records_are_bounded_and_the_newest_stay() {
     }
     let kept: Vec<_> = log.recent().iter().map(|record| record.peer.ip()).collect();
     assert_eq!(kept, (40..50).map(v4).collect::<Vec<_>>());
-    assert_eq!(log.counts().find(|(cause, _)| *cause == FailureCause::NoCertificate).unwrap().1, 50);
+    assert_eq!(log.since(0).counts().find(|(cause, _)| *cause == FailureCause::NoCertificate).unwrap().1, 50);
 }
 
 #[test]
@@ -315,17 +315,41 @@ fn records_are_numbered_without_a_gap_and_what_was_not_kept_is_counted() {
     for last in [1, 1, 1, 1, 2] {
         record_from(&log, v4(last), SECOND);
     }
-    assert_eq!((log.newest(), log.not_kept()), (3, 2));
+    assert_eq!((log.newest(), log.since(0).not_kept), (3, 2));
     let numbers = |after| {
-        let (found, missed) = log.after(after);
-        (found.iter().map(|kept| kept.number).collect::<Vec<_>>(), missed)
+        let since = log.since(after);
+        (since.records.iter().map(|kept| kept.number).collect::<Vec<_>>(), since.missed)
     };
     assert_eq!(numbers(0), (vec![2, 3], 1));
     assert_eq!(numbers(2), (vec![3], 0));
     assert_eq!(numbers(3), (Vec::new(), 0));
     record_from(&log, v4(1), 12 * SECOND);
-    let (found, _) = log.after(3);
+    let found = log.since(3).records;
     assert_eq!((found[0].number, found[0].not_kept_before), (4, 2));
+}
+
+#[test]
+fn who_looks_while_failures_come_in_sees_each_counted_one_in_the_records_and_groups() {
+    const FAILURES: u64 = 2_000;
+    let log = FailureLog::new(FailureLogLimits {
+        records_max: FAILURES as usize,
+        burst: FAILURES as u32,
+        groups_max: 10,
+        ..limits()
+    });
+    std::thread::scope(|threads| {
+        let writer = threads.spawn(|| {
+            for _ in 0..FAILURES {
+                record_from(&log, v4(1), SECOND);
+            }
+        });
+        while !writer.is_finished() {
+            let (all, groups, _) = log.all();
+            assert_eq!(all.total(), all.records.len() as u64 + all.not_kept);
+            assert_eq!(all.total(), groups.iter().map(|group| group.count).sum::<u64>());
+        }
+    });
+    assert_eq!(log.since(0).total(), FAILURES);
 }
 
 #[test]
@@ -337,7 +361,7 @@ fn failures_are_grouped_by_cause_and_device_also_those_without_a_record() {
     let mut other = of_error(&Error::PeerSentOversizedRecord);
     other.peer = SocketAddr::new(v4(1), 1);
     log.record(other, SECOND);
-    let (groups, forgotten) = log.groups();
+    let (_, groups, forgotten) = log.all();
     let shown: Vec<_> = groups.iter().map(|group| (group.cause, group.count, group.kept)).collect();
     assert_eq!(shown[0], (FailureCause::NoCertificate, 4, 2));
     assert!(shown.contains(&(FailureCause::NoCertificate, 1, 1)), "{shown:?}");
@@ -345,7 +369,7 @@ fn failures_are_grouped_by_cause_and_device_also_those_without_a_record() {
     assert_eq!(forgotten, 0);
     // A fourth group takes the place of one of the three.
     record_from(&log, v4(3), SECOND);
-    let (groups, forgotten) = log.groups();
+    let (_, groups, forgotten) = log.all();
     assert_eq!((groups.len(), forgotten), (3, 1));
 }
 
