@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod penalty;
 pub mod provisioning;
 pub mod reload;
+pub mod runtimes;
 pub mod server;
 pub mod start;
 pub mod state;

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use setup::{CONFIGURATION, Setup};
 
 /// Devices that stay connected, and devices that come and go.
@@ -30,19 +30,7 @@ const CONNECT: [u8; 16] = [0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 
 
 /// TLS with a certificate, and the sessions that it has had.
 fn credentials(setup: &Setup, folder: &str) -> Arc<ClientConfig> {
-    let folder = setup.path(folder);
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(setup.path("pki/root-ca.crt")).unwrap()).unwrap();
-    let chain = CertificateDer::pem_file_iter(folder.join("device-chain.crt")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(folder.join("device.key")).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
-        .unwrap();
-    Arc::new(config)
+    peer::credentials(&setup.path("pki/root-ca.crt"), &setup.path(folder))
 }
 
 struct Client(StreamOwned<ClientConnection, TcpStream>);

@@ -6,18 +6,17 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use signet_wire::{
     Ack, ClientId, Connect, ConnectProperties, Packet, PacketId, Publish, QoS, QosId, Requested,
     RetainHandling, Subscribe, SubscribeOptions, Text, TopicName, Version,
 };
 
+use crate::peer::credentials;
 use crate::setup::Setup;
 
 /// Nothing that is waited for here takes longer.
@@ -75,23 +74,12 @@ impl Client {
     /// session. `fresh`: with a session of its own, which ends with the connection.
     pub(crate) fn connect(setup: &Setup, name: &str, flow: &mut Flow, fresh: bool) -> Option<(Self, bool)> {
         let folder = setup.path("out").join(name);
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(setup.path("pki/root-ca.crt")).unwrap()).unwrap();
-        let chain = CertificateDer::pem_file_iter(folder.join("device-chain.crt")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(folder.join("device.key")).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
-            .unwrap();
+        let config = credentials(&setup.path("pki/root-ca.crt"), &folder);
         let ready = std::fs::read_to_string(setup.path("ready")).unwrap();
         let socket = TcpStream::connect(ready.lines().next().unwrap()).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
-        let tls =
-            ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+        let tls = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
         let mut client = Self { stream: StreamOwned::new(tls, socket), buffer: BytesMut::new() };
         let id = if fresh { "fresh" } else { name };
         client.send(&Packet::Connect(Box::new(Connect {

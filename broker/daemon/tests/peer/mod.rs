@@ -18,6 +18,22 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A connected device.
 pub(crate) struct Device(StreamOwned<ClientConnection, TcpStream>);
 
+/// TLS with the certificate and key in `folder`, trusting `root`.
+pub(crate) fn credentials(root: &Path, folder: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(root).unwrap()).unwrap();
+    let chain = CertificateDer::pem_file_iter(folder.join("device-chain.crt")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("device.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
+        .unwrap();
+    Arc::new(config)
+}
+
 impl Device {
     /// TLS with the certificate and key in `folder`, trusting `root`, then CONNECT without a will.
     pub(crate) fn dial(address: SocketAddr, root: &Path, folder: &Path) -> Self {
@@ -26,22 +42,11 @@ impl Device {
 
     /// The same with a client id, shorter than 100 bytes.
     pub(crate) fn dial_as(address: SocketAddr, root: &Path, folder: &Path, client_id: &str) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(root).unwrap()).unwrap();
-        let chain = CertificateDer::pem_file_iter(folder.join("device-chain.crt")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(folder.join("device.key")).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
-            .unwrap();
+        let config = credentials(root, folder);
         let name = ServerName::try_from("localhost").unwrap();
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut device =
-            Self(StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), socket));
+        let mut device = Self(StreamOwned::new(ClientConnection::new(config, name).unwrap(), socket));
         // Clean start, keep alive 60 s, no properties.
         let length = u8::try_from(client_id.len()).unwrap();
         let mut connect = vec![0x10, 13 + length, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, length];
