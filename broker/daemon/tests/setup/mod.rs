@@ -1,4 +1,5 @@
-//! A broker with a registry and an authority, run as a program in a folder of its own.
+//! A broker with a registry and an authority, run as a program in a folder of its own. `SIGNET_BIN=PATH` names another
+//! program than the one of this build, such as an optimised one.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -50,7 +51,8 @@ impl Setup {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_signet"));
+        let program = std::env::var_os("SIGNET_BIN").unwrap_or(env!("CARGO_BIN_EXE_signet").into());
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.dir.path()).env_remove("SIGNET_SOCKET");
         command
     }
