@@ -1,26 +1,13 @@
 //! `[[https]]` and `[[est.label]]` in the file.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
-use signet_config::{Checked, EstLabel, Problem, parse};
-use std::path::{Path, PathBuf};
+use crate::good::{read, refusal};
+use signet_config::EstLabel;
+use std::path::PathBuf;
 use std::time::Duration;
 
-const REST: &str = "[[listener]]\naddress = \"127.0.0.1:8883\"\ncertificate = \"a\"\nprivate-key = \"b\"\nclient-ca = [\"c\"]\n\
-                    [acl]\nfile = \"d\"\n";
 const CA: &str = "[registry]\nmode = \"on\"\n[ca]\n";
 const DOOR: &str =
     "[[https]]\naddress = \"127.0.0.1:8443\"\ncertificate = \"s.crt\"\nprivate-key = \"s.key\"\n";
-
-fn read(more: &str) -> Result<Checked, Vec<Problem>> {
-    parse(&format!("{REST}{more}"), Path::new("/etc/signet/signet.toml"))
-}
-
-fn refusal(more: &str) -> String {
-    let mut problems = read(more).unwrap_err();
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    problems.remove(0).to_string()
-}
 
 #[test]
 fn without_a_word_nothing_is_served_over_https() {
@@ -42,13 +29,13 @@ fn a_door_serves_both_and_trusts_the_brokers_own_authority() {
 
 #[test]
 fn a_door_needs_an_authority_and_an_address_of_its_own() {
-    let without = refusal(DOOR);
+    let without = refusal(DOOR).to_string();
     assert!(without.contains("needs [ca]") && without.contains("signet ca init"), "{without}");
-    let taken = refusal(&format!("{CA}{}", DOOR.replace("8443", "8883")));
+    let taken = refusal(&format!("{CA}{}", DOOR.replace("8443", "8883"))).to_string();
     assert!(taken.contains("taken by the listener on 127.0.0.1:8883"), "{taken}");
-    let twice = refusal(&format!("{CA}{DOOR}{DOOR}"));
+    let twice = refusal(&format!("{CA}{DOOR}{DOOR}")).to_string();
     assert!(twice.contains("127.0.0.1:8443 is taken"), "{twice}");
-    let table = refusal(&format!("{CA}{}", DOOR.replace("[[https]]", "[https]")));
+    let table = refusal(&format!("{CA}{}", DOOR.replace("[[https]]", "[https]"))).to_string();
     assert!(table.contains("two brackets"), "{table}");
 }
 
@@ -77,9 +64,10 @@ fn labels_that_cannot_be_are_refused() {
         ("name = \"x\"\n[[est.label]]\nname = \"x\"", "twice"),
         ("name = \"x\"\n[est.profile]", "only [[est.label]]"),
     ] {
-        let text = refusal(&format!("{CA}{DOOR}[[est.label]]\n{label}\n"));
+        let text = refusal(&format!("{CA}{DOOR}[[est.label]]\n{label}\n")).to_string();
         assert!(text.contains(what), "{label}: {text}");
     }
-    let nowhere = refusal(&format!("{CA}{DOOR}services = [\"provision\"]\n[[est.label]]\nname = \"x\"\n"));
+    let nowhere =
+        refusal(&format!("{CA}{DOOR}services = [\"provision\"]\n[[est.label]]\nname = \"x\"\n")).to_string();
     assert!(nowhere.contains("served nowhere"), "{nowhere}");
 }

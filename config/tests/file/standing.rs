@@ -1,25 +1,8 @@
 //! `[revocation]`, `[standing]` and `[clones]` in the file.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
-use signet_config::{
-    Checked, CloneAction, Problem, RetainedOfRevoked, SessionOfRevoked, TopicPatterns, WillOfRevoked, parse,
-};
-use std::path::Path;
+use crate::good::{read, refusal};
+use signet_config::{CloneAction, RetainedOfRevoked, SessionOfRevoked, TopicPatterns, WillOfRevoked};
 use std::time::Duration;
-
-const REST: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"a\"\nprivate-key = \"b\"\nclient-ca = [\"c\"]\n\
-                    [acl]\nfile = \"d\"\n";
-
-fn read(more: &str) -> Result<Checked, Vec<Problem>> {
-    parse(&format!("{REST}{more}"), Path::new("/etc/signet/signet.toml"))
-}
-
-fn refusal(more: &str) -> Problem {
-    let mut problems = read(more).unwrap_err();
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    problems.remove(0)
-}
 
 #[test]
 fn without_a_word_the_safe_consequences_hold() {

@@ -1,23 +1,9 @@
 //! `[registry]` and `[ca]` in the file.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
-use signet_config::{CaKey, Checked, KeyKind, Pkcs11, PreviousCa, Problem, Registry, parse};
+use crate::good::{GOOD, parsed, read, refusal};
+use signet_config::{CaKey, KeyKind, Pkcs11, PreviousCa, Registry};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-const REST: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"a\"\nprivate-key = \"b\"\nclient-ca = [\"c\"]\n\
-                    [acl]\nfile = \"d\"\n";
-
-fn read(more: &str) -> Result<Checked, Vec<Problem>> {
-    parse(&format!("{REST}{more}"), Path::new("/etc/signet/signet.toml"))
-}
-
-fn refusal(more: &str) -> Problem {
-    let mut problems = read(more).unwrap_err();
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    problems.remove(0)
-}
 
 #[test]
 fn without_a_word_there_is_no_registry_and_no_authority() {
@@ -94,8 +80,8 @@ fn the_key_of_an_authority_may_be_in_a_token() {
 fn what_a_stale_list_means_can_be_said_for_single_authorities() {
     use signet_config::CrlStale;
     let listener = |more: &str| {
-        let text = REST.replace("[acl]", &format!("{more}\n[acl]"));
-        parse(&text, Path::new("/etc/signet/signet.toml")).map(|mut checked| checked.listeners.remove(0))
+        let text = GOOD.replace("[acl]", &format!("{more}\n[acl]"));
+        parsed(&text).map(|mut checked| checked.listeners.remove(0))
     };
     let checked = listener(
         "crl-grace = \"2d\"\ncrl-stale-by-issuer = { \"CN=Factory\" = \"warn\", \"CN=Field\" = \"grace\" }",
