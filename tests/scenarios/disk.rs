@@ -72,7 +72,7 @@ impl Disk {
 
     /// Gives the hub what is on the disk.
     pub(crate) fn restore(&mut self, hub: &Hub, now: Now) {
-        let mut restoring = hub.restore(now, &|author| Some(author.clone()));
+        let mut restoring = hub.restore(now, now.wall.0, &|author| Some(author.clone()));
         let (ledger, loaded) = load(self.place.store(), Path::new("the disk"), now, &mut |left| match left {
             Left::Session(session) => restoring.session(*session),
             Left::Retained(message) => restoring.retained(message),

@@ -100,6 +100,11 @@ impl Outbound {
         self.exchanges.push_back(Exchange { id, sent: false, stage: Stage::Released(number) });
     }
 
+    /// The next exchange gets this identifier, or the next one behind it that is free.
+    pub(crate) fn continue_at(&mut self, id: PacketId) {
+        self.next = id;
+    }
+
     /// Records that an answer goes out now, with an identifier from [`Self::next_id`].
     pub(crate) fn begin_answer(&mut self, id: PacketId) {
         self.next = id.next();

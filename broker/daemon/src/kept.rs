@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use parking_lot::RwLock;
 use signet_config::{Corrupt, Durability, Store};
-use signet_core::Consequences;
 use signet_core::journal::{self, Journal};
+use signet_core::{Consequences, Now};
 use signet_identity::Principal;
 use signet_registry::{Actor, Command, Line, Standing, Topic};
 
@@ -169,7 +169,7 @@ fn hand_over(broker: &Broker, lefts: Vec<Left>) {
         Fate::Stands(principal) => Some(principal),
         Fate::Silent | Fate::Gone => Some(was.clone()),
     };
-    let mut restoring = broker.hub().restore(now, &now_is);
+    let mut restoring = broker.hub().restore(now, any_number(now), &now_is);
     for left in lefts {
         match left {
             Left::Retained(message) => restoring.retained(message),
@@ -187,6 +187,15 @@ fn hand_over(broker: &Broker, lefts: Vec<Left>) {
     restoring.finish();
     // What those who are gone left is taken once everything is back.
     listed::sweep_at_start(broker, |principal| matches!(fate(broker, principal), Fate::Gone));
+}
+
+/// Another number for each process, also where the clock begins at 1970 each time.
+fn any_number(now: Now) -> u64 {
+    let mut bytes = [0; 8];
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => now.wall.0,
+    }
 }
 
 fn may_send_will(fate: &Fate, consequences: &Consequences) -> bool {

@@ -20,6 +20,8 @@ use crate::time::{Mono, Now, Wall};
 pub struct Restoring<'a> {
     hub: &'a Hub,
     now: Now,
+    /// Where packet identifiers begin comes from it.
+    seed: u64,
     now_is: &'a dyn Fn(&Principal) -> Option<Principal>,
     cells: Vec<SessionRef>,
     /// Of principals that nobody stands for any more.
@@ -56,14 +58,21 @@ impl Hub {
     /// A client that was connected when the process ended counts as gone from now on: its will is due after the will's
     /// delay, and its session expires after the session's interval. All other deadlines are those of the wall clock, but
     /// none is later than its whole interval from now.
+    ///
+    /// `seed` is to be another number for each process, such as a random one. Packet identifiers of a session that comes back
+    /// begin where it says: a client may still hold identifiers of QoS 2 messages that no record tells of (those of the
+    /// last interval of [`crate::journal::Durability::Batched`], and of exchanges that were abandoned), and would take a new
+    /// message with one of them for the old one.
     pub fn restore<'a>(
         &'a self,
         now: Now,
+        seed: u64,
         now_is: &'a dyn Fn(&Principal) -> Option<Principal>,
     ) -> Restoring<'a> {
         Restoring {
             hub: self,
             now,
+            seed,
             now_is,
             cells: Vec::new(),
             ownerless: Vec::new(),
@@ -123,7 +132,7 @@ impl Restoring<'_> {
         if entries.iter().any(|entry| shared(entry).is_some()) {
             self.deferred.push((cell, entries));
         } else {
-            load(hub, &cell, entries);
+            load(hub, &cell, self.seed, entries);
         }
     }
 
@@ -137,10 +146,10 @@ impl Restoring<'_> {
 
     /// Everything is here. What the policy of now refuses, what has expired and what nobody stands for any more goes.
     pub fn finish(self) -> Restored {
-        let Self { hub, now, cells, ownerless, deferred, topics, restored, .. } = self;
+        let Self { hub, now, seed, cells, ownerless, deferred, topics, restored, .. } = self;
         hub.retained.restore_order(topics);
         for (cell, entries) in deferred {
-            load(hub, &cell, entries);
+            load(hub, &cell, seed, entries);
         }
         for cell in ownerless {
             let _together = hub.together(cell.number);
@@ -226,7 +235,7 @@ fn shared(entry: &RestoredEntry) -> Option<&SubscriptionFilter> {
 
 /// Puts the messages of a session where they were. Up to the last one that is known to have been sent, all have been:
 /// messages leave in their order. Those of QoS 1, whose identifiers were not kept, get new ones.
-fn load(hub: &Hub, cell: &SessionCell, entries: Vec<RestoredEntry>) {
+fn load(hub: &Hub, cell: &SessionCell, seed: u64, entries: Vec<RestoredEntry>) {
     let identifier = |entry: &RestoredEntry| match entry {
         RestoredEntry::Sent(_, id) | RestoredEntry::Released(_, id) => Some(*id),
         RestoredEntry::Waiting(_) => None,
@@ -235,7 +244,7 @@ fn load(hub: &Hub, cell: &SessionCell, entries: Vec<RestoredEntry>) {
     let mut used: HashSet<PacketId, RandomState> = entries.iter().filter_map(identifier).collect();
     let mut state = cell.state.lock();
     let mut mailbox = cell.mailbox.lock();
-    let mut next = PacketId::MIN;
+    let mut next = first_id(seed, cell.number);
     for (place, entry) in entries.into_iter().enumerate() {
         mailbox.number_after(entry.number());
         match entry {
@@ -252,6 +261,19 @@ fn load(hub: &Hub, cell: &SessionCell, entries: Vec<RestoredEntry>) {
             RestoredEntry::Waiting(_) => {}
         }
     }
+    state.outbound.continue_at(next);
+}
+
+/// Where the packet identifiers of a session begin in this process: anywhere, and elsewhere for each session. Those that
+/// its client may still hold are few and close together, so it is long until one of them comes.
+fn first_id(seed: u64, session: u64) -> PacketId {
+    // SplitMix64: neighbours get numbers that have nothing in common.
+    let mut mixed = seed ^ session.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    let [low, high, ..] = mixed.to_le_bytes();
+    PacketId::new(u16::from_le_bytes([low, high])).unwrap_or(PacketId::MIN)
 }
 
 fn own(hub: &Hub, entry: QueuedEntry) -> Entry {

@@ -150,7 +150,7 @@ impl Twin {
                 Some(id) => RestoredEntry::Sent(queued, id),
             }
         };
-        let mut restoring = hub.restore(now, now_is);
+        let mut restoring = hub.restore(now, now.wall.0, now_is);
         for (number, stored) in &self.sessions {
             restoring.session(RestoredSession {
                 number: *number,
