@@ -88,5 +88,5 @@ mod violations;
 #[path = "../behaviour/will.rs"]
 mod will;
 #[cfg(test)]
-#[path = "../behaviour/world.rs"]
+#[path = "../behaviour/world/mod.rs"]
 mod world;
