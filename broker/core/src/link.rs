@@ -35,7 +35,8 @@ pub(crate) struct Link {
     signals: AtomicU8,
     /// The thread on which its owner is inside an input; 0: on none.
     busy: AtomicUsize,
-    close: Mutex<Option<CloseReason>>,
+    /// Why it is to close, once somebody wants that.
+    close: OnceLock<CloseReason>,
     /// Its owner is trusted no more: what it has made is taken back when it closes.
     condemned: OnceLock<Arc<Consequences>>,
     /// Its owner has other rights than it came with.
@@ -85,7 +86,7 @@ impl Link {
             waker,
             signals: AtomicU8::new(0),
             busy: AtomicUsize::new(0),
-            close: Mutex::new(None),
+            close: OnceLock::new(),
             answers: Mutex::new(Vec::new()),
             condemned: OnceLock::new(),
             rights: Mutex::new(Rights::AsConnected),
@@ -101,7 +102,7 @@ impl Link {
     /// The owner is to close: it takes no further input and hands out nothing more, and closes when it is next woken,
     /// by whatever it is.
     pub(crate) fn mark(&self, reason: CloseReason) {
-        self.close.lock().get_or_insert(reason);
+        let _ = self.close.set(reason);
         self.signals.fetch_or(SIGNAL_CLOSE, Ordering::SeqCst);
     }
 
@@ -190,7 +191,7 @@ impl Link {
 
     /// Why somebody asked to close.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
-        *self.close.lock()
+        self.close.get().copied()
     }
 }
 

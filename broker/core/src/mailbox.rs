@@ -81,7 +81,7 @@ pub(crate) enum Pushed {
 pub(crate) enum Room {
     /// No.
     None,
-    /// For a client that is not connected.
+    /// For a client that is not connected, or whose connection is to close.
     Later,
     /// For a connected client.
     Now,
@@ -195,10 +195,11 @@ impl Mailbox {
 
     /// Whether another message would be taken, and when.
     pub(crate) fn room(&self, qos: QoS, bytes: usize, limits: &Limits) -> Room {
-        let connected = self.link.is_some();
-        let bytes_max = if connected { limits.outbox_bytes_max } else { limits.queued_bytes_max };
+        // One that is to close is no better than none: what goes to it waits until it has closed, or is lost.
+        let connected = self.link.as_ref().is_some_and(|link| link.close_reason().is_none());
+        let bytes_max = if self.link.is_some() { limits.outbox_bytes_max } else { limits.queued_bytes_max };
         let can_wait = connected || qos != QoS::AtMostOnce;
-        // A member of a shared subscription that is trusted no more: others need not wait until its session has ended.
+        // One that is trusted no more is worse: its session may end with it.
         if self.link.as_ref().is_some_and(|link| link.condemned().is_some()) {
             return Room::None;
         }

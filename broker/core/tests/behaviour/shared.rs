@@ -1,5 +1,6 @@
 //! Shared subscriptions (MQTT5 §4.8.2).
 
+use signet_core::CloseReason;
 use signet_wire::{Ack, Packet, Publish, ReasonCode};
 
 use crate::world::{Who, World, filter, id, ids, say, text, v3, v5};
@@ -73,6 +74,41 @@ fn a_connected_member_is_preferred() {
         w.publish(writer, say("t", &n.to_string()).qos(1));
     }
     assert_eq!(w.payloads(members[1]).len(), 10);
+}
+
+#[test]
+fn a_member_that_is_to_close_gets_nothing_more_where_there_is_another() {
+    for qos in [0, 1] {
+        let mut w = World::new();
+        let members = members(&mut w, &["leaving", "staying"], 1);
+        let writer = writer(&mut w);
+        let number = w.connection(members[0]).number();
+        w.stall(members[0], true);
+        assert!(w.hub.close_connection(number, CloseReason::CertificateRevoked));
+        for n in 0..10 {
+            w.publish(writer, say("t", &n.to_string()).qos(qos));
+        }
+        assert_eq!(w.payloads(members[1]).len(), 10, "{qos}");
+    }
+}
+
+#[test]
+fn a_member_that_is_to_close_and_has_the_group_to_itself_finds_its_messages_when_it_is_back() {
+    let mut w = World::new();
+    let members = members(&mut w, &["alone"], 1);
+    let writer = writer(&mut w);
+    let number = w.connection(members[0]).number();
+    w.stall(members[0], true);
+    assert!(w.hub.close_rejudged(number, None));
+    w.publish(writer, say("t", "kept").qos(1));
+    w.publish(writer, say("t", "lost"));
+    assert_eq!(w.counts().dropped_no_member, 1, "nobody is there for QoS 0");
+    w.stall(members[0], false);
+    w.drive();
+    assert!(w.closed(members[0]).is_some());
+    let (back, present) = w.reconnect(v5("alone").lasting());
+    assert!(present);
+    assert_eq!(w.payloads(back), ["kept"]);
 }
 
 #[test]
