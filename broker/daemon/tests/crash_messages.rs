@@ -7,26 +7,25 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod client;
+mod kills;
 mod peer;
 mod setup;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use client::{Client, Flow, Said};
+use kills::Kills;
 use setup::Setup;
 use signet_wire::QoS;
 
-const CYCLES: u64 = 20;
 const SEED: u64 = 0x6d65_7373_6167;
 /// A kill comes after fewer acknowledgements than this,
 const ACKNOWLEDGED: u64 = 120;
 /// and then within this time: in the middle of what comes next.
 const LIFE_MAX: Duration = Duration::from_millis(40);
-/// Nothing takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages of one publisher that may wait for an acknowledgement.
 const WINDOW: usize = 8;
 
@@ -41,22 +40,6 @@ const POLICY: &str = "pattern write load/%u/#\nuser reader-a\ntopic read load/#\
 
 const PUBLISHERS: [&str; 2] = ["writer-a", "writer-b"];
 const READERS: [&str; 3] = ["reader-a", "reader-b", "reader-c"];
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
 
 /// Somebody who publishes numbers, QoS 1 and 2 in turns, and a retained one now and then.
 struct Writer {
@@ -216,9 +199,8 @@ fn check_retained(setup: &Setup, writer: &Writer, said: &str) {
 
 #[test]
 fn a_kill_at_any_moment_loses_no_acknowledged_message_and_repeats_none_of_qos_2() {
-    let cycles = setting("SIGNET_CRASH_CYCLES", CYCLES);
-    let seed = setting("SIGNET_CRASH_SEED", SEED);
-    let mut random = Random(seed);
+    let mut kills = Kills::by(SEED);
+    let (cycles, seed) = (kills.cycles, kills.seed);
     let mut setup = Setup::with_configuration(CONFIGURATION);
     fs::write(setup.path("acl.conf"), POLICY).unwrap();
     setup.start();
@@ -246,11 +228,9 @@ fn a_kill_at_any_moment_loses_no_acknowledged_message_and_repeats_none_of_qos_2(
     }
     for cycle in 0..cycles {
         let said = format!("seed {seed}, cycle {cycle}");
-        let acknowledged = random.next() % ACKNOWLEDGED;
-        let life = Duration::from_micros(random.next() % u64::try_from(LIFE_MAX.as_micros()).unwrap());
-        let patience_of_b = 20 + random.next() % 60;
+        let moment = kills.moment(ACKNOWLEDGED, LIFE_MAX);
+        let patience_of_b = 20 + kills.below(60);
         let (count, over) = (AtomicU64::new(0), AtomicBool::new(false));
-        let broker = setup.running.as_ref().unwrap().id();
         let at_work = &setup;
         std::thread::scope(|scope| {
             for writer in &mut writers {
@@ -269,16 +249,7 @@ fn a_kill_at_any_moment_loses_no_acknowledged_message_and_repeats_none_of_qos_2(
                     });
                 }
             });
-            let patience = Instant::now() + PATIENCE;
-            while count.load(Ordering::Relaxed) < acknowledged {
-                assert!(Instant::now() < patience, "{said}: no acknowledgements");
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-            // The moment of the kill is what is tried here, and nothing is waited for.
-            std::thread::sleep(life);
-            let process = rustix::process::Pid::from_raw(i32::try_from(broker).unwrap()).unwrap();
-            rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
-            over.store(true, Ordering::Relaxed);
+            moment.kill(at_work.running.as_ref().unwrap(), &count, &over, &said);
         });
         setup.running.take().unwrap().wait().unwrap();
         setup.start();

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+mod kills;
 mod peer;
 mod setup;
 
@@ -13,38 +14,20 @@ use std::fs;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use kills::{Kills, pause};
 use serde_json::Value;
 use setup::Setup;
 use signet_identity::CertificateId;
 
-const CYCLES: u64 = 20;
 const SEED: u64 = 0x5167_6e65_7421;
 /// A kill comes after fewer answers than this,
 const ANSWERS: u64 = 5;
 /// and then within this time: in the middle of what comes next.
 const LIFE_MAX: Duration = Duration::from_millis(60);
-/// No answer takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Devices that one bulk command adds.
 const BULK: u64 = 25;
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
 
 /// What the broker has said that it did.
 #[derive(Default)]
@@ -122,11 +105,6 @@ impl Work<'_> {
             }
         }
     }
-}
-
-/// Leaves the processors to the broker for a moment.
-fn pause() {
-    std::thread::park_timeout(Duration::from_millis(1));
 }
 
 /// The certificates in the folders: by name, the id.
@@ -209,9 +187,8 @@ fn check(setup: &Setup, promised: &Promised, trail: &mut Trail, said: &str) {
 
 #[test]
 fn a_kill_at_any_moment_loses_no_revocation_and_leaves_no_certificate_without_a_row() {
-    let cycles = setting("SIGNET_CRASH_CYCLES", CYCLES);
-    let seed = setting("SIGNET_CRASH_SEED", SEED);
-    let mut random = Random(seed);
+    let mut kills = Kills::by(SEED);
+    let (cycles, seed) = (kills.cycles, kills.seed);
     let mut setup = Setup::new();
     let mut promised = Promised::default();
     let mut trail = Trail::default();
@@ -222,8 +199,7 @@ fn a_kill_at_any_moment_loses_no_revocation_and_leaves_no_certificate_without_a_
         check(&setup, &promised, &mut trail, &said);
         // What bulk commands have given can be revoked too.
         promised.issued.extend(in_folders(&setup));
-        let answers = random.next() % ANSWERS;
-        let life = Duration::from_micros(random.next() % u64::try_from(LIFE_MAX.as_micros()).unwrap());
+        let moment = kills.moment(ANSWERS, LIFE_MAX);
         let work = Work {
             setup: &setup,
             promised: Mutex::new(std::mem::take(&mut promised)),
@@ -231,21 +207,11 @@ fn a_kill_at_any_moment_loses_no_revocation_and_leaves_no_certificate_without_a_
             answers: AtomicU64::new(0),
             over: AtomicBool::new(false),
         };
-        let broker = setup.running.as_ref().unwrap().id();
         std::thread::scope(|scope| {
             scope.spawn(|| work.issue());
             scope.spawn(|| work.issue_many());
             scope.spawn(|| work.revoke());
-            let patience = Instant::now() + PATIENCE;
-            while work.answers.load(Ordering::Relaxed) < answers {
-                assert!(Instant::now() < patience, "{said}: no answers");
-                pause();
-            }
-            // The moment of the kill is what is tried here, and nothing is waited for.
-            std::thread::sleep(life);
-            let process = rustix::process::Pid::from_raw(i32::try_from(broker).unwrap()).unwrap();
-            rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
-            work.over.store(true, Ordering::Relaxed);
+            moment.kill(setup.running.as_ref().unwrap(), &work.answers, &work.over, &said);
         });
         next = work.next.load(Ordering::Relaxed);
         promised = work.promised.into_inner().unwrap();
