@@ -25,8 +25,9 @@ pub const SCHEMA: u32 = 1;
 
 /// The one keyspace.
 const KEYSPACE: &str = "rows";
-/// Rows in memory before they go to a table, in bytes.
-const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Rows in memory before they go to a table, in bytes, unless [`DiskStore::bound_tables`] says less. Up to three of these are
+/// in memory at once.
+pub const MEMTABLE_BYTES: usize = 16 << 20;
 /// Blocks that are kept in memory, in bytes: rows are read at the start only.
 const CACHE_BYTES: u64 = 1 << 20;
 /// Threads of the engine: one may write a table while the other rearranges.
@@ -57,6 +58,10 @@ pub struct DiskStore {
     head: Head,
     engine: Option<Engine>,
     commit: u64,
+    /// The bound of one table in memory, in bytes,
+    table_bytes: usize,
+    /// and what came into it since the last was handed on.
+    in_table: usize,
 }
 
 struct Engine {
@@ -94,8 +99,7 @@ impl DiskStore {
         let known = head.read()?;
         match open_rows(&place.rows(), known) {
             Ok((engine, commit)) => {
-                let store = Self { place, head, engine: Some(engine), commit };
-                Ok(Opened { store, moved_aside: None })
+                Ok(Opened { store: Self::new(place, head, engine, commit), moved_aside: None })
             }
             Err(error @ MessagesError::Corrupt { .. }) if damaged == Damaged::MoveAside => {
                 Self::begin_anew(place, error)
@@ -109,8 +113,18 @@ impl DiskStore {
         let moved = place.move_aside(crate::clock::wall().0)?;
         let head = place.head()?;
         let (engine, commit) = open_rows(&place.rows(), 0)?;
-        let store = Self { place, head, engine: Some(engine), commit };
+        let store = Self::new(place, head, engine, commit);
         Ok(Opened { store, moved_aside: moved.map(|path| (path, why)) })
+    }
+
+    fn new(place: Place, head: Head, engine: Engine, commit: u64) -> Self {
+        Self { place, head, engine: Some(engine), commit, table_bytes: MEMTABLE_BYTES, in_table: 0 }
+    }
+
+    /// Rows are in memory up to about so many bytes before they go to a table, and to no more than [`MEMTABLE_BYTES`]. The
+    /// engine keeps for ever what it was told when the store was made, so it cannot be told.
+    pub fn bound_tables(&mut self, bytes: usize) {
+        self.table_bytes = bytes.min(MEMTABLE_BYTES);
     }
 
     /// Moves this store aside because of `why`, which its rows showed, and begins with an empty one.
@@ -118,9 +132,11 @@ impl DiskStore {
     /// # Errors
     /// [`MessagesError`] when the operating system refuses.
     pub fn replace(self, why: MessagesError) -> Result<Opened, MessagesError> {
-        let Self { place, engine, .. } = self;
+        let Self { place, engine, table_bytes, .. } = self;
         drop(engine);
-        Self::begin_anew(place, why)
+        let mut opened = Self::begin_anew(place, why)?;
+        opened.store.bound_tables(table_bytes);
+        Ok(opened)
     }
 
     /// The number of the last commit.
@@ -131,6 +147,19 @@ impl DiskStore {
 
     fn engine(&self) -> Result<&Engine, MessagesError> {
         self.engine.as_ref().ok_or(MessagesError::Closed)
+    }
+
+    /// What is in memory goes to a table, which a thread of the engine writes.
+    fn hand_table_on(&self) {
+        let Some(engine) = &self.engine else { return };
+        let path = self.place.rows();
+        let handed = guarded(&path, || {
+            engine.rows.rotate_memtable().map_err(|error| MessagesError::engine(&path, error))
+        });
+        if let Err(error) = handed {
+            // The rows are in the journal: the next commit says what is wrong.
+            tracing::debug!(%error, "a table of the message store could not be handed on");
+        }
     }
 
     fn write(&self, batch: &Batch, number: u64) -> Result<(), MessagesError> {
@@ -165,6 +194,11 @@ impl MessageStore for DiskStore {
             return Err(error);
         }
         self.commit = number;
+        self.in_table += batch.bytes();
+        if self.in_table > self.table_bytes {
+            self.in_table = 0;
+            self.hand_table_on();
+        }
         if let Err(error) = self.head.write(number) {
             // It only makes an older copy of the rows show; the rows themselves are well.
             tracing::debug!(%error, "the last commit could not be noted beside the message store");
@@ -185,6 +219,7 @@ impl MessageStore for DiskStore {
         guarded(&path, || engine.flush().map_err(|error| MessagesError::engine(&path, error)))?;
         self.engine = Some(engine);
         self.commit = commit;
+        self.in_table = 0;
         Ok(())
     }
 
@@ -382,8 +417,9 @@ fn open_engine(path: &Path) -> Result<Engine, MessagesError> {
         .manual_journal_persist(true)
         .open()
         .map_err(fail)?;
-    let options =
-        || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true);
+    let options = || {
+        KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES as u64).manual_journal_persist(true)
+    };
     let rows = database.keyspace(KEYSPACE, options).map_err(fail)?;
     Ok(Engine { rows, database })
 }

@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -52,6 +53,32 @@ fn what_was_committed_is_there_after_the_store_is_opened_again() {
     assert_eq!(before, ["a=3", "b=2"]);
     assert_eq!(store.last_commit(), 3);
     assert!(store.size().disk_bytes > 0);
+}
+
+#[test]
+fn rows_go_to_tables_when_they_are_as_many_as_memory_has_room_for() {
+    let (_dir, path) = folder();
+    let payload = "x".repeat(10_000);
+    let fill = |store: &mut DiskStore| {
+        for n in 0..20 {
+            store.commit(&retained(&format!("t/{n}"), &payload)).unwrap();
+        }
+    };
+    let mut store = open(&path).unwrap();
+    fill(&mut store);
+    assert_eq!(store.size().tables, 0, "200 kB are little");
+    drop(store);
+    // Also in a store that was made with other bounds.
+    let mut store = open(&path).unwrap();
+    store.bound_tables(50_000);
+    fill(&mut store);
+    let until = Instant::now() + Duration::from_secs(20);
+    while store.size().tables == 0 {
+        assert!(Instant::now() < until, "a table is written");
+        std::thread::yield_now();
+    }
+    drop(store);
+    assert_eq!(shown(&open(&path).unwrap()).len(), 20);
 }
 
 #[test]
