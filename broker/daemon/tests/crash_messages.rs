@@ -34,6 +34,7 @@ const CONFIGURATION: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificat
     [acl]\nfile = \"acl.conf\"\n[registry]\nmode = \"on\"\n[ca]\n[admin]\nsocket = \"signet.sock\"\n\
     [store]\ndirectory = \"data\"\n\
     [limits]\nqueued-messages-max = 1000000\nqueued-bytes-max = \"512MiB\"\noutbox-bytes-max = \"512MiB\"\n\
+    queued-bytes-per-principal-max = \"512MiB\"\n\
     handshakes-per-address-per-second = 0\n";
 const POLICY: &str = "pattern write load/%u/#\nuser reader-a\ntopic read load/#\nuser reader-b\ntopic read load/#\n\
     user reader-c\ntopic read load/#\n";
