@@ -6,7 +6,7 @@
 //! owes somebody an acknowledgement says [`crate::Action::Hold`] with the ticket first: what follows leaves when that
 //! ticket is settled.
 //!
-//! A portion that is taken is whole: it never has one half of what [`Journal::together`] joined.
+//! A portion that is taken is whole: it never has one half of what `together` joined.
 //!
 //! What is recorded is what later records do not undo. The taker may leave out a message that was queued and done with
 //! in the same portion: a receiver that acknowledges in time costs no write.

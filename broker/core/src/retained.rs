@@ -2,7 +2,7 @@
 //!
 //! One sharded map from topic to message; updating a topic locks its shard and its publisher's account, nothing else.
 //! Beside it lies an ordered snapshot of the topics, which only a topic that comes or goes changes: a search with
-//! wildcards walks it without a lock, seeks over what cannot match ([`seek`]), and holds up no publisher.
+//! wildcards walks it without a lock, seeks over what cannot match (`seek`), and holds up no publisher.
 //!
 //! Lock order: a topic's shard, then the publisher's account, then the topic order, then the schedule.
 

@@ -1,6 +1,6 @@
 //! The subscription index: which sessions get a message with this topic.
 //!
-//! Filters without a wildcard lie in a hash map, the others in a trie ([`trie`]). Publishing threads look up both
+//! Filters without a wildcard lie in a hash map, the others in a trie (`trie`). Publishing threads look up both
 //! without a lock that they all share: the hash map is sharded by the topic, and the trie is an immutable snapshot.
 //! Hashes are seeded per process, since peers choose the topics.
 //!

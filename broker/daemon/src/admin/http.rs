@@ -21,7 +21,7 @@ const FOLLOW_WITHIN: Duration = Duration::from_secs(30);
 const FOLLOWERS_MAX: usize = 16;
 static FOLLOWERS: Semaphore = Semaphore::const_new(FOLLOWERS_MAX);
 
-/// Operator commands: for the Unix socket only, served with [`Peer`](super::registry::Peer) as what is known of a
+/// Operator commands: for the Unix socket only, served with [`Peer`] as what is known of a
 /// connection.
 pub fn admin_routes(broker: Arc<Broker>) -> Router {
     Router::new()

@@ -1,9 +1,9 @@
 //! Certificates for devices that ask for them: what the `$aws` provisioning topics do, and what happens to an unknown
 //! certificate whose authority lets it in.
 //!
-//! A request comes from the core ([`submit`]), is counted against the bounds of its principal and address, and is served on
+//! A request comes from the core (`submit`), is counted against the bounds of its principal and address, and is served on
 //! threads of its own: reading signing requests, signing, asking the hook and waiting for the disk never happen on threads that
-//! carry traffic. What is answered as accepted is on the disk. Every answer leaves within [`ANSWER_WITHIN`].
+//! carry traffic. What is answered as accepted is on the disk. Every answer leaves within `ANSWER_WITHIN`.
 
 mod asker;
 mod certificate;

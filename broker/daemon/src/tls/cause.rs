@@ -63,7 +63,7 @@ pub enum FailureCause {
 }
 
 impl FailureCause {
-    /// Every cause, in the order of [`Self::index`].
+    /// Every cause, in the order of `index`.
     pub const ALL: [Self; 27] = [
         Self::DeviceClock,
         Self::WrongRoot,

@@ -1,7 +1,7 @@
 //! `signet doctor`: what is wrong with a certificate, or with the way to a broker, in plain words.
 //!
 //! A run looks at everything and reports everything, not only the first trouble: the checks are our own, on certificates that
-//! are read once ([`certificate`]), and each finding is a value of one table ([`finding`]). Where the broker's verifier has a
+//! are read once (`certificate`), and each finding is a value of one table (`finding`). Where the broker's verifier has a
 //! say it is asked too, and has the last word: what it refuses is never called good. Nothing here decides anything for the
 //! broker.
 

@@ -227,10 +227,10 @@ pub enum CaCommand {
 /// `signet ca init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The broker's configuration: its [ca] says where the authority goes.
+    /// The broker's configuration: its `[ca]` says where the authority goes.
     #[arg(long, value_name = "FILE", required_unless_present = "directory", conflicts_with = "directory")]
     pub config: Option<PathBuf>,
-    /// Where the issuing authority goes: the [ca] directory.
+    /// Where the issuing authority goes: the `[ca]` directory.
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
     /// The file whose first line encrypts the issuing key; with --config, the one that it names.
@@ -263,7 +263,7 @@ pub struct InitArgs {
     /// The file whose first line decrypts --private-key.
     #[arg(long, value_name = "FILE", requires = "private_key")]
     pub private_key_passphrase_file: Option<PathBuf>,
-    /// Where the issuing key is, when it is in a token; with --config, the pkcs11- keys of [ca] say it.
+    /// Where the issuing key is, when it is in a token; with --config, the pkcs11- keys of `[ca]` say it.
     #[command(flatten)]
     pub token: TokenArgs,
     /// Print JSON for a program to read.
@@ -451,7 +451,7 @@ pub struct RestoreArgs {
     /// The configuration of the broker, which must not be running.
     #[arg(long, value_name = "FILE", required_unless_present = "directory", conflicts_with = "directory")]
     pub config: Option<PathBuf>,
-    /// The [registry] directory; then sessions and messages are left as they are.
+    /// The `[registry]` directory; then sessions and messages are left as they are.
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
     /// Move what is there aside. What was revoked there stays revoked.
