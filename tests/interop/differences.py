@@ -16,6 +16,28 @@ CODES = {
 # names no signatures. Debian's OpenSSL calls that internal_error (80).
 OLD_TLS_ALERTS = {"signet": {40, 70}, "mosquitto": {70, 80}}
 
+# Who gets in while the wall clock is wrong: a good certificate, and one that has really ended. Signet takes no time for right
+# that is before what has passed; OpenSSL asks the clock.
+LET_IN = {
+    "signet": {
+        "a day on": {"good"},
+        "a day back": {"good"},
+        "1970": {"good"},
+        "ten years on": set(),
+        "as it was": {"good"},
+    },
+    "mosquitto": {
+        "a day on": {"good"},
+        "a day back": {"lapsed"},
+        "1970": set(),
+        "ten years on": set(),
+        "as it was": {"good"},
+    },
+}
+
+# Whether the session of a device that is away outlives a clock that was set: in Signet it ends by the monotonic clock.
+AWAY_KEPT = {"signet": True, "mosquitto": False}
+
 ABSENT = {
     "mosquitto": {
         "failure records": "Mosquitto logs OpenSSL's words, without peer, certificate, reason or hint",

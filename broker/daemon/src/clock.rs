@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
 use signet_core::{Mono, Now, Wall};
 
@@ -69,6 +70,51 @@ impl JudgingClock {
     pub fn wall(&self, now: Now) -> Wall {
         let right = *self.0.lock();
         now.wall.max(right.wall.after(now.mono.since(right.mono)))
+    }
+}
+
+/// The clocks of a running broker, and the time by which it judges. Handshakes ask it too, so that a clock that is set back
+/// neither revives what has ended nor turns those away whose certificate begins after what it shows.
+#[derive(Debug)]
+pub struct Judge {
+    clock: Clock,
+    judging: JudgingClock,
+}
+
+impl Judge {
+    /// The wall clock is right now.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, judging: JudgingClock::new(clock.now()) }
+    }
+
+    /// The clocks.
+    #[must_use]
+    pub const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// [`JudgingClock::trust`], now.
+    pub fn trust(&self) {
+        self.judging.trust(self.clock.now());
+    }
+
+    /// [`JudgingClock::wall`], now.
+    #[must_use]
+    pub fn wall(&self) -> Wall {
+        self.judging.wall(self.clock.now())
+    }
+
+    /// The same, as certificates have it.
+    #[must_use]
+    pub fn unix_time(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_millis(self.wall().0))
+    }
+}
+
+impl TimeProvider for Judge {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.unix_time())
     }
 }
 

@@ -133,7 +133,9 @@ impl Link {
     ) -> Box<Self> {
         let Arrival { peer, listener, judged, settings, until, half_open, share } = arrival;
         let now = broker.clock.now();
-        let (ends, ends_as) = until.on_the_clock(now);
+        // By a clock that was set back its certificate would last for longer than it does.
+        let judged_at = Now { wall: broker.judging_wall(), ..now };
+        let (ends, ends_as) = until.on_the_clock(judged_at);
         let (address, principal) = (peer.address, peer.principal.clone());
         let refused = peer.rules.refusal.is_some();
         let connection = Connection::new(Arc::clone(broker.hub()), peer, waker, now);
@@ -146,7 +148,7 @@ impl Link {
             refused,
             judged,
             settings,
-            since: now,
+            since: judged_at,
             buffered: AtomicUsize::new(0),
             taken: Taken::default(),
         });

@@ -55,7 +55,7 @@ pub enum ReloadRefused {
     /// The authority has problems.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// [ca] was another each time that it was read.
+    /// `[ca]` was another each time that it was read.
     #[error(
         "[ca] or the authority's certificate changed again and again while it was read\n  hint: reload when they are as they are to be"
     )]
@@ -177,7 +177,7 @@ fn attempt(
     if let Err(error) = start::check_descriptors(&merged) {
         return Err(BuildError { problems: vec![error.to_string()] }.into());
     }
-    let built = state::build(&merged, Some(&previous), tried.lists.editions())?;
+    let built = state::build(&merged, Some(&previous), tried.lists.editions(), broker.judge())?;
     let authorities = new_authorities(broker, &old, &merged, opened)?;
     tried.files = state::files_of(&merged);
     tried.digest = built.digest;

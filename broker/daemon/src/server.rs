@@ -22,7 +22,7 @@ use crate::admin::api::{
 };
 use crate::admission::Admission;
 use crate::ca::{Authorities, Authority};
-use crate::clock::{Clock, JudgingClock};
+use crate::clock::{Clock, Judge};
 use crate::clones::CloneWatch;
 use crate::consequences;
 use crate::directory::{Directory, Live};
@@ -64,7 +64,7 @@ pub enum ConfigSource {
 pub struct Broker {
     /// The clocks.
     pub clock: Clock,
-    judging: JudgingClock,
+    judge: Arc<Judge>,
     /// Live connections.
     pub directory: Arc<Directory>,
     /// Bounds on peers without a name.
@@ -131,14 +131,13 @@ impl Broker {
         lists: Memory,
     ) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
-        let clock = Clock::start();
         let tried = reload::Tried::new(&config, &built, lists);
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
             lifecycle: Lifecycle::new(metrics.registry())?,
             rotations: Arc::new(Rotations::new(metrics.registry())?),
-            clock,
-            judging: JudgingClock::new(clock.now()),
+            clock: built.judge.clock(),
+            judge: built.judge,
             directory: Arc::default(),
             admission: Admission::new(start::admission_limits(&config)),
             metrics,
@@ -170,19 +169,24 @@ impl Broker {
         })
     }
 
-    /// The time by which certificates are judged now; see [`JudgingClock`].
+    /// What judges by the time.
+    pub(crate) const fn judge(&self) -> &Arc<Judge> {
+        &self.judge
+    }
+
+    /// The time by which certificates are judged now; see [`crate::clock::JudgingClock`].
     pub(crate) fn judging_wall(&self) -> Wall {
-        self.judging.wall(self.clock.now())
+        self.judge.wall()
     }
 
     /// The same, as certificates have it.
     pub(crate) fn judging_time(&self) -> UnixTime {
-        UnixTime::since_unix_epoch(Duration::from_millis(self.judging_wall().0))
+        self.judge.unix_time()
     }
 
     /// An operator says that the wall clock is right now, also if it was set back.
     pub(crate) fn trust_clock(&self) {
-        self.judging.trust(self.clock.now());
+        self.judge.trust();
     }
 
     /// The core.

@@ -11,6 +11,7 @@ use signet_wire::Version;
 use crate::admin::socket::{AdminSocket, SocketError};
 use crate::admission::AdmissionLimits;
 use crate::ca::{Authorities, AuthorityError};
+use crate::clock::{Clock, Judge};
 use crate::https::Door;
 use crate::kept::{self, RestoreError};
 use crate::listener::Listening;
@@ -129,7 +130,8 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     }
     check_descriptors(&config)?;
     let mut memory = Memory::open(&config)?;
-    let built = state::build(&config, None, memory.editions())?;
+    let judge = Arc::new(Judge::new(Clock::start()));
+    let built = state::build(&config, None, memory.editions(), &judge)?;
     for warning in &built.warnings {
         tracing::warn!("{warning}");
     }

@@ -8,7 +8,7 @@ use signet_acl::Policy;
 use signet_config::{Checked, Https, Listener};
 
 use crate::ca::CERTIFICATE_FILE;
-use crate::clock;
+use crate::clock::{self, Judge};
 use crate::tls::{
     Editions, EkuRule, Inside, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions,
     TrustOptions, X509V1,
@@ -32,6 +32,8 @@ pub struct Built {
     pub warnings: Vec<String>,
     /// Of the content of all files that went into it.
     pub digest: Digest,
+    /// By whose time handshakes are judged.
+    pub judge: Arc<Judge>,
 }
 
 /// SHA-256 over the names and contents of files.
@@ -46,11 +48,13 @@ pub struct BuildError {
 }
 
 /// Reads every file and builds everything, or says everything that is wrong. `previous` is what is in force, of the
-/// listeners and then of `[[https]]`: revocation lists may not go back behind it, and not behind `seen`.
+/// listeners and then of `[[https]]`: revocation lists may not go back behind it, and not behind `seen`. Handshakes will be
+/// judged by the time of `judge`.
 pub fn build(
     config: &Checked,
     previous: Option<&[Arc<TlsListener>]>,
     seen: &Editions,
+    judge: &Arc<Judge>,
 ) -> Result<Built, BuildError> {
     let digest = digest_of(&files_of(config));
     let mut problems = Vec::new();
@@ -74,7 +78,7 @@ pub fn build(
         .map(|listener| plan_of_listener(config, listener))
         .chain(config.https.iter().map(|door| plan_of_https(config, door)));
     let mut all = Vec::new();
-    let plans: Vec<_> = plans.collect();
+    let plans: Vec<_> = plans.map(|plan| plan.judged_by(judge)).collect();
     let mut sources = Vec::new();
     for plan in &plans {
         match ListenerSources::read(plan.certificate, plan.private_key, plan.client_ca, plan.crl) {
@@ -103,7 +107,8 @@ pub fn build(
     match policy {
         Some((policy, policy_hash)) if problems.is_empty() => {
             let https = all.split_off(config.listeners.len());
-            Ok(Built { policy, policy_hash, listeners: all, https, warnings, digest })
+            let judge = Arc::clone(judge);
+            Ok(Built { policy, policy_hash, listeners: all, https, warnings, digest, judge })
         }
         _ => Err(BuildError { problems }),
     }
@@ -175,6 +180,13 @@ struct Plan<'a> {
     crl: &'a [PathBuf],
     stale_by_issuer: Vec<(String, StaleCrl)>,
     options: TlsOptions,
+}
+
+impl Plan<'_> {
+    fn judged_by(mut self, judge: &Arc<Judge>) -> Self {
+        self.options.clock = Arc::<Judge>::clone(judge);
+        self
+    }
 }
 
 fn plan_of_listener<'a>(config: &Checked, listener: &'a Listener) -> Plan<'a> {

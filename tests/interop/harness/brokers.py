@@ -22,7 +22,7 @@ class Profile:
     """How a broker is set up, beyond the lesson's configuration."""
 
     name: str = "standard"
-    # Trust anchors of client certificates: the root, or the issuing CA for devices that send only their leaf.
+    # Trust anchors of client certificates: the root, the issuing CA for devices that send only their leaf, or a path.
     anchors: tuple = ("root", "issuing")
     fragment_bytes_max: int | None = None
     handshake_seconds: int | None = None
@@ -30,6 +30,8 @@ class Profile:
     crl: bool = True
     # The server sends its own certificate without the issuing CA's.
     server_leaf_only: bool = False
+    # Names and values of the broker's environment.
+    environment: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Broker:
         self.port = 0
 
     def anchors(self):
-        return [{"root": self.pki.root, "issuing": self.pki.issuing}[name] for name in self.profile.anchors]
+        known = {"root": self.pki.root, "issuing": self.pki.issuing}
+        return [known.get(anchor, anchor) for anchor in self.profile.anchors]
 
     def server_certificate(self):
         return self.pki.leaf("server") if self.profile.server_leaf_only else self.pki.chain("server")
@@ -98,7 +101,8 @@ class Mosquitto(Broker):
         if self.profile.crl:
             lines.append(f"crlfile {self.pki.crl}")
         config.write_text("\n".join(lines) + "\n")
-        self.process = programs.start(["/usr/sbin/mosquitto", "-c", config], stderr=subprocess.PIPE)
+        argv = ["/usr/sbin/mosquitto", "-c", config]
+        self.process = programs.start(argv, env=dict(self.profile.environment), stderr=subprocess.PIPE)
         self.log = Lines(self.process.stderr)
         self.log.wait_for(lambda line: True if line.endswith("running") else None, what="Mosquitto's start")
         return self
@@ -152,7 +156,7 @@ class Signet(Broker):
             '[log]\nformat = "json"\nlevel = "debug"\n'
         )
         argv = [self.binary, "run", "--config", self.config]
-        self.process = programs.start(argv, stderr=subprocess.PIPE)
+        self.process = programs.start(argv, env=dict(profile.environment), stderr=subprocess.PIPE)
         self.log = Lines(self.process.stderr)
         listening = self._record(
             0, "Signet's start", lambda record: record.get("message", "").startswith("listening")

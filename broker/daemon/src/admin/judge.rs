@@ -19,7 +19,6 @@ use x509_parser::prelude::FromDer as _;
 
 use super::api::Refusal;
 use super::registry::api::SeenRow;
-use crate::clock;
 use crate::server::Broker;
 use crate::tls::{DeviceVerifier, Judged};
 
@@ -177,7 +176,7 @@ fn of_running(broker: &Broker, chain: &[CertificateDer<'_>]) -> Judgement {
         policy: &policy,
         config: &config,
     };
-    court.judge(chain, clock::unix_time())
+    court.judge(chain, broker.judging_time())
 }
 
 impl Court<'_> {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use signet_config::mosquitto;
@@ -12,6 +13,7 @@ use super::args::CheckArgs;
 use super::config_source;
 use super::out::{Failure, Outcome, say, say_json};
 use crate::ca::Authority;
+use crate::clock::{Clock, Judge};
 use crate::lists::Memory;
 use crate::start;
 use crate::state;
@@ -35,7 +37,7 @@ pub fn check(args: &CheckArgs) -> Result<Outcome, Failure> {
                 report.problems.push(error.to_string());
                 Memory::default()
             });
-            match state::build(&config, None, seen.editions()) {
+            match state::build(&config, None, seen.editions(), &Arc::new(Judge::new(Clock::start()))) {
                 Ok(built) => report.warnings.extend(built.warnings),
                 Err(error) => report.problems.extend(error.problems),
             }

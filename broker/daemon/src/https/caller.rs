@@ -7,7 +7,6 @@ use signet_identity::{CertificateId, Role};
 use signet_registry::{Active, Actor, Line, Standing};
 
 use super::door::Door;
-use crate::clock;
 use crate::server::Broker;
 use crate::tls::Judged;
 
@@ -72,7 +71,7 @@ impl Caller {
     /// Judges the certificate again: a connection may have outlived its rights.
     pub(super) fn bearing(&self, broker: &Broker) -> Bearing {
         let (Some(shown), Some(registry)) = (&self.shown, broker.registry()) else { return Bearing::Nothing };
-        if let Err(failure) = shown.door.tls().judge_again(&shown.judged, clock::unix_time()) {
+        if let Err(failure) = shown.door.tls().judge_again(&shown.judged, broker.judging_time()) {
             return Bearing::Refused(failure.to_string());
         }
         let certificate = shown.judged.certificate();
