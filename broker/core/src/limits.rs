@@ -58,7 +58,8 @@ pub struct Limits {
     pub queued_messages_max: usize,
     /// Bytes of messages that wait for a session that is not connected. Overrun: the newest is dropped and counted.
     pub queued_bytes_max: usize,
-    /// Bytes of messages that wait for all sessions of one principal. Overrun: the newest is dropped and counted.
+    /// Bytes of messages that wait for all sessions of one principal, or are in flight to them. Overrun: the newest is dropped
+    /// and counted, but for what is connected: it has `drain_bytes_max` of its own.
     pub queued_bytes_per_principal_max: usize,
     /// Bytes of messages that wait for a connected client. Overrun: QoS 0 is dropped and counted; QoS 1 and 2: see
     /// `slow_consumer`.

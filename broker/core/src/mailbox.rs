@@ -11,7 +11,7 @@ use signet_wire::QoS;
 use smallvec::SmallVec;
 
 use crate::action::SubscriptionIds;
-use crate::hub::Usage;
+use crate::hub::{Inflight, Usage};
 use crate::journal::{Log, QueuedEntry, Record, Ticket};
 use crate::limits::{Limits, SlowConsumer};
 use crate::link::Link;
@@ -194,7 +194,7 @@ impl Mailbox {
     }
 
     /// Whether another message would be taken, and when.
-    pub(crate) fn room(&self, qos: QoS, bytes: usize, limits: &Limits) -> Room {
+    pub(crate) fn room(&self, qos: QoS, bytes: usize, inflight: &Inflight, limits: &Limits) -> Room {
         // One that is to close is no better than none: what goes to it waits until it has closed, or is lost.
         let connected = self.link.as_ref().is_some_and(|link| link.close_reason().is_none());
         let bytes_max = if self.link.is_some() { limits.outbox_bytes_max } else { limits.queued_bytes_max };
@@ -203,15 +203,17 @@ impl Mailbox {
         if self.link.as_ref().is_some_and(|link| link.condemned().is_some()) {
             return Room::None;
         }
-        match (!self.ended && can_wait && self.fits(qos, bytes, bytes_max, limits), connected) {
+        match (!self.ended && can_wait && self.fits(qos, bytes, bytes_max, inflight, limits), connected) {
             (false, _) => Room::None,
             (true, true) => Room::Now,
             (true, false) => Room::Later,
         }
     }
 
-    fn fits(&self, qos: QoS, bytes: usize, bytes_max: usize, limits: &Limits) -> bool {
-        if self.usage.queued_bytes() + bytes > limits.queued_bytes_per_principal_max {
+    fn fits(&self, qos: QoS, bytes: usize, bytes_max: usize, inflight: &Inflight, limits: &Limits) -> bool {
+        let held = self.usage.queued_bytes() + bytes;
+        if held > limits.queued_bytes_per_principal_max && !self.has_own_share(held, bytes, inflight, limits)
+        {
             return false;
         }
         let waiting = self.bytes_waiting();
@@ -224,12 +226,26 @@ impl Mailbox {
         }
     }
 
+    /// The sessions of a name have one bound, `held` is above it, and some of them may be away for days: who is connected has
+    /// as much of its own as is handed out at once. Somebody who has nothing gets a larger message too, while the name has
+    /// less than twice its bound.
+    fn has_own_share(&self, held: usize, bytes: usize, inflight: &Inflight, limits: &Limits) -> bool {
+        if self.link.is_none() {
+            return false;
+        }
+        let (waiting, inflight) = (self.bytes_waiting(), inflight.bytes());
+        waiting + inflight + bytes <= limits.drain_bytes_max
+            || (waiting == 0
+                && inflight < Inflight::GRAIN_BYTES
+                && held <= limits.queued_bytes_per_principal_max.saturating_mul(2))
+    }
+
     /// Where `entry` finds no room, removes what has expired by the time it was accepted. Returns how many.
-    pub(crate) fn make_room(&mut self, entry: &Entry, limits: &Limits) -> usize {
+    pub(crate) fn make_room(&mut self, entry: &Entry, inflight: &Inflight, limits: &Limits) -> usize {
         let now = entry.message.accepted;
         let bytes_max = if self.link.is_some() { limits.outbox_bytes_max } else { limits.queued_bytes_max };
         let some_expired = self.expires_first.is_some_and(|at| at <= now);
-        if !some_expired || self.fits(entry.qos, entry.message.bytes, bytes_max, limits) {
+        if !some_expired || self.fits(entry.qos, entry.message.bytes, bytes_max, inflight, limits) {
             return 0;
         }
         let removed = self.remove(|entry| !entry.message.is_expired(now)).len();
@@ -238,14 +254,14 @@ impl Mailbox {
     }
 
     /// Appends a live message, within the bounds.
-    pub(crate) fn push(&mut self, entry: Entry, limits: &Limits) -> Pushed {
+    pub(crate) fn push(&mut self, entry: Entry, inflight: &Inflight, limits: &Limits) -> Pushed {
         let qos = entry.qos;
         if self.ended || (self.link.is_none() && qos == QoS::AtMostOnce) {
             return Pushed::Unwanted;
         }
         let bytes = entry.message.bytes;
         let bytes_max = if self.link.is_some() { limits.outbox_bytes_max } else { limits.queued_bytes_max };
-        if self.fits(qos, bytes, bytes_max, limits) {
+        if self.fits(qos, bytes, bytes_max, inflight, limits) {
             let ticket = self.append(entry);
             return Pushed::Queued(self.call(qos), ticket);
         }
@@ -255,7 +271,7 @@ impl Mailbox {
                 if qos != QoS::AtMostOnce && overrun && limits.slow_consumer == SlowConsumer::Close =>
             {
                 let link = Arc::clone(link);
-                let fits = self.fits(qos, bytes, limits.queued_bytes_max, limits);
+                let fits = self.fits(qos, bytes, limits.queued_bytes_max, inflight, limits);
                 let kept = fits.then(|| self.append(entry));
                 Pushed::TooSlow { link, kept }
             }

@@ -48,13 +48,15 @@ pub(crate) enum Received {
 pub(crate) struct Outbound {
     exchanges: VecDeque<Exchange>,
     next: PacketId,
+    /// Bytes of the messages that may have to be sent again, but for those of the retained store.
+    bytes: usize,
     /// PUBLISH packets that have not been sent again since the session was resumed.
     unsent: usize,
 }
 
 impl Default for Outbound {
     fn default() -> Self {
-        Self { exchanges: VecDeque::new(), next: PacketId::MIN, unsent: 0 }
+        Self { exchanges: VecDeque::new(), next: PacketId::MIN, bytes: 0, unsent: 0 }
     }
 }
 
@@ -62,6 +64,11 @@ impl Outbound {
     /// Exchanges that are not finished.
     pub(crate) fn len(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// Bytes of the messages that may have to be sent again, but for those of the retained store.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Slots of the client's Receive Maximum in use. PUBREC frees none, PUBCOMP does (`[MQTT5-4.9.0-2]`).
@@ -86,12 +93,14 @@ impl Outbound {
     /// Records that the PUBLISH of `entry` goes out now, with an identifier from [`Self::next_id`].
     pub(crate) fn begin(&mut self, id: PacketId, entry: Entry) {
         self.next = id.next();
+        self.bytes += live_bytes(&entry);
         self.exchanges.push_back(Exchange { id, sent: true, stage: Stage::Published(entry) });
     }
 
     /// Takes back an exchange that an earlier process began, behind those that are here. It waits for the client.
     pub(crate) fn restore(&mut self, id: PacketId, entry: Entry) {
         self.unsent += 1;
+        self.bytes += live_bytes(&entry);
         self.exchanges.push_back(Exchange { id, sent: false, stage: Stage::Published(entry) });
     }
 
@@ -125,8 +134,8 @@ impl Outbound {
     pub(crate) fn received(&mut self, id: PacketId, refused: bool) -> Result<Received, OutOfOrder> {
         let Some(place) = self.find(id) else { return Ok(Received::Unknown) };
         let Some(exchange) = self.exchanges.get_mut(place) else { return Ok(Received::Unknown) };
-        let number = match &exchange.stage {
-            Stage::Published(entry) if entry.qos == QoS::ExactlyOnce => entry.number,
+        let (number, bytes) = match &exchange.stage {
+            Stage::Published(entry) if entry.qos == QoS::ExactlyOnce => (entry.number, live_bytes(entry)),
             Stage::Released(_) => return Ok(Received::ReleaseAgain),
             Stage::Published(_) | Stage::Answered => return Err(OutOfOrder),
         };
@@ -139,6 +148,7 @@ impl Outbound {
             self.unsent -= 1;
         }
         exchange.stage = Stage::Released(number);
+        self.bytes -= bytes;
         Ok(Received::Release(number))
     }
 
@@ -206,6 +216,7 @@ impl Outbound {
     /// Ends all exchanges and hands out the messages that were not released, in order.
     pub(crate) fn end(&mut self) -> impl Iterator<Item = Entry> + use<> {
         self.unsent = 0;
+        self.bytes = 0;
         std::mem::take(&mut self.exchanges).into_iter().filter_map(|exchange| match exchange.stage {
             Stage::Published(entry) => Some(entry),
             Stage::Released(_) | Stage::Answered => None,
@@ -224,9 +235,15 @@ impl Outbound {
         match exchange.stage {
             Stage::Published(entry) => {
                 self.unsent -= usize::from(!exchange.sent);
+                self.bytes -= live_bytes(&entry);
                 Some(entry)
             }
             Stage::Released(_) | Stage::Answered => None,
         }
     }
+}
+
+/// What an entry counts for: the bytes of a replayed one are those of the retained store.
+fn live_bytes(entry: &Entry) -> usize {
+    if entry.replay { 0 } else { entry.message.bytes }
 }

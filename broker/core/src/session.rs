@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use signet_identity::PrincipalKey;
 use signet_wire::{ClientId, PacketId, SubscriptionFilter, Will};
 
-use crate::hub::Usage;
+use crate::hub::{Inflight, Usage};
 use crate::journal::{Log, Record};
 use crate::mailbox::Mailbox;
 use crate::message::Author;
@@ -67,6 +67,7 @@ pub(crate) struct SessionCell {
     pub(crate) author: ArcSwap<Author>,
     /// What all sessions of the principal have together.
     pub(crate) usage: Arc<Usage>,
+    pub(crate) inflight: Inflight,
     /// Lock order: `state`, then `mailbox`; nothing else is locked under `mailbox`.
     pub(crate) state: Mutex<Session>,
     pub(crate) mailbox: Mutex<Mailbox>,
@@ -123,6 +124,11 @@ impl Session {
 }
 
 impl SessionCell {
+    /// Says how many bytes are in flight, now that exchanges began or ended. `state` is the session's own.
+    pub(crate) fn tell_inflight(&self, state: &Session) {
+        self.inflight.tell(state.outbound.bytes(), &self.usage);
+    }
+
     pub(crate) fn new(
         number: u64,
         key: SessionKey,
@@ -136,6 +142,7 @@ impl SessionCell {
             key,
             author: ArcSwap::new(author),
             usage,
+            inflight: Inflight::default(),
             state: Mutex::new(Session {
                 owner: None,
                 ended: false,

@@ -24,6 +24,7 @@ impl Open {
             let done = state.outbound.acknowledged(ack.packet_id)?;
             if let Some(entry) = &done {
                 state.done(entry.number);
+                self.cell.tell_inflight(&state);
             }
             done
         };
@@ -39,6 +40,7 @@ impl Open {
         let (received, ticket) = {
             let mut state = self.state()?;
             let received = state.outbound.received(ack.packet_id, ack.reason.is_failure())?;
+            self.cell.tell_inflight(&state);
             let ticket = match (received, &state.log) {
                 (Received::Release(number), Some(log)) => {
                     log.add(|session| Record::Released(session, number))

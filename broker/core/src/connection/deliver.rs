@@ -68,6 +68,7 @@ impl Open {
         }
         self.send_again(&mut run, &mut state);
         self.send_new(&mut run, &mut state);
+        self.cell.tell_inflight(&state);
         let Run { sent, sent_payload_bytes, orphans, .. } = run;
         drop(state);
         let counters = self.counters(hub);

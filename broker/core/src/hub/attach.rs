@@ -305,6 +305,7 @@ impl Hub {
         let queued = cell.mailbox.lock().end();
         // [MQTT5-4.8.2-4], [MQTT5-4.8.2-5]: a QoS 2 message that was sent ends with its member; QoS 1 goes to
         // another.
+        cell.inflight.end(&cell.usage);
         let sent = state.outbound.end().filter(|entry| entry.qos == signet_wire::QoS::AtLeastOnce);
         let orphans = sent.chain(queued).filter(|entry| entry.group.is_some()).collect();
         let will = state.will.take();

@@ -47,8 +47,8 @@ impl Pressure {
 pub struct Backlog {
     /// [`crate::Connection::number`] of the connection that owns it.
     pub connection: u64,
-    /// Bytes of messages in its queues: QoS 0, and QoS 1 and 2 only where the session ends with the connection. A message
-    /// that waits in several queues counts in each.
+    /// Bytes of messages in its queues: QoS 0, and QoS 1 and 2, those in flight included, only where the session ends with the
+    /// connection. A message that waits in several queues counts in each.
     pub bytes: usize,
 }
 
@@ -92,7 +92,11 @@ impl Hub {
             let ends = cell.state.lock().expiry == Expiry::AtClose;
             let mailbox = cell.mailbox.lock();
             let connection = mailbox.link()?.number;
-            let bytes = if ends { mailbox.bytes_waiting() } else { mailbox.at_most_once_bytes() };
+            let bytes = if ends {
+                mailbox.bytes_waiting() + cell.inflight.bytes()
+            } else {
+                mailbox.at_most_once_bytes()
+            };
             (bytes > 0).then_some(Backlog { connection, bytes })
         };
         self.cells(|_| true).iter().filter_map(waiting).collect()

@@ -262,6 +262,7 @@ fn load(hub: &Hub, cell: &SessionCell, seed: u64, entries: Vec<RestoredEntry>) {
         }
     }
     state.outbound.continue_at(next);
+    cell.tell_inflight(&state);
 }
 
 /// Where the packet identifiers of a session begin in this process: anywhere, and elsewhere for each session. Those that

@@ -232,7 +232,7 @@ impl Hub {
                 if unwilling.contains(&member.number) {
                     return false;
                 }
-                let room = member.mailbox.lock().room(message.qos, message.bytes, limits);
+                let room = member.mailbox.lock().room(message.qos, message.bytes, &member.inflight, limits);
                 let wanted = match room {
                     Room::None => false,
                     Room::Later => fallback.get().is_none(),
@@ -309,10 +309,10 @@ fn push(session: &SessionCell, entry: Entry, limits: &Limits, counters: &Shard) 
     // The guard is gone before anybody is woken.
     let pushed = {
         let mut mailbox = session.mailbox.lock();
-        for _ in 0..mailbox.make_room(&entry, limits) {
+        for _ in 0..mailbox.make_room(&entry, &session.inflight, limits) {
             count(&counters.dropped_expired);
         }
-        mailbox.push(entry, limits)
+        mailbox.push(entry, &session.inflight, limits)
     };
     match pushed {
         Pushed::Queued(link, ticket) => {

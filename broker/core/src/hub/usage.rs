@@ -22,7 +22,7 @@ impl Usage {
         take(&self.subscriptions, count);
     }
 
-    /// Bytes of messages that wait in the queues.
+    /// Bytes of messages that wait in the queues, or are in flight.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes.load(Ordering::Relaxed)
     }
@@ -35,6 +35,44 @@ impl Usage {
     /// It does no longer.
     pub(crate) fn unqueue(&self, bytes: usize) {
         take(&self.queued_bytes, bytes);
+    }
+}
+
+/// Bytes of one session's messages that are in flight to its client: sent, and not acknowledged. They are kept for it as
+/// those are that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Inflight(AtomicUsize);
+
+impl Inflight {
+    /// Smaller changes are not told, in bytes: most messages are less and are acknowledged at once.
+    pub(crate) const GRAIN_BYTES: usize = 4096;
+
+    /// About how many, for whoever has not locked the session's state.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// There are so many now. Only who has locked the session's state says so.
+    fn put(&self, bytes: usize, usage: &Usage) {
+        let before = self.bytes();
+        self.0.store(bytes, Ordering::Relaxed);
+        if bytes > before {
+            usage.queue(bytes - before);
+        } else {
+            usage.unqueue(before - bytes);
+        }
+    }
+
+    /// As [`Self::put`], if it is clearly more or less than was told before.
+    pub(crate) fn tell(&self, bytes: usize, usage: &Usage) {
+        if bytes.abs_diff(self.bytes()) >= Self::GRAIN_BYTES {
+            self.put(bytes, usage);
+        }
+    }
+
+    /// The session has ended.
+    pub(crate) fn end(&self, usage: &Usage) {
+        self.put(0, usage);
     }
 }
 

@@ -185,3 +185,80 @@ fn bytes_that_wait_for_all_sessions_of_a_name_have_one_bound() {
     let other = w.connect(v5("other").lasting());
     assert_eq!(w.payloads(other).len(), 2, "another name has a bound of its own");
 }
+
+#[test]
+fn who_is_connected_has_a_share_of_its_own_when_sessions_of_its_name_that_are_away_have_all() {
+    let mut w = World::limited(|limits| {
+        limits.queued_bytes_per_principal_max = 3000;
+        limits.drain_bytes_max = 2500;
+    });
+    for id in ["1", "2"] {
+        let away = w.connect(v5("reader").client_id(id).lasting());
+        w.subscribe(away, id, 1);
+        w.drop_connection(away);
+    }
+    let live = w.connect(v5("reader").client_id("live").lasting());
+    w.subscribe(live, "live", 1);
+    let writer = w.connect(v5("writer"));
+    let payload = "x".repeat(1000);
+    for _ in 0..3 {
+        w.publish(writer, say("1", &payload).qos(1));
+    }
+    assert_eq!(w.counts().dropped_queue_full, 1, "the name has no more room");
+    for _ in 0..5 {
+        w.publish(writer, say("live", &payload).qos(1));
+        assert_eq!(w.payloads(live), [payload.as_str()]);
+    }
+    // One that is larger than the share comes too, for who has nothing else.
+    let large = "x".repeat(2700);
+    w.publish(writer, say("live", &large).qos(1));
+    assert_eq!(w.payloads(live), [large]);
+    // It is a share, and only for who is connected.
+    assert_eq!(w.counts().dropped_queue_full, 1);
+    w.stall(live, true);
+    for _ in 0..3 {
+        w.publish(writer, say("live", &payload).qos(1));
+    }
+    assert_eq!(w.counts().dropped_queue_full, 2);
+    w.publish(writer, say("2", &payload).qos(1));
+    assert_eq!(w.counts().dropped_queue_full, 3);
+    w.stall(live, false);
+    assert_eq!(w.payloads(live).len(), 2);
+}
+
+#[test]
+fn what_is_sent_and_not_acknowledged_counts_for_its_name_until_it_is() {
+    let mut w = World::limited(|limits| {
+        limits.queued_bytes_per_principal_max = 20_000;
+        limits.drain_bytes_max = 1000;
+    });
+    let away = w.connect(v5("reader").client_id("away").lasting());
+    w.subscribe(away, "away", 1);
+    w.drop_connection(away);
+    for qos in [1, 2] {
+        let reader = w.connect(v5("reader").lasting());
+        w.subscribe(reader, "t", qos);
+        let writer = w.connect(v5("writer"));
+        let (payload, dropped) = ("x".repeat(6000), w.counts().dropped_queue_full);
+        for _ in 0..5 {
+            w.publish(writer, say("t", &payload).qos(qos));
+        }
+        assert_eq!(w.messages(reader).len(), 3, "all of these are kept until they are acknowledged");
+        assert_eq!(w.counts().dropped_queue_full, dropped + 2);
+        w.drop_connection(reader);
+        w.publish(writer, say("away", &payload).qos(1));
+        assert_eq!(w.counts().dropped_queue_full, dropped + 3, "they count while nobody is connected");
+        let reader = w.connect(v5("reader").lasting());
+        assert_eq!(w.payloads(reader).len(), 3);
+        w.publish(writer, say("away", &payload).qos(1));
+        assert_eq!(w.counts().dropped_queue_full, dropped + 3);
+        let away = w.connect(v5("reader").client_id("away").lasting());
+        assert_eq!(w.payloads(away).len(), 1);
+        w.drop_connection(away);
+        // The end of a session gives back what was in flight.
+        w.publish(writer, say("t", &payload).qos(qos));
+        assert_eq!(w.messages(reader).len(), 1);
+        let reader = w.connect(v5("reader"));
+        w.disconnect(reader);
+    }
+}
