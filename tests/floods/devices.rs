@@ -1,5 +1,6 @@
 //! Devices with a good certificate and bad firmware.
 
+use crate::beside;
 use crate::site::{Site, V5, ceiling_bytes, let_in, sized};
 use serde_json::json;
 use signet_tests::build::{self, Props, Version};
@@ -33,6 +34,13 @@ fn topics_of_tens_of_thousands_of_levels_are_refused() {
         for _ in 0..count {
             let mut client = connected(site, "deep", "d");
             client.send(build::subscribe(V5, 1, &[build::sub(&deep, 1)]));
+            if beside::is_asked_for() {
+                let _ = client.receive_or_end();
+                let mut another = connected(site, "deep", "p");
+                another.send(build::publish(V5, &deep, "x").qos1(2).bytes());
+                let _ = another.receive_or_end();
+                continue;
+            }
             assert_eq!(suback(&mut client), [0x8f]);
             client.send(build::publish(V5, &deep, "x").qos1(2).bytes());
             client.expect_closed_with(0x90);
@@ -46,14 +54,18 @@ fn packets_full_of_user_properties_are_refused() {
     Site::with_devices("").survives("user_properties", |site| {
         let (count, cpu) = (sized(20, 1000), site.cpu());
         let many = (0..20_000).fold(Props::new(), |props, n| props.user("k", format!("{n}")));
+        let mut closed = 0;
         let bomb = build::publish(V5, "devices/props/t", "x").with(|_| many).qos1(1).bytes();
         assert!(bomb.len() < 256 * 1024, "it is not refused for its size");
         for _ in 0..count {
             let mut client = connected(site, "props", "p");
             client.send(&bomb);
-            assert!(matches!(client.receive_or_end(), None | Some(Received::Disconnect { .. })));
+            match client.receive_or_end() {
+                None | Some(Received::Disconnect { .. }) => closed += 1,
+                Some(other) => assert!(beside::is_asked_for(), "{other:?}"),
+            }
         }
-        json!({ "properties": 20_000, "packets": count, "cpu_us_each": (site.cpu() - cpu).as_micros() as f64 / count as f64 })
+        json!({ "properties": 20_000, "packets": count, "closed": closed, "cpu_us_each": (site.cpu() - cpu).as_micros() as f64 / count as f64 })
     });
 }
 
@@ -80,7 +92,9 @@ fn one_device_has_as_many_subscriptions_as_it_may_and_not_one_more() {
             }
             held.push(client);
         }
-        assert_eq!(granted, (sessions * 1000).min(10_000), "1000 for a session, 10000 for a name");
+        if !beside::is_asked_for() {
+            assert_eq!(granted, (sessions * 1000).min(10_000), "1000 for a session, 10000 for a name");
+        }
         assert_eq!(granted + refused, sessions * 2000);
         json!({ "asked": sessions * 2000, "granted": granted, "refused_0x97": refused })
     });
@@ -107,14 +121,15 @@ fn a_device_that_retains_without_end_is_refused_in_time() {
             }
             kept += mine.len();
             let share = ceiling_bytes() / 16;
-            assert!(mine.len() as u64 * payload.len() as u64 <= share, "{} of {share} bytes", mine.len());
+            let kept_bytes = mine.len() as u64 * payload.len() as u64;
+            assert!(kept_bytes <= share || beside::is_asked_for(), "{kept_bytes} of {share} bytes");
             // Clearing is taken however short memory is.
             for n in mine {
                 client.send(build::publish(V5, topic(n), "").qos1(1).retain().bytes());
                 assert!(matches!(client.receive(), Received::PubAck(ack) if ack.code & !0x10 == 0));
             }
         }
-        assert!(refused > 0, "24 MiB are more than a sixteenth of the ceiling");
+        assert!(refused > 0 || beside::is_asked_for(), "24 MiB are more than a sixteenth of the ceiling");
         json!({ "asked": devices * 1500, "kept": kept, "refused_0x97": refused })
     });
 }
@@ -138,8 +153,8 @@ fn qos_2_that_is_never_released_ends_the_connection() {
             }
         }
         let rounds = sized(3, 50);
-        assert_eq!(taken, [100 * rounds, 1024 * rounds]);
-        json!({ "connections": 2 * rounds, "taken_v5_each": 100, "taken_v311_each": 1024 })
+        assert!(taken == [100 * rounds, 1024 * rounds] || beside::is_asked_for(), "{taken:?}");
+        json!({ "connections": 2 * rounds, "taken_v5_each": taken[0] / rounds, "taken_v311_each": taken[1] / rounds })
     });
 }
 
@@ -198,7 +213,7 @@ fn a_storm_of_connects_under_one_client_id_takes_only_what_one_name_may() {
         let accepted: usize = counts.iter().map(|(accepted, _)| accepted).sum();
         let refused: usize = counts.iter().map(|(_, refused)| refused).sum();
         let seconds = sized(3, 20);
-        assert!(accepted <= 100 + 50 * (seconds + 1), "{accepted} in {seconds} s");
+        assert!(accepted <= 100 + 50 * (seconds + 1) || beside::is_asked_for(), "{accepted} in {seconds} s");
         json!({ "accepted": accepted, "refused_0x9f_or_taken_over": refused, "allowed_per_second": 50, "seconds": seconds })
     });
 }

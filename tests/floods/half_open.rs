@@ -1,5 +1,6 @@
 //! Peers that connect and do not say who they are.
 
+use crate::beside;
 use crate::site::{Site, V5, address, sized};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -30,19 +31,27 @@ fn dial(to: SocketAddr, n: usize) -> Option<TcpStream> {
     Some(socket.into())
 }
 
+/// No peer may be there longer. Mosquitto has 90 s for a CONNECT and none for TLS; more is not waited for.
+fn patience() -> Duration {
+    Duration::from_secs(if beside::is_asked_for() { 100 } else { 40 })
+}
+
 /// Waits until the broker holds no peer any more that has not said who it is; the most that it ever held, and how long the
 /// last one was there.
 fn all_are_dropped(site: &Site, peers: usize, began: Instant) -> Value {
     let mut most = 0;
-    let until = Instant::now() + Duration::from_secs(40);
+    let until = Instant::now() + patience();
     loop {
-        let half_open = site.status().and_then(|status| status["half-open"].as_u64()).expect("a status");
+        let half_open = site.half_open();
         most = most.max(half_open);
         // Somebody good may be on its way in.
         if half_open <= 2 {
             return json!({ "peers": peers, "half_open_max_seen": most, "all_dropped_after_s": began.elapsed().as_secs_f64() });
         }
-        assert!(Instant::now() < until, "{half_open} peers are still there");
+        if Instant::now() > until {
+            assert!(beside::is_asked_for(), "{half_open} peers are still there");
+            return json!({ "peers": peers, "half_open_max_seen": most, "still_there_after_100_s": half_open });
+        }
     }
 }
 

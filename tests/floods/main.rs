@@ -6,11 +6,13 @@
 //!
 //! `cargo test` runs it small. `SIGNET_FLOODS=full` runs it at the size that the manual tells; `SIGNET_BIN` names another
 //! program, such as a release build. Each test prints its figures as a line of JSON, and appends it to the file that
-//! `SIGNET_FLOODS_OUT` names.
+//! `SIGNET_FLOODS_OUT` names. `SIGNET_FLOODS_BESIDE=mosquitto` puts Debian's Mosquitto in the broker's place (`beside.rs`).
 
+mod beside;
 mod ceiling;
 mod devices;
 mod half_open;
+mod kill;
 mod mutated;
 mod site;
 mod strangers;

@@ -1,5 +1,6 @@
 //! A broker under a ceiling, its idle devices, and somebody good who watches how it fares.
 
+use crate::beside;
 use serde_json::{Value, json};
 use signet_tests::build::{self, Version};
 use signet_tests::raw_client::{Handshake, RawClient};
@@ -7,7 +8,7 @@ use signet_tests::received::Received;
 use signet_tests::test_broker::{self, Settings, certificate, issue};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -26,6 +27,9 @@ topic readwrite #
 
 pattern readwrite devices/%u/#
 ";
+
+/// As in the configuration that is shipped: what the store takes is below the ceiling too.
+const STORE: &str = "[store]\ndirectory = \"messages\"\n";
 
 /// The ceiling of every flood. What a program without optimization maps of itself is resident too, and is half as much
 /// again.
@@ -53,12 +57,28 @@ pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     directory: TempDir,
     idle: Vec<RawClient>,
+    /// Descriptors that it had open before anybody came.
+    descriptors: usize,
     _alone: MutexGuard<'static, ()>,
 }
 
 fn program() -> PathBuf {
     std::env::var_os("SIGNET_BIN")
         .map_or_else(|| env!("CARGO_BIN_EXE_signet_under_test").into(), PathBuf::from)
+}
+
+/// Starts what is asked for, with what is in the folder. Where Signet listens it says itself.
+fn spawn(directory: &Path) -> (Child, SocketAddr) {
+    let (mut command, address) = if beside::is_asked_for() {
+        beside::command(directory)
+    } else {
+        let mut command = Command::new(program());
+        command.args(["run", "--config", "signet.toml"]);
+        (command, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    };
+    let log = std::fs::File::create(directory.join("log")).expect("a file can be made");
+    let process = command.current_dir(directory).stdout(Stdio::null()).stderr(log).spawn();
+    (process.expect("the program can be run"), address)
 }
 
 impl Site {
@@ -74,23 +94,52 @@ impl Site {
         // A test that waits for time-outs is to take seconds.
         let patience = if full() { "" } else { "handshake-timeout = \"2s\"" };
         let listener = &format!("max-connections = 12000\n{patience}");
-        let directory =
-            test_broker::folder(POLICY, Settings { limits: &limits, listener, ..Settings::default() });
+        let directory = test_broker::folder(
+            POLICY,
+            Settings { limits: &limits, listener, tables: STORE, ..Settings::default() },
+        );
         let settings = directory.path().join("signet.toml");
         let text = std::fs::read_to_string(&settings).expect("the settings are there");
         std::fs::write(&settings, text.replace("level = \"error\"", "level = \"warn\"")).expect("a file");
-        let process = Command::new(program())
-            .args(["run", "--config", "signet.toml"])
-            .current_dir(directory.path())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(directory.path().join("log")).expect("a file can be made"))
-            .spawn()
-            .expect("the program can be run");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut site = Self { process, address, directory, idle: Vec::new(), _alone: alone };
-        site.address = site.wait_for_address();
+        let (process, address) = spawn(directory.path());
+        let mut site = Self { process, address, directory, idle: Vec::new(), descriptors: 0, _alone: alone };
+        site.is_up();
+        site.descriptors = site.open_descriptors();
         site.idle = site.connect_devices(devices);
         site
+    }
+
+    fn is_up(&mut self) {
+        if !beside::is_asked_for() {
+            self.address = self.wait_for_address();
+            return;
+        }
+        let until = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(self.address).is_err() {
+            let exited = self.process.try_wait().expect("the process can be asked");
+            assert!(exited.is_none() && Instant::now() < until, "the broker starts: {}", self.log());
+        }
+    }
+
+    /// SIGKILL, and a new start with what is on disk.
+    pub(crate) fn kill_and_start(&mut self) {
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it ends");
+        (self.process, self.address) = spawn(self.directory.path());
+        self.is_up();
+    }
+
+    fn open_descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        open.expect("the broker runs").count()
+    }
+
+    /// Peers that have not said who they are. Mosquitto does not count them: there it is whoever is no idle device.
+    pub(crate) fn half_open(&self) -> u64 {
+        if beside::is_asked_for() {
+            return self.open_descriptors().saturating_sub(self.descriptors + self.idle.len()) as u64;
+        }
+        self.status().and_then(|status| status["half-open"].as_u64()).expect("a status")
     }
 
     fn signet(&self, arguments: &[&str]) -> std::process::Output {
@@ -213,14 +262,19 @@ impl Site {
             (good.join().expect("somebody good is served"), figures)
         });
         let seconds = began.elapsed().as_secs_f64();
-        self.recovers();
+        let recovered = self.recovers();
         let most = self.resident_max();
         tell(&json!({
             "flood": name, "full": full(), "devices": self.idle.len(), "seconds": seconds,
             "resident_before": before, "resident_max": most, "resident_after": self.resident(),
             "good_connects": connects.all.len(), "good_refused": connects.refused,
             "good_connect_p50_ms": connects.ms(50), "good_connect_p99_ms": connects.ms(99), "figures": figures,
+            "recovered": recovered,
         }));
+        if beside::is_asked_for() {
+            return;
+        }
+        assert!(recovered, "the broker takes nothing again: {}", self.log());
         assert!(most <= ceiling_bytes(), "{name}: {most} bytes were resident");
         assert!(!self.log().contains("panic"), "{}", self.log());
         assert!(!connects.all.is_empty(), "{name}: nobody good got in");
@@ -250,8 +304,8 @@ impl Site {
         visits
     }
 
-    /// Soon after a flood, everything is taken and delivered again.
-    fn recovers(&self) {
+    /// Whether everything is taken and delivered again soon after a flood.
+    fn recovers(&self) -> bool {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
             let attempt = self.admin().open(V5).ok();
@@ -271,10 +325,12 @@ impl Site {
                     }
                 }
                 if came && acked == Some(0) {
-                    return;
+                    return true;
                 }
             }
-            assert!(Instant::now() < until, "the broker takes nothing again: {}", self.log());
+            if Instant::now() > until {
+                return false;
+            }
         }
     }
 }
