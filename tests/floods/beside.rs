@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// The rights of [`crate::site::POLICY`] in its own words.
-const POLICY: &str = "user admin\ntopic readwrite #\n\npattern readwrite shared/#\npattern readwrite devices/%u/#\n";
+const POLICY: &str =
+    "user admin\ntopic readwrite #\n\npattern readwrite shared/#\npattern readwrite devices/%u/#\n";
 
 /// It is ended before this machine has no memory left, in bytes.
 const ADDRESS_SPACE_MAX: u64 = 8 << 30;

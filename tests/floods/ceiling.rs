@@ -18,8 +18,9 @@ fn packets_that_never_end_take_no_more_than_there_is() {
         let mut held = Vec::new();
         for n in 0..count {
             let mut client = site.device(&format!("never-{n}")).open(V5).ok();
-            let connected =
-                client.as_mut().is_some_and(|client| client.try_connect(&build::connect(V5, "n")));
+            let connected = client
+                .as_mut()
+                .is_some_and(|client| client.try_connect(&build::connect(V5, format!("never-{n}"))));
             match client.filter(|_| connected) {
                 Some(mut client) => {
                     client.give_up_writing_after(Duration::from_millis(200));
@@ -38,7 +39,7 @@ fn queues_of_devices_that_are_away_fill_up_to_the_ceiling_and_what_was_acknowled
     Site::with_devices("").survives("queues_of_absent_devices", |site| {
         let (count, payload) = (sized(20, 60), vec![b'q'; 8 * 1024]);
         for n in 0..count {
-            let connect = build::connect(V5, "away").persistent();
+            let connect = build::connect(V5, format!("away-{n}")).persistent();
             let mut client = site.device(&format!("away-{n}")).connect(&connect, V5);
             client.subscribe(&format!("devices/away-{n}/in"), 1);
             client.send(build::disconnect());
@@ -59,7 +60,7 @@ fn queues_of_devices_that_are_away_fill_up_to_the_ceiling_and_what_was_acknowled
         let total: usize = acknowledged.iter().sum();
         // Who has a session is let in although memory is short, and takes what waits.
         for (n, acknowledged) in acknowledged.into_iter().enumerate() {
-            let connect = build::connect(V5, "away").persistent();
+            let connect = build::connect(V5, format!("away-{n}")).persistent();
             let mut client = let_in(&site.device(&format!("away-{n}")), &connect);
             for _ in 0..acknowledged {
                 match client.receive() {

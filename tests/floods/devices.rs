@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 /// Quota exceeded.
 const QUOTA: u8 = 0x97;
 
+/// The client id is one that nobody else has: in Mosquitto client ids of all names are one.
 fn connected(site: &Site, name: &str, client_id: &str) -> RawClient {
-    let_in(&site.device(name), &build::connect(V5, client_id))
+    let_in(&site.device(name), &build::connect(V5, format!("{name}-{client_id}")))
 }
 
 /// The code of the SUBACK that comes next.

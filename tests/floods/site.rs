@@ -182,7 +182,7 @@ impl Site {
             let mine = (worker..count).step_by(AT_ONCE);
             mine.map(|n| {
                 let name = format!("idle-{n}");
-                let mut client = self.device(&name).connect(&build::connect(V5, "i").keep_alive(0), V5);
+                let mut client = self.device(&name).connect(&build::connect(V5, &name).keep_alive(0), V5);
                 client.subscribe(&format!("devices/{name}/commands"), 1);
                 client
             })
