@@ -162,7 +162,7 @@ fn configure(setup: &Setup, client_ca: &str, ca: &str) {
         .replace("[\"ca/issuing.crt\"]", client_ca)
         .replace("max-connections = 10", "max-connections = 100\nsession-tickets = 2")
         .replace("[ca]\n", &format!("[ca]\n{ca}"));
-    let limits = "[limits]\nhandshakes-per-address-per-second = 0\n[system]\nwatch-files-interval = 0\n";
+    let limits = "[limits]\nhandshakes-per-address-per-second = 0\nconnects-per-principal-per-second = 0\n[system]\nwatch-files-interval = 0\n";
     fs::write(setup.path("signet.toml"), text + limits).unwrap();
 }
 

@@ -41,11 +41,13 @@ pub struct Recorded {
 }
 
 impl RegistryService {
-    /// Rows of the audit trail, in their order. It reads from disk: not for threads that carry traffic.
+    /// Rows of the audit trail, in their order. What was recorded or noted before the call is among them, unless the disk is so
+    /// slow that the writer does not come to it. It reads from disk: not for threads that carry traffic.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
     pub fn audit(&self, query: &AuditQuery) -> Result<Vec<Recorded>, StoreError> {
+        self.settle();
         let path = self.database_path();
         let connection = schema::open_to_read(&path)?;
         select(&connection, query).map_err(|error| StoreError::reading(&path, &error))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
@@ -24,6 +25,9 @@ use super::{ExecuteError, StoreError, schema};
 
 /// The most commands that wait for the writer; more are refused with [`StoreError::Busy`].
 pub const QUEUE_COMMANDS_MAX: usize = 4096;
+
+/// How long who reads the audit trail waits for what was recorded before.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the registry is kept.
 #[derive(Debug, Clone)]
@@ -241,6 +245,16 @@ impl RegistryService {
         let command = Box::new(Command::Note { topic, text: Line::new(&text.to_string()) });
         if self.enqueue(Job::Execute { command, actor, reply }).is_err() {
             self.shared.counters.unrecorded.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything that was handed over before is stored, or has failed; at most [`SETTLE_PATIENCE`], and not at all
+    /// when too many commands wait. Not for threads that carry traffic, and not inside a task.
+    pub(super) fn settle(&self) {
+        let (waiting, settled) = sync_channel(1);
+        if self.enqueue(Job::Settle(waiting)).is_ok() {
+            // Nothing is ever sent: the writer lets go of its end.
+            let _ = settled.recv_timeout(SETTLE_PATIENCE);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use signet_identity::CertificateId;
@@ -34,6 +34,8 @@ pub(super) enum Job {
     Execute { command: Box<Command>, actor: Actor, reply: oneshot::Sender<Result<Applied, ExecuteError>> },
     /// Store a row of the audit trail that changes nothing.
     Record(Box<Event>),
+    /// Let go of this once all that came before is stored, or has failed.
+    Settle(SyncSender<()>),
     /// Run something on the writer's thread, between two transactions.
     #[cfg(test)]
     Inspect(Box<dyn FnOnce(&mut Writer) + Send>),
@@ -115,6 +117,7 @@ impl Writer {
                     let applied = self.take_in(vec![*event], now, &mut batch);
                     batch.decided.push(Decided { outcome: Ok(applied), reply: None });
                 }
+                Job::Settle(waiting) => batch.waiting.push(waiting),
                 #[cfg(test)]
                 Job::Inspect(inspect) => {
                     self.commit(std::mem::replace(&mut batch, Batch::new(self.working.clone(), self.head)));
@@ -258,11 +261,20 @@ struct Batch {
     decided: Vec<Decided>,
     rows: Vec<NewRow>,
     deleted: Vec<CertificateId>,
+    /// Those who wait until the batch is stored, or has failed: they see it by its end. One queue full at most.
+    waiting: Vec<SyncSender<()>>,
 }
 
 impl Batch {
     const fn new(working_before: Registry, head_before: Head) -> Self {
-        Self { working_before, head_before, decided: Vec::new(), rows: Vec::new(), deleted: Vec::new() }
+        Self {
+            working_before,
+            head_before,
+            decided: Vec::new(),
+            rows: Vec::new(),
+            deleted: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 }
 

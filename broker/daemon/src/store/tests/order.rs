@@ -56,6 +56,17 @@ fn a_refused_command_leaves_no_row_and_one_before_and_after_it_do() {
 }
 
 #[test]
+fn who_reads_the_trail_finds_what_was_recorded_just_before() {
+    let home = Home::new();
+    let service = home.open();
+    for refusals in 1..=100 {
+        service.record_refusal(Attempt::Issue, &"the key is weak", 0, Actor::Broker);
+        let rows = service.audit(&AuditQuery { at_most: 1_000, ..Default::default() }).unwrap();
+        assert_eq!(rows.len(), refusals);
+    }
+}
+
+#[test]
 fn commands_that_wait_together_share_few_transactions_and_keep_their_order() {
     let home = Home::new();
     let service = home.open();
