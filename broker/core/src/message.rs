@@ -121,10 +121,12 @@ impl Message {
         }
     }
 
-    /// A message that an earlier process kept. Its expiry is the one given, whatever its properties say.
+    /// A message that an earlier process kept, and that counts as accepted now. Its expiry is the one given, but no later than
+    /// its whole interval from now: a clock that stands wrong keeps nothing for ever.
     #[must_use]
     pub fn kept(mut self, expires: Option<Mono>) -> Self {
-        self.expires = expires;
+        let latest = self.expires;
+        self.expires = expires.map(|at| latest.map_or(at, |latest| at.min(latest)));
         self
     }
 

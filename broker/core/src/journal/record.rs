@@ -10,7 +10,8 @@ use crate::message::{Author, Message, properties_bytes};
 use crate::router::SubOptions;
 use crate::time::Wall;
 
-/// The number of a session: never used twice, not by the next process either.
+/// The number of a session: never used twice by one process. The next one begins behind the highest that is stored: a number that
+/// it gives again has no row, since what ends a session deletes its rows in the same portion.
 pub type SessionNumber = u64;
 
 /// One change of what must outlive the process. Only sessions that outlive their connection have records.

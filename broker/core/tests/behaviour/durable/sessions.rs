@@ -84,6 +84,25 @@ fn a_clock_that_went_back_keeps_nothing_longer_than_its_interval() {
 }
 
 #[test]
+fn a_message_waits_no_longer_than_its_interval_by_a_clock_that_went_back() {
+    let mut w = World::on_disk();
+    let reader = w.connect(v5("reader").lasting());
+    w.subscribe(reader, "t", 1);
+    w.drop_connection(reader);
+    let writer = w.connect(v5("writer"));
+    w.publish(writer, say("t", "short").qos(1).expiry(100).retain());
+    w.publish(writer, say("t/2", "kept").qos(1).retain());
+    w.now.wall = signet_core::Wall(1000);
+    w.crash();
+    w.advance_secs(99);
+    assert_eq!(w.hub.retained_fill().0, 2);
+    w.advance_secs(3);
+    assert_eq!(w.hub.retained_fill().0, 1);
+    let reader = w.connect(v5("reader").lasting());
+    assert_eq!(w.payloads(reader), [""; 0]);
+}
+
+#[test]
 fn a_clean_start_is_answered_when_the_old_session_cannot_come_back() {
     for next in [v5("reader").expiry(100), v5("reader")] {
         let mut w = World::on_disk();
