@@ -17,7 +17,8 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 use signet_identity::{Principal, Role};
 use signet_wire::{
-    AckProperties, ClientId, Disconnect, DisconnectProperties, Packet, ReasonCode, Text, Version, encoded_len,
+    AckProperties, ClientId, Disconnect, DisconnectProperties, Packet, PacketId, ReasonCode, Text, Version,
+    encoded_len,
 };
 
 use crate::action::{Action, Actions, Input};
@@ -108,6 +109,8 @@ struct Open {
     receive_max: usize,
     /// QoS 2 messages that came on this connection and are not released.
     unreleased: usize,
+    /// A QoS 2 message that is being routed. Should that end in a panic, it is nowhere, and its identifier is forgotten.
+    arriving: Option<PacketId>,
     /// The session goes on from an earlier connection, and its PUBREL packets are not sent again yet.
     releases_due: bool,
     inbound_aliases: InboundAliases,
@@ -246,8 +249,9 @@ impl Connection {
 
     fn close(&mut self, reason: CloseReason, now: Now, out: &mut Actions) {
         let version = self.version();
-        if let Phase::Open(open) = std::mem::replace(&mut self.phase, Phase::Closed { version }) {
+        if let Phase::Open(mut open) = std::mem::replace(&mut self.phase, Phase::Closed { version }) {
             open.say_goodbye(&self.hub, reason, out);
+            open.forget_arrival();
             self.hub.release(&self.link, &open.cell, reason, now);
             if let Some(consequences) = self.link.condemned() {
                 self.hub.take_back(&open.author, consequences);

@@ -72,9 +72,20 @@ impl Open {
         if sheds {
             return self.shed(hub, publish.qos, &draft, out);
         }
+        self.arriving = publish.qos.packet_id().filter(|_| draft.qos == QoS::ExactlyOnce);
         let scratch = self.scratch.get_or_insert_default();
         let sent = hub.send(&mut draft, &self.author, self.cell.number, scratch, now);
+        self.arriving = None;
         self.acknowledge(hub, (publish.qos, received), &draft, sent, out)
+    }
+
+    /// The connection ends. What it was in the middle of routing, because of a panic, was not acknowledged, and is routed when it
+    /// comes again: rather twice for some than never.
+    pub(super) fn forget_arrival(&mut self) {
+        if let Some(id) = self.arriving.take() {
+            // Whoever has the session by now is no matter.
+            let _ = self.forget(id);
+        }
     }
 
     /// Remembers the identifier of a QoS 2 message before it is routed: if another connection of the session receives
@@ -341,6 +352,23 @@ mod tests {
         assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
         assert_eq!(open(&mut old).forget(id), Err(CloseReason::TakenOver));
         assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
+    }
+
+    #[test]
+    fn a_qos_2_message_whose_routing_panicked_is_routed_when_it_comes_again() {
+        let (hub, id) = (hub(), PacketId::MIN);
+        let mut old = connected(&hub);
+        let it = open(&mut old);
+        it.arrival(&hub, id, false).unwrap();
+        it.arriving = Some(id);
+        old.handle(Input::PeerClosed, NOW, &mut Actions::new());
+        let mut new = connected(&hub);
+        assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::First);
+        // What was routed stays known.
+        new.handle(Input::Packet(first(PacketId::MIN.next())), NOW, &mut Actions::new());
+        new.handle(Input::PeerClosed, NOW, &mut Actions::new());
+        let mut new = connected(&hub);
+        assert!(open(&mut new).arrival(&hub, PacketId::MIN.next(), false).unwrap().0 == Arrival::Again);
     }
 
     #[test]
