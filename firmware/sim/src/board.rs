@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::faults::{Dice, Faults};
 use crate::flash::Flash;
+use crate::outcome::Happened;
 
 /// How long a time server takes.
 const SNTP: Duration = Duration::from_millis(50);
@@ -46,30 +47,8 @@ pub(crate) struct View {
     pub(crate) version: Option<String>,
     /// From the first start until it was online as itself for the first time.
     pub(crate) enrolled_after: Option<Duration>,
-    pub(crate) counts: Counts,
+    pub(crate) counts: Happened,
     pub(crate) last_alarm: Option<String>,
-}
-
-/// What happened to a sensor.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    pub(crate) connections: u64,
-    pub(crate) messages: u64,
-    pub(crate) rotations: u64,
-    pub(crate) fallbacks: u64,
-    pub(crate) power_cuts: u64,
-    pub(crate) resets: u64,
-    pub(crate) breaks: u64,
-    pub(crate) losses: u64,
-    pub(crate) slow: u64,
-    pub(crate) wrong_clocks: u64,
-    pub(crate) bad_claims: u64,
-    pub(crate) refused: u64,
-    pub(crate) rejected: u64,
-    pub(crate) alarms: u64,
-    pub(crate) updates: u64,
-    pub(crate) reverts: u64,
-    pub(crate) images_refused: u64,
 }
 
 /// A sensor's view, shared with the fleet.

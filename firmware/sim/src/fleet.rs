@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use crate::board::{Counts, Orders, Shared, View};
+use crate::board::{Orders, Shared, View};
 use crate::faults::{Dice, Level};
 use crate::link::Broker;
 use crate::outcome::{Happened, Outcome};
@@ -383,7 +383,8 @@ impl Fleet {
         let mut happened = Happened { broker_restarts: self.restarts, ..Happened::default() };
         for sensor in &self.sensors {
             let view = sensor.view();
-            add(&mut happened, &view.counts);
+            happened += &view.counts;
+            happened.boots += view.counts.power_cuts + view.counts.resets + 1;
             enrolled.extend(view.enrolled_after);
             let serial = &view.serial;
             let alarm = view.last_alarm.as_deref().unwrap_or("no alarm");
@@ -428,25 +429,4 @@ impl Fleet {
             && outcome.rotated.is_none_or(|rotated| rotated == outcome.devices)
             && outcome.updated.is_none_or(|updated| updated == outcome.devices);
     }
-}
-
-fn add(happened: &mut Happened, counts: &Counts) {
-    happened.connections += counts.connections;
-    happened.messages += counts.messages;
-    happened.rotations += counts.rotations;
-    happened.fallbacks += counts.fallbacks;
-    happened.power_cuts += counts.power_cuts;
-    happened.resets += counts.resets;
-    happened.breaks += counts.breaks;
-    happened.losses += counts.losses;
-    happened.slow += counts.slow;
-    happened.wrong_clocks += counts.wrong_clocks;
-    happened.bad_claims += counts.bad_claims;
-    happened.refused += counts.refused;
-    happened.rejected += counts.rejected;
-    happened.alarms += counts.alarms;
-    happened.updates += counts.updates;
-    happened.reverts += counts.reverts;
-    happened.images_refused += counts.images_refused;
-    happened.boots += counts.power_cuts + counts.resets + 1;
 }

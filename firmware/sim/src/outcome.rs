@@ -1,6 +1,7 @@
 //! How it went, for people and for programs.
 
 use std::fmt::{self, Write as _};
+use std::ops::AddAssign;
 
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ pub struct Outcome {
     pub happened: Happened,
 }
 
-/// What happened in the whole fleet.
+/// What happened to one sensor, or in the whole fleet.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Happened {
     /// Starts.
@@ -80,6 +81,56 @@ pub struct Happened {
     pub revoked: u64,
     /// Certificates that lapsed while their device was off.
     pub lapsed: u64,
+}
+
+impl AddAssign<&Self> for Happened {
+    fn add_assign(&mut self, other: &Self) {
+        // All of them by name, so that none can be forgotten.
+        let Self {
+            boots,
+            connections,
+            messages,
+            rotations,
+            fallbacks,
+            power_cuts,
+            resets,
+            breaks,
+            losses,
+            slow,
+            wrong_clocks,
+            bad_claims,
+            refused,
+            rejected,
+            updates,
+            reverts,
+            images_refused,
+            alarms,
+            broker_restarts,
+            revoked,
+            lapsed,
+        } = other;
+        self.boots += boots;
+        self.connections += connections;
+        self.messages += messages;
+        self.rotations += rotations;
+        self.fallbacks += fallbacks;
+        self.power_cuts += power_cuts;
+        self.resets += resets;
+        self.breaks += breaks;
+        self.losses += losses;
+        self.slow += slow;
+        self.wrong_clocks += wrong_clocks;
+        self.bad_claims += bad_claims;
+        self.refused += refused;
+        self.rejected += rejected;
+        self.updates += updates;
+        self.reverts += reverts;
+        self.images_refused += images_refused;
+        self.alarms += alarms;
+        self.broker_restarts += broker_restarts;
+        self.revoked += revoked;
+        self.lapsed += lapsed;
+    }
 }
 
 impl Outcome {

@@ -189,27 +189,7 @@ impl World {
             ota_key: None,
         };
         let settings = Settings { interval_secs: 3_600, ..Settings::default() };
-        Self {
-            flash,
-            factory: Some(factory),
-            settings,
-            device: None,
-            broker,
-            now: 0,
-            booted: 0,
-            clock_set: false,
-            clock_off: 0,
-            sntp: true,
-            peer: None,
-            events: Vec::new(),
-            published: Vec::new(),
-            connects: Vec::new(),
-            asks: Vec::new(),
-            reboots: Vec::new(),
-            actions: Vec::new(),
-            seed: 1,
-            chip_key: [7; 32],
-        }
+        Self { flash, factory: Some(factory), settings, ..Self::new_like(broker) }
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -19,24 +19,6 @@ const TRIP: u64 = 40;
 /// So many events are remembered for a device that is lost.
 const RECENT: usize = 16;
 
-/// What happened to a device.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
-    power_cuts: u64,
-    resets: u64,
-    breaks: u64,
-    wrong_clocks: u64,
-    connections: u64,
-    messages: u64,
-    rotations: u64,
-    fallbacks: u64,
-    refused: u64,
-    rejected: u64,
-    alarms: u64,
-    lapsed: u64,
-    pub(super) revoked: u64,
-}
-
 /// One sensor.
 pub(super) struct Life {
     pub(super) unit: Unit,
@@ -54,7 +36,7 @@ pub(super) struct Life {
     enrolled: bool,
     /// Its last events, with their day.
     recent: VecDeque<(u64, Event)>,
-    pub(super) counts: Counts,
+    pub(super) counts: Happened,
 }
 
 /// An input that owns what it says.
@@ -83,7 +65,7 @@ impl Life {
             barred: false,
             enrolled: false,
             recent: VecDeque::new(),
-            counts: Counts::default(),
+            counts: Happened::default(),
         }
     }
 
@@ -313,20 +295,8 @@ impl Life {
     }
 
     pub(super) fn add_to(&self, happened: &mut Happened) {
-        let counts = &self.counts;
+        *happened += &self.counts;
         happened.boots += self.unit.boots();
-        happened.connections += counts.connections;
-        happened.messages += counts.messages;
-        happened.rotations += counts.rotations;
-        happened.fallbacks += counts.fallbacks;
-        happened.power_cuts += counts.power_cuts;
-        happened.resets += counts.resets;
-        happened.breaks += counts.breaks;
-        happened.wrong_clocks += counts.wrong_clocks;
-        happened.refused += counts.refused;
-        happened.rejected += counts.rejected;
-        happened.alarms += counts.alarms;
-        happened.lapsed += counts.lapsed;
     }
 }
 

@@ -82,7 +82,6 @@ struct World {
     approvals: Vec<(u64, usize)>,
     dice: Dice,
     restarts: u64,
-    revoked: u64,
     /// Devices that were online although they were revoked.
     intruders: u64,
 }
@@ -148,7 +147,6 @@ impl World {
             approvals: Vec::new(),
             dice: Dice::new(years.seed, u64::MAX),
             restarts: 0,
-            revoked: 0,
             intruders: 0,
         })
     }
@@ -263,7 +261,6 @@ impl World {
             return Ok(());
         }
         life.barred = true;
-        self.revoked += 1;
         life.counts.revoked += 1;
         if let Some(failure) = life.judged(&self.broker, self.now) {
             life.cut_off(failure, self.now);
@@ -324,7 +321,6 @@ impl World {
             outcome.problem(format!("revoked devices were online {} times", self.intruders));
         }
         outcome.happened.broker_restarts = self.restarts;
-        outcome.happened.revoked = self.revoked;
         outcome.ok = outcome.problems.is_empty() && outcome.online == outcome.devices;
     }
 }
