@@ -60,3 +60,35 @@ fn a_certificate_revoked_during_its_handshake_is_refused() {
     client.expect_closed();
     assert_eq!(broker.broker().status().sessions, 0);
 }
+
+#[test]
+fn what_was_encoded_for_a_slow_reader_is_withheld_from_the_revocation_on() {
+    const MESSAGE_BYTES: usize = 8 * 1024;
+    /// The end of the message that is under way, what is around it, and DISCONNECT.
+    const STILL_SENT_MAX: u64 = MESSAGE_BYTES as u64 + 512;
+    /// So many messages in a row find no room while nothing leaves.
+    const AT_REST: u64 = 200;
+    let broker = registered(FLEET, "", "");
+    let (device, admin) = (issue("sensor-1"), issue("admin"));
+    broker.enrol(&device, "sensor-1");
+    broker.enrol(&admin, "admin");
+    let mut slow = broker.anonymous().presenting(&device).connect(&connect(V5, "a"), V5);
+    slow.subscribe("devices/sensor-1/commands/#", 0);
+    let mut commander = broker.anonymous().presenting(&admin).connect(&connect(V5, "a"), V5);
+    let counts = || broker.broker().hub().counters().snapshot();
+    let message = "x".repeat(MESSAGE_BYTES);
+    let mut full = 0;
+    while full < AT_REST {
+        let before = counts().dropped_queue_full;
+        commander.publish("devices/sensor-1/commands/x", &message, 0);
+        full = if counts().dropped_queue_full > before { full + 1 } else { 0 };
+    }
+    broker.revoke(&device);
+    let before = counts().bytes_sent;
+    while slow.receive_or_end().is_some() {}
+    while broker.broker().directory.len() > 1 {
+        std::thread::yield_now();
+    }
+    let sent = counts().bytes_sent - before;
+    assert!(sent <= STILL_SENT_MAX, "{sent} bytes were sent after the return");
+}

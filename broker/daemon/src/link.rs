@@ -12,6 +12,7 @@ mod holds;
 
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -360,6 +361,7 @@ impl Link {
     /// One input into the core, and its actions carried out in order.
     fn input(&mut self, input: Input, now: Now) {
         self.connection.handle(input, now, &mut self.actions);
+        let mut withheld = false;
         let version = self.connection.version().unwrap_or(Version::V311);
         for action in self.actions.drain() {
             match action {
@@ -391,10 +393,15 @@ impl Link {
                     if let CloseReason::Refused(refusal) = reason {
                         self.broker.lifecycle.refused(live, self.asked.as_ref(), refusal, now);
                     }
+                    withheld = reason.withholds_output();
                     self.phase =
                         Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
                 }
             }
+        }
+        if withheld {
+            let cut = self.holds.withhold(self.outbound.len());
+            self.cut_out(cut);
         }
     }
 
@@ -407,8 +414,8 @@ impl Link {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => {
+                    self.holds.advance(free, count);
                     self.outbound.advance(count);
-                    self.holds.advance(count);
                     self.registration.live().taken.add(count);
                     self.broker.hub().counters().add_bytes_sent(self.connection.number(), count as u64);
                     moved += count;
@@ -471,16 +478,20 @@ impl Link {
             return;
         }
         let held = self.holds.give_up(self.outbound.len());
-        let mut after = self.outbound.split_off(held.end);
-        if let Some(held) = self.outbound.get_mut(held.start..).filter(|_| self.secret) {
-            held.zeroize();
-        }
-        self.outbound.truncate(held.start);
-        self.outbound.extend_from_slice(&after);
-        after.clear();
+        self.cut_out(held);
         if self.poll_outbound(cx).is_ok() {
             let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
         }
+    }
+
+    /// Takes these bytes out of the output.
+    fn cut_out(&mut self, cut: Range<usize>) {
+        let after = self.outbound.split_off(cut.end);
+        if let Some(cut) = self.outbound.get_mut(cut.start..).filter(|_| self.secret) {
+            cut.zeroize();
+        }
+        self.outbound.truncate(cut.start);
+        self.outbound.extend_from_slice(&after);
     }
 
     /// Waits for the next deadline of the core or of the certificate.

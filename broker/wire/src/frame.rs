@@ -86,6 +86,14 @@ pub fn frame(buf: &mut BytesMut, packet_bytes_max: u32) -> Result<Option<Frame>,
     Ok(Some(Frame { first_byte, body: whole }))
 }
 
+/// The bytes of the packet at the front of `buf`, fixed header included; `None` when its length is not whole, or is none.
+#[must_use]
+pub fn packet_len(buf: &[u8]) -> Option<usize> {
+    let (_, rest) = buf.split_first()?;
+    let (remaining, length_bytes) = remaining_length(rest).ok()??;
+    Some(1 + length_bytes + remaining)
+}
+
 /// The value and the number of bytes of the remaining length; `None` when more bytes are needed.
 fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let mut value = 0;

@@ -40,7 +40,7 @@ pub use decode::{decode_connect, decode_from_client, decode_from_server};
 pub use encode::{encode, encoded_len};
 pub use error::{ConnectError, DecodeError, DecodeErrorKind, EncodeError, FrameError};
 pub use filter::{FilterError, SubscriptionFilter, TopicFilter};
-pub use frame::{Frame, PACKET_BYTES_MAX, frame};
+pub use frame::{Frame, PACKET_BYTES_MAX, frame, packet_len};
 pub use names::{ClientId, NameError, TopicName};
 pub use packet::{
     Ack, AckProperties, Auth, ConnAck, ConnAckProperties, Connect, ConnectProperties, Disconnect,

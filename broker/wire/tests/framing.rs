@@ -117,3 +117,13 @@ fn topic_and_payload_are_slices_of_the_read_buffer() {
     assert!(range.contains(&publish.payload.as_ptr()));
     assert!(!range.contains(&topic.detached().as_ptr()));
 }
+
+#[test]
+fn the_length_of_a_packet_is_known_from_its_fixed_header_and_from_no_less() {
+    for cut in [&[][..], &[0x30], &[0x30, 0x80], &[0x30, 0x80, 0x80], &[0x30, 0x80, 0x00]] {
+        assert_eq!(packet_len(cut), None, "{cut:02X?}");
+    }
+    assert_eq!(packet_len(&[0xC0, 0]), Some(2));
+    assert_eq!(packet_len(&[0x30, 0x80, 0x01, 7]), Some(131));
+    assert_eq!(packet_len(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]), Some(PACKET_BYTES_MAX as usize));
+}
