@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use signet_config::Listener;
 use signet_core::{ClientIdRule, ListenerRules, Mono, Peer, Pressure};
-use signet_identity::{CertificateId, IdentityError, Principal, Role, identify};
+use signet_identity::{CertificateId, IdentityError, Principal, Role};
 use signet_registry::TlsVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -319,7 +319,7 @@ impl Arriving {
                 let bearer = Bearer {
                     judged: &judged,
                     leaf,
-                    identified: identify(leaf, settings.identity, &settings.names),
+                    name: judged.name(leaf, settings.identity, &settings.names),
                     address: self.address.ip(),
                     tls: match session.protocol_version() {
                         Some(rustls::ProtocolVersion::TLSv1_2) => TlsVersion::V12,

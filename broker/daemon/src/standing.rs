@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use signet_core::{CloseReason, Mono, Now, Refusal};
-use signet_identity::{CertificateId, GroupName, Identified, IdentityError, Principal, Role, ThingName};
+use signet_identity::{CertificateId, GroupName, IdentityError, Principal, Role, ThingName};
 use signet_registry::{Active, Actor, Command, Standing, TlsVersion, Wall};
 
 use crate::census;
@@ -24,7 +24,7 @@ pub(crate) struct Bearer<'a> {
     /// DER.
     pub(crate) leaf: &'a [u8],
     /// What the certificate itself says, by the listener's rule.
-    pub(crate) identified: Result<Identified, IdentityError>,
+    pub(crate) name: Result<ThingName, IdentityError>,
     pub(crate) address: IpAddr,
     pub(crate) tls: TlsVersion,
 }
@@ -73,9 +73,8 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
     let judged = bearer.judged;
     let expired = is_expired(judged, broker.judging_wall());
     let Some(registry) = broker.registry() else {
-        let known = bearer.identified?;
-        let principal =
-            by_configuration(broker, &known.name, known.certificate).with_lineage(judged.lineage());
+        let name = bearer.name?;
+        let principal = by_configuration(broker, &name, judged.certificate()).with_lineage(judged.lineage());
         return Ok(Admitted::new(judged, held(principal, false, expired), None, expired));
     };
     let mut standing = look_up(registry, judged);
@@ -105,7 +104,7 @@ pub(crate) async fn admit(broker: &Broker, bearer: Bearer<'_>) -> Result<Admitte
         broker.penalties.refused(certificate, by, broker.clock.mono());
     }
     broker.metrics.standing.refused.with_label_values(&[standing.metric_label()]).inc();
-    let name = bearer.identified.map_or_else(|_| ThingName::fingerprint(&certificate), |known| known.name);
+    let name = bearer.name.unwrap_or_else(|_| ThingName::fingerprint(&certificate));
     tracing::warn!(
         %name, %certificate, address = %bearer.address, standing = standing.metric_label(),
         "refused by the registry: {refusal}"

@@ -6,7 +6,7 @@ use x509_parser::prelude::X509Certificate;
 
 use crate::certificate::parse;
 use crate::describe::{PRINTABLE_STRING, UTF8_STRING, shown_name, validity};
-use crate::{CertificateId, IdentityError, NameRule, Serial, ThingName, Validity};
+use crate::{CertificateId, IdentityError, NAME_LEN_MAX, NameRule, Serial, ThingName, Validity};
 
 /// Where a listener takes the name of its peers from. One per listener; there is no fall-back to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -63,6 +63,36 @@ impl Identified {
     }
 }
 
+/// The one common name of a certificate's subject, when some rule admits it as a name. Which rule that is, is for whoever
+/// asks by [`ThingName::under`]: what a certificate says does not change, and need not be read at each connection.
+#[must_use]
+pub fn common_name_in(certificate: &X509Certificate<'_>) -> Option<ThingName> {
+    ThingName::new(common_name(certificate).ok()?, &NameRule::widest(NAME_LEN_MAX)).ok()
+}
+
+/// The name alone that [`identify`] finds.
+///
+/// # Errors
+/// As [`identify`].
+pub fn name_of(leaf_der: &[u8], source: IdentitySource, rule: &NameRule) -> Result<ThingName, IdentityError> {
+    let parsed = parse(leaf_der).map_err(|_| IdentityError::Unreadable)?;
+    name_in(&parsed, source, rule, || CertificateId::of(leaf_der))
+}
+
+fn name_in(
+    parsed: &X509Certificate<'_>,
+    source: IdentitySource,
+    rule: &NameRule,
+    id: impl FnOnce() -> CertificateId,
+) -> Result<ThingName, IdentityError> {
+    Ok(match source {
+        IdentitySource::Cn => ThingName::new(common_name(parsed)?, rule)?,
+        IdentitySource::SanUri => ThingName::new(uri(parsed, rule)?, rule)?,
+        IdentitySource::SanDns => ThingName::new(dns_name(parsed)?, rule)?,
+        IdentitySource::Fingerprint => ThingName::fingerprint(&id()),
+    })
+}
+
 /// Names the holder of the certificate `leaf_der`, from `source` alone.
 ///
 /// The certificate is read, not verified: the caller has verified the chain, or the result only describes a failure.
@@ -77,12 +107,7 @@ pub fn identify(
 ) -> Result<Identified, IdentityError> {
     let parsed = parse(leaf_der).map_err(|_| IdentityError::Unreadable)?;
     let certificate = CertificateId::of(leaf_der);
-    let name = match source {
-        IdentitySource::Cn => ThingName::new(common_name(&parsed)?, rule)?,
-        IdentitySource::SanUri => ThingName::new(uri(&parsed, rule)?, rule)?,
-        IdentitySource::SanDns => ThingName::new(dns_name(&parsed)?, rule)?,
-        IdentitySource::Fingerprint => ThingName::fingerprint(&certificate),
-    };
+    let name = name_in(&parsed, source, rule, || certificate)?;
     let (not_before, not_after) = validity(&parsed);
     Ok(Identified {
         name,

@@ -29,7 +29,7 @@ mod text;
 pub use certificate::{CertificateId, Eku, Serial, Validity, extended_key_usage};
 pub use describe::{CertificateSummary, describe};
 pub use error::IdentityError;
-pub use identify::{Identified, IdentitySource, identify};
+pub use identify::{Identified, IdentitySource, common_name_in, identify, name_of};
 pub use lineage::{Issued, LINEAGE_MAX, Lineage, SERIAL_OCTETS_MAX};
 pub use name::{GroupName, NAME_LEN_MAX, NameError, NameRule, NameRuleError, TemplateName, ThingName};
 pub use principal::{GROUPS_MAX, Principal, PrincipalKey, Role};

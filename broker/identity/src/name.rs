@@ -155,6 +155,15 @@ impl NameRule {
 pub struct ThingName(Arc<str>);
 
 impl ThingName {
+    /// The same name, if `rule` admits it.
+    ///
+    /// # Errors
+    /// [`NameError`] with the first reason why it does not.
+    pub fn under(&self, rule: &NameRule) -> Result<Self, NameError> {
+        rule.check(&self.0)?;
+        Ok(self.clone())
+    }
+
     /// The name `text`, if `rule` admits it.
     ///
     /// # Errors

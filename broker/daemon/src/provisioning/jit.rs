@@ -71,10 +71,11 @@ pub(crate) async fn admit(
     ca: CaId,
     policy: &UnknownPolicy,
 ) -> Came {
-    let command = match (policy, &bearer.identified) {
+    let command = match (policy, &bearer.name) {
         (UnknownPolicy::Jitp(template), _) => provision(broker, registry, bearer, template),
-        (UnknownPolicy::Auto | UnknownPolicy::Jitr, Ok(identified)) => read(bearer)
-            .map(|certificate| Command::AdmitUnknown { certificate, name: identified.name.clone() }),
+        (UnknownPolicy::Auto | UnknownPolicy::Jitr, Ok(name)) => {
+            read(bearer).map(|certificate| Command::AdmitUnknown { certificate, name: name.clone() })
+        }
         // Without a name there is nobody to register.
         (UnknownPolicy::Auto | UnknownPolicy::Jitr, Err(_)) | (UnknownPolicy::RegisteredOnly, _) => {
             return Came::Refused;

@@ -13,8 +13,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use signet_identity::ThingName;
 
 use super::crl::PathId;
+use super::issuers::Issuers;
 
 /// How many locks the entries are spread over.
 const SHARDS: usize = 16;
@@ -43,6 +45,8 @@ pub(super) struct VerifiedPath {
     pub(super) version_one: bool,
     /// Leaf and intermediates of the path, leaf first.
     pub(super) ids: Box<[PathId]>,
+    /// The leaf's one common name, when there is a rule that admits it.
+    pub(super) common_name: Option<ThingName>,
 }
 
 impl VerifiedPath {
@@ -65,6 +69,8 @@ struct Shard {
 /// A bounded cache of verified chains; see the module's text for why it is sound.
 pub struct ChainCache {
     shards: [Mutex<Shard>; SHARDS],
+    /// Issuers of leaves that have been verified, for the leaves that have not.
+    pub(super) issuers: Issuers,
     entries_per_shard_max: usize,
 }
 
@@ -72,10 +78,15 @@ impl ChainCache {
     /// Entries kept by [`ChainCache::default`]; about 300 bytes each.
     pub const ENTRIES_MAX: usize = 65_536;
 
-    /// A cache of at most about `entries_max` chains, one per leaf; 0 switches it off.
+    /// A cache of at most about `entries_max` chains, one per leaf; 0 switches it off, and the memory of
+    /// issuers with it.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        Self { shards: Default::default(), entries_per_shard_max: entries_max.div_ceil(SHARDS) }
+        Self {
+            shards: Default::default(),
+            issuers: Issuers::new(if entries_max == 0 { 0 } else { Issuers::ENTRIES_MAX }),
+            entries_per_shard_max: entries_max.div_ceil(SHARDS),
+        }
     }
 
     /// How many chains are in it.
@@ -172,6 +183,7 @@ mod tests {
             has_eku: true,
             version_one: false,
             ids: Box::new([]),
+            common_name: None,
         })
     }
 

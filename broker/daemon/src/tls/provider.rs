@@ -8,6 +8,8 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite, kx_group};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use webpki::aws_lc_rs as algorithm;
 
+use super::hkdf::tls13_suites;
+
 /// Signatures accepted in client certificates and handshakes: ECDSA on P-256 and P-384, and RSA from 2048
 /// bits. SHA-1, P-521, Ed25519 and DSA are not among them. RSA keys of leaves are capped at 4096 bits by the
 /// verifier.
@@ -51,10 +53,9 @@ pub(super) static CLIENT_SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupported
 
 /// AES-128-GCM before all others: its SHA-256 is done in hardware where SHA-384 is not, a tenth of a full
 /// handshake. ChaCha20 before AES-256, for clients without AES hardware that offer no AES-128.
-const CIPHER_SUITES: &[rustls::SupportedCipherSuite] = &[
-    suite::TLS13_AES_128_GCM_SHA256,
-    suite::TLS13_CHACHA20_POLY1305_SHA256,
-    suite::TLS13_AES_256_GCM_SHA384,
+///
+/// Those of TLS 1.3 stand before these, in the same order.
+const TLS12_SUITES: &[rustls::SupportedCipherSuite] = &[
     suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
     suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
@@ -70,6 +71,6 @@ pub(super) fn provider(post_quantum: bool) -> Arc<CryptoProvider> {
     if post_quantum {
         groups.insert(0, kx_group::X25519MLKEM768);
     }
-    let cipher_suites = CIPHER_SUITES.to_vec();
+    let cipher_suites = tls13_suites().chain(TLS12_SUITES.iter().copied()).collect();
     Arc::new(CryptoProvider { cipher_suites, kx_groups: groups, ..aws_lc_rs::default_provider() })
 }

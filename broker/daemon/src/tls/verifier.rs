@@ -10,7 +10,10 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use signet_identity::{CertificateId, Issued, Lineage, describe};
+use signet_identity::{
+    CertificateId, IdentityError, IdentitySource, Issued, Lineage, NameRule, ThingName, common_name_in,
+    describe, name_of,
+};
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
@@ -18,6 +21,7 @@ use x509_parser::public_key::PublicKey;
 
 use super::cache::{ChainCache, VerifiedPath};
 use super::crl::{KeyHash, PathId, SerialKey, sha256};
+use super::issuers::{Authorities, Issuers};
 use super::observe::{Refusal, is_barred, note};
 use super::provider::CLIENT_SIGNATURES;
 use super::trust::{EkuRule, Trust, X509V1, escaped, seconds};
@@ -60,6 +64,23 @@ impl Judged {
     #[must_use]
     pub fn usable_until(&self) -> i64 {
         self.path.usable_until
+    }
+
+    /// The name that the certificate gives its holder, from `source` alone. `leaf` is the certificate that was judged.
+    ///
+    /// # Errors
+    /// As [`signet_identity::identify`].
+    pub fn name(
+        &self,
+        leaf: &[u8],
+        source: IdentitySource,
+        rule: &NameRule,
+    ) -> Result<ThingName, IdentityError> {
+        match (source, &self.path.common_name) {
+            (IdentitySource::Cn, Some(name)) => Ok(name.under(rule)?),
+            (IdentitySource::Fingerprint, _) => Ok(ThingName::fingerprint(&self.certificate())),
+            _ => name_of(leaf, source, rule),
+        }
     }
 
     /// The key that signed the client's certificate, by the SHA-256 of its SubjectPublicKeyInfo.
@@ -126,7 +147,7 @@ impl DeviceVerifier {
     pub fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Judged, VerifyFailure> {
         let (leaf, intermediates) = chain.split_first().ok_or(VerifyFailure::NoCertificate)?;
         let trust = self.trust.load();
-        let path = self.verify(&trust, leaf, intermediates, now)?;
+        let path = self.verify(&trust, sha256(&[leaf]), leaf, intermediates, now)?;
         Ok(Judged { path, generation: trust.generation() })
     }
 
@@ -157,9 +178,11 @@ impl DeviceVerifier {
         trust.check_revocation(&path.ids, now)
     }
 
+    /// `leaf_hash` is the SHA-256 of the leaf.
     fn verify(
         &self,
         trust: &Trust,
+        leaf_hash: [u8; 32],
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         at: UnixTime,
@@ -173,13 +196,15 @@ impl DeviceVerifier {
             return Err(VerifyFailure::ChainTooLong { bytes, max: Self::CHAIN_BYTES_MAX });
         }
         let now = seconds(at);
-        let leaf_hash = sha256(&[leaf]);
-        let chain_hash = hash_of_all(leaf, intermediates);
+        let hashes: Vec<[u8; 32]> =
+            std::iter::once(leaf_hash).chain(intermediates.iter().map(|der| sha256(&[der]))).collect();
+        // A list of hashes of one length each: no two different lists of certificates give the same one.
+        let chain_hash = sha256(&[hashes.as_flattened()]);
         let anchors = trust.anchors_hash();
         let path = match self.cache.get(&leaf_hash, &chain_hash, &anchors, now) {
             Some(path) => path,
             None => {
-                let found = validate(trust, leaf, intermediates, at)?;
+                let found = validate(trust, &self.cache.issuers, leaf, intermediates, &hashes, at)?;
                 let path = Arc::new(VerifiedPath { leaf: leaf_hash, chain: chain_hash, ..found });
                 self.cache.insert(&path);
                 path
@@ -212,7 +237,8 @@ impl ClientCertVerifier for DeviceVerifier {
             let failure = VerifyFailure::RefusedBefore { certificate };
             return Err(self.refuse(failure, end_entity, intermediates.len() + 1));
         }
-        match self.verify(&self.trust.load(), end_entity, intermediates, now) {
+        let leaf_hash = *certificate.as_bytes();
+        match self.verify(&self.trust.load(), leaf_hash, end_entity, intermediates, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(failure) => Err(self.refuse(failure, end_entity, intermediates.len() + 1)),
         }
@@ -294,24 +320,14 @@ impl fmt::Debug for DeviceVerifier {
     }
 }
 
-/// SHA-256 over the count and every certificate with its length before it: no two different lists of
-/// certificates give the same input.
-fn hash_of_all(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> [u8; 32] {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    for der in std::iter::once(leaf).chain(intermediates) {
-        context.update(&(der.len() as u64).to_be_bytes());
-        context.update(der);
-    }
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    out
-}
-
-/// Validates the path and the leaf's policy. The hashes of the result are the caller's to fill in.
+/// Validates the path and the leaf's policy. `hashes` are those of the leaf and of `intermediates`. The hashes of the result
+/// are the caller's to fill in.
 fn validate(
     trust: &Trust,
+    issuers: &Issuers,
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
+    hashes: &[[u8; 32]],
     at: UnixTime,
 ) -> Result<VerifiedPath, VerifyFailure> {
     let now = seconds(at);
@@ -320,12 +336,17 @@ fn validate(
     }
     let end_entity = EndEntityCert::try_from(leaf).map_err(|error| unparsable(&error))?;
     let parsed = parse(leaf)?;
+    let judged_at = time_of_judgement(&parsed, grace_secs(trust), at);
+    if let Some(issuer) = issuers.of(hashes, &trust.anchors_hash(), &end_entity, (judged_at, at)) {
+        let has_eku = check_policy(&parsed, trust.options().eku)?;
+        return path_below(trust, &issuer.authorities, &parsed, has_eku);
+    }
     let path = end_entity
         .verify_for_usage(
             CLIENT_SIGNATURES.all,
             trust.trust_anchors(),
             intermediates,
-            time_of_judgement(&parsed, grace_secs(trust), at),
+            judged_at,
             webpki::KeyUsage::client_auth(),
             None,
             None,
@@ -338,38 +359,59 @@ fn validate(
         return Err(outside(Which::Authority, anchor.not_before, anchor.not_after, now));
     }
     let has_eku = check_policy(&parsed, trust.options().eku)?;
-    let mut window = (anchor.not_before, anchor.not_after);
+    let mut authorities = Authorities {
+        anchors: trust.anchors_hash(),
+        anchor: anchor.id,
+        window: (anchor.not_before, anchor.not_after),
+        issuer: anchor.key,
+        ids: Vec::with_capacity(intermediates.len()),
+    };
+    let mut constrained = anchor.has_name_constraints();
     // From the anchor down, so that the key of each issuer is known before what it issued.
-    let mut issuer = anchor.key;
-    let mut ids = Vec::with_capacity(intermediates.len() + 1);
     for certificate in path.intermediate_certificates().rev() {
         let der = certificate.der();
         let authority = parse(&der)?;
         check_may_sign(&authority)?;
-        narrow(&mut window, &authority);
-        ids.push(path_id(issuer, certificate.serial(), Which::Authority)?);
-        issuer = KeyHash::of(certificate.subject_public_key_info().as_ref());
+        constrained |= !matches!(authority.name_constraints(), Ok(None));
+        narrow(&mut authorities.window, &authority);
+        authorities.ids.push(path_id(authorities.issuer, certificate.serial(), Which::Authority)?);
+        authorities.issuer = KeyHash::of(certificate.subject_public_key_info().as_ref());
     }
+    let window = authorities.window;
     if now < window.0 || now > window.1 {
         // Only the client's own certificate has a grace.
         return Err(outside(Which::Authority, window.0, window.1, now));
     }
-    let authorities_until = window.1;
-    narrow(&mut window, &parsed);
-    ids.push(path_id(issuer, parsed.raw_serial(), Which::Leaf)?);
-    ids.reverse();
+    let verified = path_below(trust, &authorities, &parsed, has_eku)?;
+    if let Some(issuer) = path.intermediate_certificates().next().filter(|_| !constrained) {
+        issuers.remember(&issuer.der(), authorities);
+    }
+    Ok(verified)
+}
+
+/// The path of a leaf that these authorities issued.
+fn path_below(
+    trust: &Trust,
+    authorities: &Authorities,
+    leaf: &X509Certificate<'_>,
+    has_eku: bool,
+) -> Result<VerifiedPath, VerifyFailure> {
+    let mut window = authorities.window;
+    narrow(&mut window, leaf);
+    let own = path_id(authorities.issuer, leaf.raw_serial(), Which::Leaf)?;
     let path = VerifiedPath {
         leaf: [0; 32],
         chain: [0; 32],
-        anchors: trust.anchors_hash(),
+        anchors: authorities.anchors,
         not_before: window.0,
         not_after: window.1,
-        anchor: anchor.id,
-        authorities_until,
+        anchor: authorities.anchor,
+        authorities_until: authorities.window.1,
         usable_until: window.1,
         has_eku,
         version_one: false,
-        ids: ids.into(),
+        ids: std::iter::once(own).chain(authorities.ids.iter().rev().cloned()).collect(),
+        common_name: common_name_in(leaf),
     };
     Ok(VerifiedPath { usable_until: path.until(grace_secs(trust)), ..path })
 }

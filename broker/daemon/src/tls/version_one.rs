@@ -9,6 +9,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::{CertificateError, DigitallySignedStruct, Error};
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use signet_identity::common_name_in;
 use webpki::RawPublicKeyEntity;
 use x509_parser::asn1_rs::{Any, Header};
 use x509_parser::certificate::X509Certificate;
@@ -106,6 +107,7 @@ pub(super) fn validate(
         has_eku,
         version_one: true,
         ids: Box::new([path_id(anchor.key, parsed.raw_serial(), Which::Leaf)?]),
+        common_name: common_name_in(&parsed),
     })
 }
 

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use signet_certs_dev::{KeyKind, LeafProfile};
+use signet_certs_dev::{CrlProfile, KeyKind, LeafProfile};
 
+use super::cases::{Ca, constrained, dns};
 use super::support::{NOW, TLS13, World, build, days, ders, handshake, judge, load, long, options, unix};
-use crate::tls::{ChainCache, DeviceVerifier, EkuRule, TlsListener, Trust, TrustOptions, VerifyFailure};
+use crate::tls::{
+    ChainCache, DeviceVerifier, EkuRule, Source, TlsListener, Trust, TrustOptions, VerifyFailure,
+};
 
 fn trust(anchors: &[String], options: TrustOptions) -> Arc<Trust> {
     Arc::new(load(anchors, &[], options, None).unwrap().0)
@@ -47,6 +50,92 @@ fn an_authority_that_is_removed_takes_its_cached_devices_with_it() {
     sources.client_ca = vec![crate::tls::Source::new("other.crt", other.certificate_pem())];
     let (after, _) = TlsListener::build(&sources, &options(), Some(&before), unix(NOW)).unwrap();
     assert_eq!(judge(&after, &device).unwrap_err().metric_label(), "unknown_issuer");
+    assert_eq!(judge(&after, &world.device("another")).unwrap_err().metric_label(), "unknown_issuer");
+}
+
+/// With a memory of issuers, and without.
+fn verifiers(anchors: &[String]) -> (DeviceVerifier, DeviceVerifier) {
+    let verifier = |cache| DeviceVerifier::new(trust(anchors, TrustOptions::default()), Arc::new(cache));
+    (verifier(ChainCache::default()), verifier(ChainCache::new(0)))
+}
+
+#[test]
+fn the_second_device_of_an_issuer_is_judged_as_the_first_was() {
+    let world = World::new();
+    let (remembers, forgets) = verifiers(&[world.root.certificate_pem()]);
+    for name in ["a", "b", "c"] {
+        let chain = ders(&world.device(name).chain());
+        assert_eq!(remembers.judge(&chain, unix(NOW)), forgets.judge(&chain, unix(NOW)));
+        assert_eq!((remembers.cache().issuers.len(), forgets.cache().issuers.len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_known_issuer_vouches_for_nobody_whom_it_did_not_issue_or_who_is_not_good() {
+    let world = World::new();
+    let (remembers, forgets) = verifiers(&[world.root.certificate_pem()]);
+    remembers.judge(&ders(&world.device("good").chain()), unix(NOW)).unwrap();
+    let impostor = super::support::root("Issuing").issue(&LeafProfile::device("d", days(90))).unwrap();
+    let server = world.issuing.issue(&LeafProfile::localhost(days(90))).unwrap();
+    let short = world.issuing.issue(&LeafProfile::device("d", days(10))).unwrap();
+    let no_purpose = world.issuing.issue(&LeafProfile::atecc608("sn01", days(90))).unwrap();
+    let issuing = world.issuing.certificate().to_vec();
+    let below = world.device("d").misused_as_authority().unwrap();
+    let misused = below.issue(&LeafProfile::device("e", days(90))).unwrap();
+    let chains = [
+        (
+            "another key of its name",
+            vec![impostor.certificate().to_vec(), issuing.clone()],
+            0,
+            "namesake_issuer",
+        ),
+        ("another purpose", server.chain(), 0, "wrong_purpose"),
+        ("no purpose", no_purpose.chain(), 0, "wrong_purpose"),
+        ("expired", short.chain(), 11, "expired"),
+        ("issued by a device", misused.chain(), 0, "chain_rules"),
+        ("the issuer is not shown", world.device("d").chain()[..1].to_vec(), 0, "unknown_issuer"),
+        ("the issuer itself has ended", world.device("d").chain(), 10_000, "expired"),
+    ];
+    for (case, chain, after, expected) in chains {
+        let (chain, at) = (ders(&chain), unix(NOW + time::Duration::days(after)));
+        let failure = remembers.judge(&chain, at).unwrap_err();
+        assert_eq!((failure.metric_label(), Err(failure)), (expected, forgets.judge(&chain, at)), "{case}");
+    }
+}
+
+#[test]
+fn an_issuer_that_is_revoked_takes_those_with_it_that_it_was_known_for() {
+    let world = World::new();
+    let before = world.listener();
+    judge(&before, &world.device("d")).unwrap();
+    let revoked = world.root.crl(&CrlProfile::new(1, NOW, 30, &[world.issuing.serial()])).unwrap();
+    let mut sources = world.sources();
+    let issuers_own = [world.crl(1, &[]).pem(), world.issuing.certificate_pem()].concat();
+    sources.crl = vec![Source::new("root.crl", revoked.pem()), Source::new("issuing.crl", issuers_own)];
+    let (after, _) = TlsListener::build(&sources, &options(), Some(&before), unix(NOW)).unwrap();
+    assert_eq!(after.verifier().cache().issuers.len(), 1, "the memory is taken over");
+    assert_eq!(judge(&after, &world.device("another")).unwrap_err().metric_label(), "revoked");
+}
+
+#[test]
+fn an_issuer_with_name_constraints_is_not_remembered_and_they_count_for_the_next() {
+    for constrained_root in [false, true] {
+        let names = constrained(&["example.org"], &[]);
+        let (root, issuing) = if constrained_root {
+            (Ca::with("Root", names), Ca::new("Issuing"))
+        } else {
+            (Ca::new("Root"), Ca::with("Issuing", names))
+        };
+        let anchors = [Source::new("root.crt", root.own().to_vec())];
+        let trust =
+            Trust::load(&anchors, (&[], &[]), None, TrustOptions::default(), None, unix(NOW)).unwrap().0;
+        let verifier = DeviceVerifier::new(Arc::new(trust), Arc::default());
+        let within = issuing.leaf(|params| params.subject_alt_names = vec![dns("a.example.org")]);
+        let outside = issuing.leaf(|params| params.subject_alt_names = vec![dns("a.example.net")]);
+        verifier.judge(&[within, root.above(&issuing)], unix(NOW)).unwrap();
+        let failure = verifier.judge(&[outside, root.above(&issuing)], unix(NOW)).unwrap_err();
+        assert_eq!((failure.metric_label(), verifier.cache().issuers.len()), ("chain_rules", 0));
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Ca {
         Self::with(name, |_| {})
     }
 
-    fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(super) fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = named(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -42,7 +42,7 @@ impl Ca {
     }
 
     /// The certificate of an authority below this one.
-    fn above(&self, below: &Self) -> Der {
+    pub(super) fn above(&self, below: &Self) -> Der {
         CertificateDer::from(below.params.signed_by(&below.key, &self.issuer()).unwrap().der().to_vec())
     }
 
