@@ -188,7 +188,12 @@ fn a_signature_that_hangs_holds_up_nobody_beyond_the_deadline_and_the_token_is_u
     signer.deadline = SHORT;
     let Err(SignerError::Unavailable(why)) = signer.sign(b"x") else { panic!("it was not signed") };
     assert!(why.contains("did not answer within"), "{why}");
-    // Whoever comes meanwhile is told so at once, and the token is not asked again.
+    // Whoever comes meanwhile is told so at once, and the token is not asked again. The call began a moment after it was asked for.
+    let end = Instant::now() + LONG;
+    while worker.watch().stuck_for().is_none() {
+        assert!(Instant::now() < end);
+        std::thread::yield_now();
+    }
     let Err(SignerError::Unavailable(why)) = signer.sign(b"x") else { panic!("it was not signed") };
     assert!(why.contains("is asked nothing more until it does") && why.contains("hint"), "{why}");
     assert_eq!((signer.watch().overdue(), signer.watch().refused(), script.lock().len()), (1, 1, 1));

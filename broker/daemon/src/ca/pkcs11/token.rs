@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11 as Module};
@@ -11,7 +12,7 @@ use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use signet_config::Pkcs11;
 use signet_registry::ca::{KeyKind, NewKey, PublicKey, SignatureAlgorithm};
 
@@ -22,6 +23,9 @@ use super::{Pkcs11Error, SignFault, Token, encoding};
 const ID_BYTES: usize = 16;
 /// The most keys that a message names.
 const KEYS_SHOWN_MAX: usize = 20;
+
+/// How long a module is waited for that is to be shut down and begun again, while other tokens of it are in use.
+const ALONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// secp256r1 and secp384r1 as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1).
 const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -79,7 +83,7 @@ impl HsmToken {
     /// Shuts the module down and begins it again: many see a token that came back only then.
     fn begin_again(&mut self) -> Result<(), Pkcs11Error> {
         self.open = None;
-        let _alone = self.loaded.calls.write();
+        let _alone = alone(&self.loaded.calls, ALONE_WITHIN)?;
         if let Err(error) = self.module().clone().finalize() {
             tracing::debug!(%error, "the PKCS #11 module did not shut down");
         }
@@ -345,6 +349,14 @@ fn is_lost(error: &Error) -> bool {
     )
 }
 
+/// Waits until no call of the module is being made, no longer than `within`. Calls of other tokens wait behind this one.
+fn alone(calls: &RwLock<()>, within: Duration) -> Result<RwLockWriteGuard<'_, ()>, Pkcs11Error> {
+    calls.try_write_for(within).ok_or_else(|| Pkcs11Error::Call {
+        call: "C_Finalize".to_owned(),
+        reason: "nothing, since a call of another token of this module has not ended".to_owned(),
+    })
+}
+
 /// The labels of the private keys in the token, for a message.
 fn labels(session: &Session) -> Vec<String> {
     let template = [Attribute::Class(ObjectClass::PRIVATE_KEY)];
@@ -386,5 +398,23 @@ fn initialize(path: &Path, module: &Module) -> Result<(), Pkcs11Error> {
             path: path.to_owned(),
             reason: format!("{}, is it set up for this user?", Pkcs11Error::from(error)),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_not_waited_for_without_end_while_another_token_of_it_hangs() {
+        let calls = RwLock::new(());
+        let hangs = calls.read();
+        let refused = std::thread::scope(|scope| {
+            let other = scope.spawn(|| alone(&calls, Duration::from_millis(20)).err());
+            other.join().unwrap()
+        });
+        assert!(matches!(refused, Some(Pkcs11Error::Call { .. })), "{refused:?}");
+        drop(hangs);
+        assert!(alone(&calls, Duration::from_secs(20)).is_ok());
     }
 }

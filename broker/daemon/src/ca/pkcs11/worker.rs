@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -131,6 +131,22 @@ impl Drop for Place {
     }
 }
 
+/// The call that is being made, until it is dropped.
+struct Present(Arc<TokenWatch>);
+
+impl Present {
+    fn begin(watch: &Arc<TokenWatch>, within: Duration) -> Self {
+        *watch.present.lock() = Some((Instant::now(), within));
+        Self(Arc::clone(watch))
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        *self.0.present.lock() = None;
+    }
+}
+
 /// Waits until the tokens of this process are at rest, no longer than `within` for each. The end of a process unloads the
 /// modules, and one that is in the middle of closing a session then has nothing to stand on.
 pub fn rest(within: Duration) {
@@ -199,18 +215,23 @@ impl Worker {
             return Err(Late::Stuck(since));
         }
         let place = Place::take(&self.watch).ok_or(Late::Full)?;
-        let (give, given) = sync_channel(1);
+        // What is given is taken at once or comes back: nobody else's thread drops it.
+        let (give, given) = sync_channel(0);
         let asked = Instant::now();
         let job = move || {
             // Whoever asked has gone by now: the token need not do it.
             if asked.elapsed() < within {
-                *place.0.present.lock() = Some((Instant::now(), within));
+                let watch = Arc::clone(&place.0);
+                let present = Present::begin(&watch, within);
                 let outcome = catch_unwind(AssertUnwindSafe(call));
-                *place.0.present.lock() = None;
-                drop(place);
-                if let Ok(outcome) = outcome {
-                    // What nobody waits for any more is dropped here, on the token's thread, as sessions must be.
-                    drop(give.send(outcome));
+                drop((present, place));
+                if let Ok(outcome) = outcome
+                    && let Err(SendError(late)) = give.send(outcome)
+                {
+                    // What nobody waits for any more is dropped here, on the token's thread, as sessions must be. That is
+                    // a call too.
+                    let _present = Present::begin(&watch, within);
+                    drop(late);
                 }
             }
         };
@@ -229,8 +250,13 @@ impl Worker {
     /// Drops `what` on the token's thread: to close a session is a call too. When even for that there is no room, it is
     /// never closed.
     pub(super) fn discard<T: Send + 'static>(&self, what: T) {
+        let watch = Arc::clone(&self.watch);
+        let job = move || {
+            let _present = Present::begin(&watch, DEADLINE);
+            drop(what);
+        };
         if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
-            self.jobs.try_send(Box::new(move || drop(what)))
+            self.jobs.try_send(Box::new(job))
         {
             Box::leak(Box::new(job));
         }
@@ -254,6 +280,15 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(20);
 
+    /// A call begins a moment after it was asked for, and is overdue that moment later than whoever asked has gone.
+    fn until_stuck(worker: &Worker) {
+        let end = Instant::now() + LONG;
+        while worker.watch().stuck_for().is_none() {
+            assert!(Instant::now() < end);
+            std::thread::yield_now();
+        }
+    }
+
     /// A worker whose thread is in a call until the sender is dropped; the call was given up after [`SHORT`].
     fn stuck() -> (Arc<Worker>, std::sync::mpsc::Sender<()>) {
         let worker = Worker::start("t".to_owned()).unwrap();
@@ -262,6 +297,7 @@ mod tests {
         let outcome = worker.run(SHORT, move || held.recv());
         assert_eq!(outcome, Err(Late::Overdue(SHORT)));
         assert!(begun.elapsed() < LONG);
+        until_stuck(&worker);
         (worker, release)
     }
 
@@ -354,6 +390,50 @@ mod tests {
         one.discard(Session(dropped));
         let here = one.run(LONG, || std::thread::current().id()).unwrap();
         assert_eq!(on.recv().unwrap(), here);
+    }
+
+    /// A session whose end takes until the sender is dropped.
+    struct Slow(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _heard = self.0.send(());
+            let _released = self.1.recv();
+        }
+    }
+
+    #[test]
+    fn what_hangs_while_it_is_dropped_is_a_call_like_any_other() {
+        for discarded in [true, false] {
+            let worker = Worker::start("t".to_owned()).unwrap();
+            let (release, held) = std::sync::mpsc::channel();
+            let (began, begun) = std::sync::mpsc::channel();
+            let session = Slow(began, held);
+            if discarded {
+                worker.discard(session);
+            } else {
+                let (go_on, waits) = std::sync::mpsc::channel::<()>();
+                let late = worker.run(SHORT, move || {
+                    let _released = waits.recv();
+                    session
+                });
+                assert_eq!(late.err(), Some(Late::Overdue(SHORT)));
+                drop(go_on);
+            }
+            begun.recv().unwrap();
+            assert!(worker.watch.present.lock().is_some(), "{discarded}: it counts as a call");
+            if !discarded {
+                until_stuck(&worker);
+                assert!(matches!(worker.run(LONG, || ()), Err(Late::Stuck(_))), "nobody waits behind it");
+            }
+            drop(release);
+            let end = Instant::now() + LONG;
+            while worker.watch.present.lock().is_some() {
+                assert!(Instant::now() < end);
+                std::thread::yield_now();
+            }
+            assert_eq!(worker.run(LONG, || 7), Ok(7));
+        }
     }
 
     #[test]
