@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use signet_config::Listener;
 use signet_core::{ClientIdRule, ListenerRules, Mono, Peer, Pressure};
-use signet_identity::{CertificateId, IdentityError, Principal, Role};
+use signet_identity::{CertificateId, IdentityError};
 use signet_registry::TlsVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,7 +28,7 @@ use crate::io::PeerIo;
 use crate::link;
 use crate::memory;
 use crate::penalty::By;
-use crate::principals::{Rates, TooFast};
+use crate::principals::TooFast;
 use crate::server::Broker;
 use crate::standing::{self, Admitted, Bearer};
 use crate::tls::hello::{HelloTap, Progress};
@@ -358,8 +358,7 @@ impl Arriving {
         let now = broker.clock.now();
         // Who is refused has the name that its certificate says, and takes nothing from the one whose name that is.
         let share = if refusal.is_none() {
-            let rates = rates_of(&broker, &principal);
-            let share = broker.principals.connects(principal.key(), rates, now.mono);
+            let share = broker.principals.connects(principal.key(), **broker.rates.load(), now.mono);
             refusal = share.as_ref().err().map(|TooFast| signet_core::Refusal::ConnectRate);
             share.ok()
         } else {
@@ -431,12 +430,6 @@ impl Arriving {
         }
         farewell(io).await;
     }
-}
-
-/// How fast a name may come. Many devices share a claim, which has bounds of its own.
-fn rates_of(broker: &Broker, principal: &Principal) -> Rates {
-    let rates = **broker.rates.load();
-    if principal.role() == Role::Claim { Rates { connects: 0, ..rates } } else { rates }
 }
 
 /// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.

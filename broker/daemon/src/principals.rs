@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use signet_config::Checked;
 use signet_core::Mono;
-use signet_identity::PrincipalKey;
+use signet_identity::{PrincipalKey, Role};
 
 /// So far ahead a name may be: what may come in a burst, in the time that it should take.
 const BURST: Duration = Duration::from_secs(2);
@@ -109,13 +109,18 @@ struct Table {
 pub(crate) struct Principals(Mutex<Table>);
 
 impl Principals {
-    /// A connection of `name`; what all of them share. It is held for as long as the connection is.
+    /// A connection of `name`; what all of them share. It is held for as long as the connection is. Many devices come with
+    /// one claim, which has bounds of its own: each of its connections has a share for itself, so that none is in the others'
+    /// way.
     pub(crate) fn connects(
         &self,
         name: &PrincipalKey,
         rates: Rates,
         now: Mono,
     ) -> Result<Arc<Share>, TooFast> {
+        if name.role == Role::Claim {
+            return Ok(Arc::default());
+        }
         let now = now.elapsed();
         let mut table = self.0.lock();
         if table.shares.len() >= table.search_at.max(NAMES_MIN) {
@@ -134,7 +139,7 @@ impl Principals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signet_identity::{Role, ThingName};
+    use signet_identity::ThingName;
 
     const RATES: Rates = Rates { connects: 10, publishes: 100, bytes: 1000 };
 
@@ -180,6 +185,17 @@ mod tests {
         let second = names.connects(&name(1), RATES, at(0)).unwrap();
         first.came(300, 0, RATES, at(0));
         assert_eq!(second.came(0, 0, RATES, at(0)), at(1000));
+    }
+
+    #[test]
+    fn connections_of_a_claim_are_not_in_each_others_way() {
+        let names = Principals::default();
+        let claim = PrincipalKey { role: Role::Claim, ..name(1) };
+        let first = names.connects(&claim, RATES, at(0)).unwrap();
+        let second = names.connects(&claim, RATES, at(0)).unwrap();
+        assert!(first.came(60_000, 0, RATES, at(0)) > at(0), "each has a rate");
+        assert!(second.came(0, 0, RATES, at(0)) <= at(0));
+        assert!((0..100).all(|_| names.connects(&claim, RATES, at(0)).is_ok()));
     }
 
     #[test]
