@@ -32,6 +32,7 @@ pub mod tls;
 pub mod tokens;
 
 mod background;
+mod handshake;
 mod https;
 mod kept;
 mod lifecycle;

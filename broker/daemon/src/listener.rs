@@ -11,19 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::BytesMut;
 use signet_config::Listener;
 use signet_core::{ClientIdRule, ListenerRules, Mono, Peer, Pressure};
-use signet_identity::{CertificateId, IdentityError};
 use signet_registry::TlsVersion;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::admission::{AddressSlot, Ticket, Turned, source_of};
-use crate::clock;
 use crate::clones::{self, Presence};
+use crate::handshake::{Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
 use crate::link;
 use crate::memory;
@@ -31,11 +28,7 @@ use crate::penalty::By;
 use crate::principals::TooFast;
 use crate::server::Broker;
 use crate::standing::{self, Admitted, Bearer};
-use crate::tls::hello::{HelloTap, Progress};
-use crate::tls::{
-    Ended, FailureContext, FailureRecord, Gate, Judged, LogAdvice, Refusal, TlsListener, VerifyFailure,
-    Which, guarded,
-};
+use crate::tls::{Judged, TlsListener, VerifyFailure, Which, guarded};
 use crate::turns::InTurn;
 use crate::vital::{self, Panicked};
 
@@ -43,19 +36,11 @@ use crate::vital::{self, Panicked};
 const ACCEPT_BATCH: usize = 64;
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a refused peer may take to read why.
-const REFUSAL_WITHIN: Duration = Duration::from_secs(1);
 /// Half-open peers that are dropped when there is no descriptor for a new one.
 const MADE_ROOM_FOR_DESCRIPTORS: usize = 64;
 /// Connections beyond `max-connections` for as long as half-open peers make room for them; the reserve of descriptors has
 /// more.
 const OVER_MAX: usize = 32;
-/// What is read and thrown away after a refusal, so that the peer sees the alert instead of a reset.
-const REFUSAL_BYTES_MAX: usize = 16 * 1024;
-/// Room for a ClientHello without post-quantum key shares; more is made as it comes.
-const HELLO_BYTES_USUAL: usize = 1024;
-/// rustls counts a record's header into `max_fragment_size`.
-const RECORD_HEADER_BYTES: usize = 5;
 /// Plaintext that TLS may hold back when the socket is full.
 const TLS_BUFFER_BYTES_MAX: usize = 32 * 1024;
 
@@ -211,9 +196,7 @@ fn admit(
                 listening: Arc::clone(listening),
                 address,
                 accepted: broker.clock.mono(),
-                tap: HelloTap::default(),
-                flight_sent: false,
-                fragment_bytes_max: 0,
+                shaking: Handshake::new(broker, address, listening.address),
                 known: places.address.is_known(broker.clock.mono()),
             };
             let (broker, traffic) = (Arc::clone(broker), traffic.clone());
@@ -234,10 +217,7 @@ struct Arriving {
     listening: Arc<Listening>,
     address: SocketAddr,
     accepted: Mono,
-    tap: HelloTap,
-    /// Whether TLS began, so that our certificate was on its way.
-    flight_sent: bool,
-    fragment_bytes_max: u16,
+    shaking: Handshake,
     /// Whether somebody good comes from its address.
     known: bool,
 }
@@ -277,7 +257,8 @@ impl Arriving {
                 if failed.is_refusal() {
                     places.address.refused(now);
                 }
-                self.record(failed).await;
+                failed_for_good(&failed, &self.broker);
+                self.shaking.record(failed).await;
             }
         }
     }
@@ -286,14 +267,9 @@ impl Arriving {
     async fn handshake(&mut self, mut socket: TcpStream) -> Result<Named, Failed> {
         // Without this, CONNACK waits 40 ms for the peer's delayed acknowledgement.
         drop(socket.set_nodelay(true));
-        let first =
-            read_hello(&mut socket, &mut self.tap).await.map_err(|error| Failed::new(Why::Io(error)))?;
+        let first = self.shaking.hello(&mut socket).await?;
         let tls = self.listening.tls.load_full();
-        let config = tls.server_config(self.tap.hello());
-        let record =
-            config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);
-        self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
-        self.flight_sent = true;
+        let config = self.shaking.begin(&tls);
         let io = PeerIo::new(socket, first).within(self.broker.config.load().limits.handshake_bytes_max);
         let shaking = TlsAcceptor::from(config).accept(io).into_fallible();
         let shaking = guarded(gate(&self.broker), shaking);
@@ -335,7 +311,7 @@ impl Arriving {
         };
         match named {
             Ok((judged, admitted)) => {
-                let client = self.tap.hello().map_or([0; 8], |hello| hello.fingerprint);
+                let client = self.shaking.said().map_or([0; 8], |hello| hello.fingerprint);
                 let in_force = admitted.refusal.is_none();
                 let presence = in_force
                     .then(|| clones::watch(&self.broker, &admitted.principal, self.address.ip(), client))
@@ -401,123 +377,15 @@ impl Arriving {
             }
         });
     }
+}
 
-    /// Keeps, counts and logs the failure, and lets the peer see the alert.
-    async fn record(self, failed: Failed) {
-        let listener = self.listening.address.to_string();
-        let context = FailureContext {
-            at_ms: clock::wall().0,
-            peer: self.address,
-            listener: &listener,
-            hello: self.tap.progress(),
-            received: !self.tap.is_empty(),
-            flight_sent: self.flight_sent,
-            fragment_bytes_max: self.fragment_bytes_max,
-            version: None,
-            refusal: failed.refusal.as_ref(),
-        };
-        let ended = match &failed.why {
-            Why::Io(error) => Ended::Io(error),
-            Why::TimedOut(after) => Ended::TimedOut { after: *after },
-            Why::Judged(failure) => Ended::Judged { failure, leaf: &failed.leaf },
-            Why::NoName(error) => Ended::NoName { error, leaf: &failed.leaf },
-        };
-        keep_failure(&self.broker, &context, ended);
-        let barred = failed.count(&self.broker);
-        let Some(mut io) = failed.io else { return };
-        if let Some(certificate) = barred {
-            hold_back(&self.broker, certificate, &mut io).await;
-        }
-        farewell(io).await;
+/// Counts the refusal against the certificate, where it is the certificate's alone. Its path has been verified, and it cannot
+/// become good again, so nobody is harmed who shows another's. One that has expired may be good by the right time, and is
+/// refused before any of its signatures is looked at.
+fn failed_for_good(failed: &Failed, broker: &Broker) {
+    if matches!(failed.refused(), Some(VerifyFailure::Revoked { which: Which::Leaf, .. })) {
+        broker.penalties.refused(failed.certificate(), By::List, broker.clock.mono());
     }
-}
-
-/// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.
-pub(crate) async fn read_hello(socket: &mut TcpStream, tap: &mut HelloTap) -> io::Result<BytesMut> {
-    let mut first = BytesMut::with_capacity(HELLO_BYTES_USUAL);
-    loop {
-        let seen = first.len();
-        if socket.read_buf(&mut first).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match tap.push(first.get(seen..).unwrap_or_default()) {
-            Progress::More => first.reserve(HELLO_BYTES_USUAL),
-            Progress::Complete(_) | Progress::Unreadable => return Ok(first),
-            Progress::NotTls(_) => return Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-}
-
-/// Keeps, counts and logs a handshake that failed.
-pub(crate) fn keep_failure(broker: &Broker, context: &FailureContext<'_>, ended: Ended<'_>) {
-    let record = FailureRecord::new(context, ended);
-    broker.metrics.tls_failures.with_label_values(&[record.cause.metric_label()]).inc();
-    let (record, advice) = broker.failures.record(record, broker.clock.mono().elapsed());
-    match advice {
-        LogAdvice::Log { suppressed } => log_failure(&record, suppressed),
-        LogAdvice::Suppress => broker.metrics.log_suppressed.inc(),
-    }
-}
-
-/// Bars certificates that were refused again and again.
-pub(crate) fn gate(broker: &Arc<Broker>) -> Gate {
-    let broker = Arc::clone(broker);
-    Box::new(move |certificate| {
-        broker.config.load().standing.refused_pause_max.is_some()
-            && broker.penalties.is_barred(certificate, broker.clock.mono())
-    })
-}
-
-/// Lets a peer wait whose certificate was refused again and again, unless it leaves by itself.
-pub(crate) async fn hold_back(broker: &Broker, certificate: CertificateId, io: &mut PeerIo) {
-    let Some(longest) = broker.config.load().standing.refused_pause_max else { return };
-    let Some(waiting) = broker.penalties.hold_back(certificate, longest) else { return };
-    let mut ignored = [0u8; 256];
-    let gone = async { while !matches!(io.read(&mut ignored).await, Ok(0) | Err(_)) {} };
-    tokio::select! {
-        biased;
-        () = broker.stop_requested() => {}
-        // What it still says is thrown away; what it is told comes after the wait.
-        _ = tokio::time::timeout(waiting.pause, gone) => {}
-    }
-}
-
-/// Lets the peer see the alert: closing with unread bytes would reset the connection and might destroy it on its way.
-pub(crate) async fn farewell(mut io: PeerIo) {
-    let farewell = async {
-        io.release().await?;
-        io.flush().await?;
-        io.shutdown().await?;
-        let mut rest = [0u8; 1024];
-        let mut read = 0;
-        while read < REFUSAL_BYTES_MAX {
-            match io.read(&mut rest).await? {
-                0 => break,
-                count => read += count,
-            }
-        }
-        io::Result::Ok(())
-    };
-    drop(tokio::time::timeout(REFUSAL_WITHIN, farewell).await);
-}
-
-fn log_failure(record: &FailureRecord, suppressed: u64) {
-    let certificate = record.certificate.as_ref();
-    tracing::warn!(
-        peer = %record.peer,
-        listener = record.listener,
-        cause = record.cause.metric_label(),
-        reason = record.reason,
-        subject = certificate.map(|c| c.subject.as_str()),
-        issuer = certificate.map(|c| c.issuer.as_str()),
-        serial = certificate.map(|c| c.serial.as_str()),
-        version = record.version,
-        sni = record.sni,
-        alert = record.alert.as_ref().map(|alert| alert.name),
-        hint = record.hint,
-        suppressed,
-        "tls handshake failed"
-    );
 }
 
 /// A peer that has proven who it is.
@@ -530,60 +398,4 @@ struct Named {
     resumed: bool,
     /// Where it is, for those who look for copies of it.
     presence: Option<Presence>,
-}
-
-/// A handshake that did not lead to a name.
-struct Failed {
-    why: Why,
-    refusal: Option<Refusal>,
-    /// The client's certificate when the handshake itself succeeded, DER.
-    leaf: Vec<u8>,
-    io: Option<PeerIo>,
-}
-
-enum Why {
-    Io(io::Error),
-    TimedOut(Duration),
-    Judged(VerifyFailure),
-    NoName(IdentityError),
-}
-
-impl Failed {
-    /// Why the certificate was refused, when that is why.
-    fn refused(&self) -> Option<&VerifyFailure> {
-        match (&self.refusal, &self.why) {
-            (Some(refusal), _) => Some(&refusal.failure),
-            (None, Why::Judged(failure)) => Some(failure),
-            _ => None,
-        }
-    }
-
-    /// Whether this counts against the address. Who is barred costs little, and its neighbours need not feel how often it comes.
-    fn is_refusal(&self) -> bool {
-        match self.refused() {
-            Some(failure) => !matches!(failure, VerifyFailure::RefusedBefore { .. }),
-            None => matches!(self.why, Why::NoName(_)),
-        }
-    }
-
-    /// Counts the refusal against the certificate, where it is the certificate's alone; gives the one that has to wait.
-    fn count(&self, broker: &Broker) -> Option<CertificateId> {
-        let failure = self.refused()?;
-        let id = match &self.refusal {
-            Some(refusal) => refusal.id,
-            None => CertificateId::of(&self.leaf),
-        };
-        let barred = matches!(failure, VerifyFailure::RefusedBefore { .. });
-        // Its path has been verified, and it cannot become good again, so nobody is harmed who shows another's. One that has
-        // expired may be good by the right time, and is refused before any of its signatures is looked at.
-        let for_good = matches!(failure, VerifyFailure::Revoked { which: Which::Leaf, .. });
-        if for_good {
-            broker.penalties.refused(id, By::List, broker.clock.mono());
-        }
-        barred.then_some(id)
-    }
-
-    fn new(why: Why) -> Self {
-        Self { why, refusal: None, leaf: Vec::new(), io: None }
-    }
 }

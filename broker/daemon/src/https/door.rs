@@ -18,7 +18,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use signet_config::Https as Settings;
-use signet_identity::CertificateId;
 use signet_registry::{Standing, TlsVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -28,12 +27,10 @@ use super::caller::{Caller, Shown};
 use super::refusal::{Refused, Shape};
 use super::{Here, body};
 use crate::admission::{AddressSlot, Ticket};
-use crate::clock;
+use crate::handshake::{Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
-use crate::listener::{farewell, gate, hold_back, keep_failure, read_hello};
 use crate::server::Broker;
-use crate::tls::hello::HelloTap;
-use crate::tls::{Ended, FailureContext, Refusal, TlsListener, VerifyFailure, guarded};
+use crate::tls::{TlsListener, VerifyFailure, guarded};
 
 /// The most bytes of a request's line and header fields.
 pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -47,8 +44,6 @@ const LIFE_MAX: Duration = Duration::from_secs(300);
 const LINGER: Duration = Duration::from_secs(5);
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// rustls counts a record's header into `max_fragment_size`.
-const RECORD_HEADER_BYTES: usize = 5;
 
 /// One address that gives certificates.
 #[derive(Debug)]
@@ -146,10 +141,8 @@ fn admit(broker: &Arc<Broker>, door: &Arc<Door>, routes: &Router, socket: TcpStr
                 broker: Arc::clone(broker),
                 door: Arc::clone(door),
                 address,
-                tap: HelloTap::default(),
+                shaking: Handshake::new(broker, address, door.address),
                 in_force: false,
-                flight_sent: false,
-                fragment_bytes_max: 0,
             };
             tokio::spawn(arriving.run(socket, ticket, (open, slot), routes.clone()));
         }
@@ -161,50 +154,9 @@ struct Arriving {
     broker: Arc<Broker>,
     door: Arc<Door>,
     address: SocketAddr,
-    tap: HelloTap,
+    shaking: Handshake,
     /// Whether a certificate in force was shown.
     in_force: bool,
-    flight_sent: bool,
-    fragment_bytes_max: u16,
-}
-
-/// Why a handshake came to nothing.
-enum Why {
-    Io(io::Error),
-    TimedOut(Duration),
-    Judged(VerifyFailure),
-}
-
-struct Failed {
-    why: Why,
-    refusal: Option<Refusal>,
-    leaf: Vec<u8>,
-    io: Option<PeerIo>,
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Self {
-        Self { why: Why::Io(error), refusal: None, leaf: Vec::new(), io: None }
-    }
-}
-
-impl Failed {
-    /// Why the certificate was refused, when that is why.
-    fn refused(&self) -> Option<&VerifyFailure> {
-        match (&self.refusal, &self.why) {
-            (Some(refusal), _) => Some(&refusal.failure),
-            (None, Why::Judged(failure)) => Some(failure),
-            _ => None,
-        }
-    }
-
-    /// The certificate, when it is barred for what was over MQTT. What is refused here bars nobody.
-    fn barred(&self) -> Option<CertificateId> {
-        match self.refused() {
-            Some(VerifyFailure::RefusedBefore { certificate }) => Some(*certificate),
-            _ => None,
-        }
-    }
 }
 
 impl Arriving {
@@ -219,9 +171,7 @@ impl Arriving {
         let outcome = tokio::select! {
             biased;
             outcome = self.handshake(socket) => outcome,
-            () = tokio::time::sleep(within) => {
-                Err(Failed { why: Why::TimedOut(within), refusal: None, leaf: Vec::new(), io: None })
-            }
+            () = tokio::time::sleep(within) => Err(Failed::new(Why::TimedOut(within))),
             () = ticket.evicted() => Err(io::Error::other(
                 "it had to make room for newer connections: handshakes-in-flight-max is reached",
             ).into()),
@@ -235,11 +185,11 @@ impl Arriving {
                 serve(self.broker, self.door, stream, caller, routes).await;
             }
             Err(failed) => {
-                // As over MQTT, who is barred does not count against the address.
-                if failed.refused().is_some() && failed.barred().is_none() {
+                if failed.is_refusal() {
                     places.1.refused(self.broker.clock.mono());
                 }
-                self.record(failed).await;
+                // What is refused here bars nobody.
+                self.shaking.record(failed).await;
             }
         }
         drop(places);
@@ -248,13 +198,9 @@ impl Arriving {
     /// TLS, and the judgement of the certificate, if one is shown.
     async fn handshake(&mut self, mut socket: TcpStream) -> Result<(TlsStream<PeerIo>, Caller), Failed> {
         drop(socket.set_nodelay(true));
-        let first = read_hello(&mut socket, &mut self.tap).await?;
+        let first = self.shaking.hello(&mut socket).await?;
         let tls = self.door.tls();
-        let config = tls.server_config(self.tap.hello());
-        let record =
-            config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);
-        self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
-        self.flight_sent = true;
+        let config = self.shaking.begin(&tls);
         let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
         let (outcome, refusal) = guarded(gate(&self.broker), shaking).await;
         let stream = match outcome {
@@ -303,34 +249,6 @@ impl Arriving {
             self.in_force = true;
         }
         Ok(Some(Shown { door: Arc::clone(&self.door), leaf: leaf.to_vec(), judged }))
-    }
-
-    /// Keeps, counts and logs the failure, and lets the peer see the alert.
-    async fn record(self, failed: Failed) {
-        let listener = self.door.address.to_string();
-        let context = FailureContext {
-            at_ms: clock::wall().0,
-            peer: self.address,
-            listener: &listener,
-            hello: self.tap.progress(),
-            received: !self.tap.is_empty(),
-            flight_sent: self.flight_sent,
-            fragment_bytes_max: self.fragment_bytes_max,
-            version: None,
-            refusal: failed.refusal.as_ref(),
-        };
-        let ended = match &failed.why {
-            Why::Io(error) => Ended::Io(error),
-            Why::TimedOut(after) => Ended::TimedOut { after: *after },
-            Why::Judged(failure) => Ended::Judged { failure, leaf: &failed.leaf },
-        };
-        keep_failure(&self.broker, &context, ended);
-        let barred = failed.barred();
-        let Some(mut io) = failed.io else { return };
-        if let Some(certificate) = barred {
-            hold_back(&self.broker, certificate, &mut io).await;
-        }
-        farewell(io).await;
     }
 }
 

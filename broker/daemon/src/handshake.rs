@@ -1,0 +1,241 @@
+//! What every address does with a peer that has not shown who it is: it reads its ClientHello, chooses the settings of TLS by
+//! that, and keeps, counts and tells of a handshake that came to nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::ServerConfig;
+use signet_identity::{CertificateId, IdentityError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::io::PeerIo;
+use crate::server::Broker;
+use crate::tls::hello::{ClientHello, HelloTap, Progress};
+use crate::tls::{
+    Ended, FailureContext, FailureRecord, Gate, LogAdvice, Refusal, TlsListener, VerifyFailure,
+};
+
+/// How long a refused peer may take to read why.
+const REFUSAL_WITHIN: Duration = Duration::from_secs(1);
+/// What is read and thrown away after a refusal, so that the peer sees the alert instead of a reset.
+const REFUSAL_BYTES_MAX: usize = 16 * 1024;
+/// Room for a ClientHello without post-quantum key shares; more is made as it comes.
+const HELLO_BYTES_USUAL: usize = 1024;
+/// rustls counts a record's header into `max_fragment_size`.
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// A handshake under way.
+pub(crate) struct Handshake {
+    broker: Arc<Broker>,
+    /// The address that the peer comes from,
+    peer: SocketAddr,
+    /// and the one that it came to.
+    listener: SocketAddr,
+    tap: HelloTap,
+    /// Whether TLS began, so that our certificate was on its way.
+    flight_sent: bool,
+    fragment_bytes_max: u16,
+}
+
+impl Handshake {
+    pub(crate) fn new(broker: &Arc<Broker>, peer: SocketAddr, listener: SocketAddr) -> Self {
+        let (broker, tap) = (Arc::clone(broker), HelloTap::default());
+        Self { broker, peer, listener, tap, flight_sent: false, fragment_bytes_max: 0 }
+    }
+
+    /// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.
+    pub(crate) async fn hello(&mut self, socket: &mut TcpStream) -> io::Result<BytesMut> {
+        let mut first = BytesMut::with_capacity(HELLO_BYTES_USUAL);
+        loop {
+            let seen = first.len();
+            if socket.read_buf(&mut first).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match self.tap.push(first.get(seen..).unwrap_or_default()) {
+                Progress::More => first.reserve(HELLO_BYTES_USUAL),
+                Progress::Complete(_) | Progress::Unreadable => break,
+                Progress::NotTls(_) => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+        Ok(first)
+    }
+
+    /// The settings of TLS for this peer.
+    pub(crate) fn begin(&mut self, tls: &TlsListener) -> Arc<ServerConfig> {
+        let config = tls.server_config(self.tap.hello());
+        let record =
+            config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);
+        self.fragment_bytes_max = u16::try_from(record).unwrap_or(u16::MAX);
+        self.flight_sent = true;
+        config
+    }
+
+    /// What the peer said first, when that could be read.
+    pub(crate) fn said(&self) -> Option<&ClientHello> {
+        self.tap.hello()
+    }
+
+    /// Keeps, counts and logs the failure, and lets the peer see the alert, when it has waited where it has to.
+    pub(crate) async fn record(self, failed: Failed) {
+        let listener = self.listener.to_string();
+        let context = FailureContext {
+            at_ms: clock::wall().0,
+            peer: self.peer,
+            listener: &listener,
+            hello: self.tap.progress(),
+            received: !self.tap.is_empty(),
+            flight_sent: self.flight_sent,
+            fragment_bytes_max: self.fragment_bytes_max,
+            version: None,
+            refusal: failed.refusal.as_ref(),
+        };
+        let ended = match &failed.why {
+            Why::Io(error) => Ended::Io(error),
+            Why::TimedOut(after) => Ended::TimedOut { after: *after },
+            Why::Judged(failure) => Ended::Judged { failure, leaf: &failed.leaf },
+            Why::NoName(error) => Ended::NoName { error, leaf: &failed.leaf },
+        };
+        keep_failure(&self.broker, &context, ended);
+        let barred = failed.barred();
+        let Some(mut io) = failed.io else { return };
+        if let Some(certificate) = barred {
+            hold_back(&self.broker, certificate, &mut io).await;
+        }
+        farewell(io).await;
+    }
+}
+
+/// A handshake that did not lead to a name.
+pub(crate) struct Failed {
+    pub(crate) why: Why,
+    /// Why the certificate was refused in the handshake.
+    pub(crate) refusal: Option<Refusal>,
+    /// The client's certificate when the handshake itself succeeded, DER.
+    pub(crate) leaf: Vec<u8>,
+    /// The peer, when it is to be told.
+    pub(crate) io: Option<PeerIo>,
+}
+
+/// Why there is no name.
+pub(crate) enum Why {
+    Io(io::Error),
+    TimedOut(Duration),
+    Judged(VerifyFailure),
+    NoName(IdentityError),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::new(Why::Io(error))
+    }
+}
+
+impl Failed {
+    pub(crate) fn new(why: Why) -> Self {
+        Self { why, refusal: None, leaf: Vec::new(), io: None }
+    }
+
+    /// Why the certificate was refused, when that is why.
+    pub(crate) fn refused(&self) -> Option<&VerifyFailure> {
+        match (&self.refusal, &self.why) {
+            (Some(refusal), _) => Some(&refusal.failure),
+            (None, Why::Judged(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// The certificate that was refused.
+    pub(crate) fn certificate(&self) -> CertificateId {
+        self.refusal.as_ref().map_or_else(|| CertificateId::of(&self.leaf), |refusal| refusal.id)
+    }
+
+    /// The certificate, when it was refused before it was looked at.
+    pub(crate) fn barred(&self) -> Option<CertificateId> {
+        match self.refused() {
+            Some(VerifyFailure::RefusedBefore { certificate }) => Some(*certificate),
+            _ => None,
+        }
+    }
+
+    /// Whether this counts against the address. Who is barred costs little, and its neighbours need not feel how often it comes.
+    pub(crate) fn is_refusal(&self) -> bool {
+        (self.refused().is_some() && self.barred().is_none()) || matches!(self.why, Why::NoName(_))
+    }
+}
+
+/// Keeps, counts and logs a handshake that failed.
+fn keep_failure(broker: &Broker, context: &FailureContext<'_>, ended: Ended<'_>) {
+    let record = FailureRecord::new(context, ended);
+    broker.metrics.tls_failures.with_label_values(&[record.cause.metric_label()]).inc();
+    let (record, advice) = broker.failures.record(record, broker.clock.mono().elapsed());
+    match advice {
+        LogAdvice::Log { suppressed } => log_failure(&record, suppressed),
+        LogAdvice::Suppress => broker.metrics.log_suppressed.inc(),
+    }
+}
+
+/// Bars certificates that were refused again and again.
+pub(crate) fn gate(broker: &Arc<Broker>) -> Gate {
+    let broker = Arc::clone(broker);
+    Box::new(move |certificate| {
+        broker.config.load().standing.refused_pause_max.is_some()
+            && broker.penalties.is_barred(certificate, broker.clock.mono())
+    })
+}
+
+/// Lets a peer wait whose certificate was refused again and again, unless it leaves by itself.
+async fn hold_back(broker: &Broker, certificate: CertificateId, io: &mut PeerIo) {
+    let Some(longest) = broker.config.load().standing.refused_pause_max else { return };
+    let Some(waiting) = broker.penalties.hold_back(certificate, longest) else { return };
+    let mut ignored = [0u8; 256];
+    let gone = async { while !matches!(io.read(&mut ignored).await, Ok(0) | Err(_)) {} };
+    tokio::select! {
+        biased;
+        () = broker.stop_requested() => {}
+        // What it still says is thrown away; what it is told comes after the wait.
+        _ = tokio::time::timeout(waiting.pause, gone) => {}
+    }
+}
+
+/// Lets the peer see the alert: closing with unread bytes would reset the connection and might destroy it on its way.
+async fn farewell(mut io: PeerIo) {
+    let farewell = async {
+        io.release().await?;
+        io.flush().await?;
+        io.shutdown().await?;
+        let mut rest = [0u8; 1024];
+        let mut read = 0;
+        while read < REFUSAL_BYTES_MAX {
+            match io.read(&mut rest).await? {
+                0 => break,
+                count => read += count,
+            }
+        }
+        io::Result::Ok(())
+    };
+    drop(tokio::time::timeout(REFUSAL_WITHIN, farewell).await);
+}
+
+fn log_failure(record: &FailureRecord, suppressed: u64) {
+    let certificate = record.certificate.as_ref();
+    tracing::warn!(
+        peer = %record.peer,
+        listener = record.listener,
+        cause = record.cause.metric_label(),
+        reason = record.reason,
+        subject = certificate.map(|c| c.subject.as_str()),
+        issuer = certificate.map(|c| c.issuer.as_str()),
+        serial = certificate.map(|c| c.serial.as_str()),
+        version = record.version,
+        sni = record.sni,
+        alert = record.alert.as_ref().map(|alert| alert.name),
+        hint = record.hint,
+        suppressed,
+        "tls handshake failed"
+    );
+}
