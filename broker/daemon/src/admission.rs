@@ -6,8 +6,12 @@
 //! of them by chance, so that somebody good behind a translator that is shared with a bad one gets in after a few tries,
 //! and opens the door for the others.
 //!
-//! When the half-open table is full, the oldest half-open peer makes room, so that silent peers cannot keep good ones out.
+//! When the half-open table is full, somebody makes room who came before: of those that have said nothing the oldest, then of
+//! those that have said something, and last of those from an address where somebody good is, or who have shown a good
+//! certificate. A quarter of the places is left to each of the three, so that who has just come has the time to say
+//! something whatever the others do.
 
+use std::array;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,6 +24,10 @@ use tokio::sync::Notify;
 
 /// Source addresses remembered at most; beyond it, unknown addresses share one bucket.
 const ADDRESSES_TRACKED_MAX: usize = 65_536;
+
+/// With more addresses left than this after a look for those that can be forgotten, those are forgotten too from which somebody
+/// good has come lately, and nobody is connected.
+const KNOWN_KEPT_MAX: usize = ADDRESSES_TRACKED_MAX / 2;
 
 /// Between two looks at all sources.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,6 +50,18 @@ pub struct AdmissionLimits {
     pub connects_per_address_per_second: u32,
     /// Whether an address from which only refused peers come gets fewer of its connections in.
     pub refused_addresses_slowed: bool,
+}
+
+/// Under which trust anchor somebody is; short, and only to share something fairly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Authority([u8; 8]);
+
+impl Authority {
+    /// The anchor of which this is a hash.
+    #[must_use]
+    pub fn of(anchor: [u8; 32]) -> Self {
+        Self(anchor.first_chunk().copied().unwrap_or_default())
+    }
 }
 
 /// Why a new connection was turned away before TLS.
@@ -73,6 +93,8 @@ struct Source {
     drained_until: Duration,
     /// Connections with a certificate in force.
     good: usize,
+    /// The authority of the first of them.
+    authority: Option<Authority>,
     /// One of those has gone since the last arrival.
     good_gone: bool,
     /// Until when those that have gone count.
@@ -82,11 +104,55 @@ struct Source {
     refused_since: Duration,
 }
 
+/// How much is lost when a half-open peer makes room.
+#[derive(Debug, Clone, Copy)]
+enum Rank {
+    /// It has said nothing.
+    Silent,
+    /// It has begun with TLS.
+    Began,
+    /// Somebody good is at its address, or it has shown a certificate in force itself.
+    Known,
+}
+
+/// Those between accept and CONNECT, in the order in which they came.
+#[derive(Debug, Default)]
+struct HalfOpen([BTreeMap<u64, Arc<Notify>>; 3]);
+
+impl HalfOpen {
+    fn len(&self) -> usize {
+        self.0.iter().map(BTreeMap::len).sum()
+    }
+
+    fn insert(&mut self, number: u64, rank: Rank, evicted: Arc<Notify>) {
+        self.0[rank as usize].insert(number, evicted);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Arc<Notify>> {
+        self.0.iter_mut().find_map(|peers| peers.remove(&number))
+    }
+
+    /// Takes out whoever makes room for `newcomer`, or for whomever comes next. None who came later does.
+    fn make_room(&mut self, newcomer: Option<u64>) -> Option<Arc<Notify>> {
+        const REMAIN_SHARE: usize = 4;
+        let remain = self.len() / REMAIN_SHARE;
+        let before = |peers: &BTreeMap<u64, _>| {
+            let oldest = peers.first_key_value().map(|(number, _)| *number)?;
+            newcomer.is_none_or(|newcomer| oldest < newcomer).then_some(oldest)
+        };
+        let oldest: [Option<u64>; 3] = array::from_fn(|rank| before(&self.0[rank]));
+        // One of them is above its quarter; where that is the newcomer's alone, it is not asked.
+        let beyond =
+            (self.0.iter().zip(oldest)).find_map(|(peers, oldest)| oldest.filter(|_| peers.len() > remain));
+        self.remove(beyond.or_else(|| oldest.into_iter().flatten().next())?)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Table {
     sources: HashMap<IpAddr, Source, foldhash::fast::RandomState>,
     overflow: Source,
-    half_open: BTreeMap<u64, Arc<Notify>>,
+    half_open: HalfOpen,
     next_ticket: u64,
     /// Not before then sources are looked at for those that can be forgotten: that is a look at all of them.
     next_sweep: Duration,
@@ -120,17 +186,31 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.admission.table.lock().half_open.remove(&self.number);
+        self.admission.table.lock().half_open.remove(self.number);
     }
 }
 
 impl Ticket {
-    /// The oldest half-open peer makes room for this one. False: there is none that came before.
-    pub fn displaces_oldest(&self) -> bool {
-        let mut table = self.admission.table.lock();
-        let oldest = table.half_open.first_entry().filter(|oldest| *oldest.key() < self.number);
-        let displaced = oldest.map(|oldest| oldest.remove());
-        displaced.inspect(|evicted| evicted.notify_one()).is_some()
+    /// Somebody who came before makes room for this one. False: there is nobody.
+    pub fn displaces_another(&self) -> bool {
+        let evicted = self.admission.table.lock().half_open.make_room(Some(self.number));
+        evicted.inspect(|evicted| evicted.notify_one()).is_some()
+    }
+
+    /// The peer has begun with TLS. Who is known stays so.
+    pub fn began(&self) {
+        let half_open = &mut self.admission.table.lock().half_open;
+        if let Some(evicted) = half_open.0[Rank::Silent as usize].remove(&self.number) {
+            half_open.insert(self.number, Rank::Began, evicted);
+        }
+    }
+
+    /// The peer has shown a certificate in force.
+    pub fn is_good(&self) {
+        let half_open = &mut self.admission.table.lock().half_open;
+        if let Some(evicted) = half_open.remove(self.number) {
+            half_open.insert(self.number, Rank::Known, evicted);
+        }
     }
 }
 
@@ -159,21 +239,25 @@ impl Drop for AddressSlot {
 }
 
 impl AddressSlot {
-    /// The peer's certificate is in force: whoever else comes from its address may begin as usual.
-    pub fn good(&mut self) {
+    /// The peer's certificate is in force, and of this authority: whoever else comes from its address may begin as usual.
+    pub fn good(&mut self, authority: Authority) {
         let Some(address) = self.source.filter(|_| !self.good) else { return };
         if let Some(source) = self.admission.table.lock().sources.get_mut(&address) {
+            // One that comes later moves nobody to its own authority's turns.
+            if source.good == 0 {
+                source.authority = Some(authority);
+            }
             source.good += 1;
             source.refused = 0;
             self.good = true;
         }
     }
 
-    /// Whether somebody good is connected from its address, or was lately.
-    pub fn is_known(&self, now: Mono) -> bool {
+    /// The authority of those good peers that are connected from its address, or were lately; `None`: there are none.
+    pub fn known(&self, now: Mono) -> Option<Authority> {
         let table = self.admission.table.lock();
         let source = self.source.and_then(|address| table.sources.get(&address));
-        source.is_some_and(|source| source.good > 0 || source.good_gone || now.elapsed() < source.good_until)
+        source.filter(|source| source.is_known(now.elapsed())).and_then(|source| source.authority)
     }
 
     /// The peer's certificate was refused.
@@ -206,11 +290,11 @@ impl Admission {
         self.table.lock().half_open.len()
     }
 
-    /// Drops the `count` oldest half-open peers; how many there were.
+    /// Drops `count` half-open peers; how many there were.
     pub fn make_room(&self, count: usize) -> usize {
         let mut table = self.table.lock();
-        let oldest = std::iter::from_fn(|| table.half_open.pop_first()).take(count);
-        oldest.inspect(|(_, evicted)| evicted.notify_one()).count()
+        let first = std::iter::from_fn(|| table.half_open.make_room(None)).take(count);
+        first.inspect(|evicted| evicted.notify_one()).count()
     }
 
     /// Admits one new connection from `address`, or says why not.
@@ -223,7 +307,11 @@ impl Admission {
             && !table.sources.contains_key(&source_key)
             && now >= table.next_sweep
         {
-            table.sources.retain(|_, source| source.connections > 0 || source.drained_until > now);
+            table.sources.retain(|_, source| !source.can_be_forgotten(now) || source.is_known(now));
+            // Who is good is not forgotten for strangers' sake, unless too many are remembered that have gone.
+            if table.sources.len() > KNOWN_KEPT_MAX {
+                table.sources.retain(|_, source| !source.can_be_forgotten(now));
+            }
             table.next_sweep = now.saturating_add(SWEEP_INTERVAL);
             #[cfg(test)]
             {
@@ -237,6 +325,7 @@ impl Admission {
             return Err(Refused::AddressConnections);
         }
         let share = source.share(now);
+        let rank = if !full && source.is_known(now) { Rank::Known } else { Rank::Silent };
         if !full && share > 1 && limits.refused_addresses_slowed {
             let drawn = table.lottery.hash_one((source_key, table.next_ticket));
             table.next_ticket += 1;
@@ -249,11 +338,11 @@ impl Admission {
         let number = table.next_ticket;
         table.next_ticket += 1;
         let evicted = Arc::new(Notify::new());
-        table.half_open.insert(number, Arc::clone(&evicted));
+        table.half_open.insert(number, rank, Arc::clone(&evicted));
         if table.half_open.len() > limits.half_open_max
-            && let Some((_, oldest)) = table.half_open.pop_first()
+            && let Some(evicted) = table.half_open.make_room(Some(number))
         {
-            oldest.notify_one();
+            evicted.notify_one();
         }
         let slot =
             AddressSlot { source: (!full).then_some(source_key), admission: Arc::clone(self), good: false };
@@ -272,7 +361,7 @@ pub enum Turned {
 
 impl Admission {
     /// Admits one new connection from `address` to a place of its own, or says why not. Its address is asked first: nobody
-    /// makes room for a peer that is turned away for its address. With `crowded` the oldest half-open peer makes room in any
+    /// makes room for a peer that is turned away for its address. With `crowded` another half-open peer makes room in any
     /// case. `place` finds the place.
     pub fn enter<T>(
         self: &Arc<Self>,
@@ -283,7 +372,7 @@ impl Admission {
     ) -> Result<(Ticket, AddressSlot, T), Turned> {
         let (ticket, slot) = self.admit(address, now).map_err(Turned::Away)?;
         if crowded {
-            ticket.displaces_oldest();
+            ticket.displaces_another();
         }
         let place = place(&ticket).ok_or(Turned::NoPlace)?;
         Ok((ticket, slot, place))
@@ -291,13 +380,22 @@ impl Admission {
 }
 
 impl Source {
+    /// Whether nobody is connected, and nothing is ahead of its rate.
+    fn can_be_forgotten(&self, now: Duration) -> bool {
+        self.connections == 0 && self.drained_until <= now
+    }
+
+    /// Whether somebody good is here, or was lately.
+    fn is_known(&self, now: Duration) -> bool {
+        self.good > 0 || self.good_gone || now < self.good_until
+    }
+
     /// One in how many may begin a handshake.
     fn share(&mut self, now: Duration) -> u64 {
         if std::mem::take(&mut self.good_gone) {
             self.good_until = now.saturating_add(REMEMBERED);
         }
-        let good = self.good > 0 || now < self.good_until;
-        if good || now.saturating_sub(self.refused_since) > REMEMBERED {
+        if self.is_known(now) || now.saturating_sub(self.refused_since) > REMEMBERED {
             return 1;
         }
         match self.refused.checked_sub(REFUSED_FREE) {
@@ -337,149 +435,4 @@ pub(crate) fn source_of(address: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: AdmissionLimits = AdmissionLimits {
-        half_open_max: 1_000_000,
-        connections_per_address_max: None,
-        connects_per_address_per_second: 0,
-        refused_addresses_slowed: true,
-    };
-
-    fn address(n: u32) -> IpAddr {
-        IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n))
-    }
-
-    fn at(secs: u64) -> Mono {
-        Mono::new(Duration::from_secs(secs))
-    }
-
-    /// How many of `tries` bad peers of one address may begin; each of them is refused then.
-    fn bad(admission: &Arc<Admission>, tries: usize, now: Mono) -> usize {
-        let begins = |_: &usize| admission.admit(address(1), now).map(|(_, slot)| slot.refused(now)).is_ok();
-        (0..tries).filter(begins).count()
-    }
-
-    #[test]
-    fn an_address_of_refused_peers_alone_gets_a_small_share_in() {
-        let admission = Admission::new(LIMITS);
-        assert_eq!(bad(&admission, 30, at(1)), 30, "a few refusals change nothing");
-        bad(&admission, 1_000, at(1));
-        let begun = bad(&admission, 16_000, at(1));
-        assert!((600..1_500).contains(&begun), "{begun} of 16000");
-        assert!(admission.admit(address(2), at(1)).is_ok(), "another address is another matter");
-        assert_eq!(bad(&admission, 20, at(1000)), 20, "it is forgotten");
-    }
-
-    #[test]
-    fn good_peers_behind_the_same_address_keep_the_door_open() {
-        let admission = Admission::new(LIMITS);
-        let (_ticket, mut good) = admission.admit(address(1), at(1)).unwrap();
-        good.good();
-        assert_eq!(bad(&admission, 1_000, at(1)), 1_000);
-        drop(good);
-        assert_eq!(bad(&admission, 1_000, at(2)), 1_000, "for a while after the last good one has gone");
-        assert!(bad(&admission, 1_000, at(700)) < 700);
-    }
-
-    #[test]
-    fn somebody_good_gets_in_after_a_few_tries_and_opens_the_door() {
-        let admission = Admission::new(LIMITS);
-        bad(&admission, 5_000, at(1));
-        let tries = (0..1_000).find_map(|n| admission.admit(address(1), at(1)).ok().map(|came| (n, came)));
-        let (tries, (_ticket, mut slot)) = tries.expect("one in sixteen may begin");
-        assert!(tries < 500, "{tries}");
-        assert!(!slot.is_known(at(1)));
-        slot.good();
-        assert!(slot.is_known(at(1)));
-        assert!((0..100).all(|_| admission.admit(address(1), at(1)).is_ok()));
-    }
-
-    #[test]
-    fn one_bad_peer_that_comes_now_and_then_never_slows_its_address() {
-        let admission = Admission::new(LIMITS);
-        assert!((0..600).all(|minute| bad(&admission, 1, at(60 * minute)) == 1));
-    }
-
-    #[test]
-    fn the_door_stays_open_for_a_while_after_a_long_connection_has_ended() {
-        let admission = Admission::new(LIMITS);
-        let (_ticket, mut good) = admission.admit(address(1), at(1)).unwrap();
-        good.good();
-        assert_eq!(bad(&admission, 1_000, at(5_000)), 1_000);
-        drop(good);
-        assert_eq!(bad(&admission, 1_000, at(5_001)), 1_000);
-        assert_eq!(bad(&admission, 1_000, at(5_600)), 1_000, "the bad ones do not shorten it");
-        assert!(bad(&admission, 1_000, at(5_602)) < 700, "nor is it longer");
-    }
-
-    #[test]
-    fn nothing_is_slowed_when_that_is_switched_off() {
-        let admission = Admission::new(AdmissionLimits { refused_addresses_slowed: false, ..LIMITS });
-        assert_eq!(bad(&admission, 1_000, at(1)), 1_000);
-    }
-
-    #[test]
-    fn the_oldest_half_open_make_room_and_those_that_have_gone_on_are_not_asked() {
-        let admission = Admission::new(LIMITS);
-        let mut peers: Vec<_> = (0..4).map(|n| admission.admit(address(n), at(1)).unwrap().0).collect();
-        drop(peers.remove(0));
-        assert_eq!(admission.make_room(2), 2);
-        let asked = |ticket: &Ticket| {
-            let waiting = std::pin::pin!(ticket.evicted());
-            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-            waiting.poll(&mut cx).is_ready()
-        };
-        assert_eq!(peers.iter().map(asked).collect::<Vec<_>>(), [true, true, false]);
-        assert_eq!(admission.half_open(), 1);
-        assert_eq!(admission.make_room(100), 1);
-        assert_eq!(admission.make_room(100), 0);
-    }
-
-    #[test]
-    fn nobody_makes_room_for_a_peer_that_is_turned_away_for_its_address() {
-        let admission = Admission::new(AdmissionLimits { connects_per_address_per_second: 1, ..LIMITS });
-        let good: Vec<_> = (2..102).map(|n| admission.admit(address(n), at(1)).unwrap()).collect();
-        assert_eq!(admission.half_open(), good.len());
-        // Memory runs short, and max-connections is reached: each that comes needs the place of another.
-        let place = |ticket: &Ticket| ticket.displaces_oldest().then_some(());
-        let came: Vec<_> = (0..5_000).map(|_| admission.enter(address(1), at(1), true, place)).collect();
-        let begun = came.iter().filter(|came| came.is_ok()).count();
-        assert_eq!(begun, 2, "a burst");
-        assert!(
-            came.iter().skip(2).all(|came| came.as_ref().err() == Some(&Turned::Away(Refused::AddressRate)))
-        );
-        assert_eq!(admission.half_open(), good.len() + begun - 2 * begun, "two places for each that came in");
-    }
-
-    #[test]
-    fn no_peer_makes_room_for_itself() {
-        let admission = Admission::new(LIMITS);
-        let place = |ticket: &Ticket| ticket.displaces_oldest().then_some(());
-        assert_eq!(admission.enter(address(1), at(1), false, place).err(), Some(Turned::NoPlace));
-        assert_eq!(admission.half_open(), 0, "it has gone");
-        let (ticket, _slot, ()) = admission.enter(address(1), at(1), true, |_| Some(())).unwrap();
-        assert_eq!(admission.half_open(), 1);
-        let (newer, _slot, ()) = admission.enter(address(2), at(1), false, place).unwrap();
-        assert_eq!(admission.half_open(), 1);
-        drop(ticket);
-        assert_eq!(admission.half_open(), 1, "the newer one is there");
-        drop(newer);
-    }
-
-    #[test]
-    fn a_full_table_is_searched_once_in_a_while_and_not_for_every_peer() {
-        let admission = Admission::new(LIMITS);
-        let count = u32::try_from(ADDRESSES_TRACKED_MAX).unwrap();
-        let slots: Vec<_> = (0..count).map(|n| admission.admit(address(n), at(1)).unwrap()).collect();
-        for n in 0..1_000 {
-            assert!(admission.admit(address(count + n), at(1)).is_ok());
-        }
-        assert_eq!(admission.table.lock().sweeps, 1);
-        drop(slots);
-        assert!(admission.admit(address(count), at(3)).is_ok());
-        assert_eq!(admission.table.lock().sweeps, 2);
-        assert_eq!(admission.table.lock().sources.len(), 1);
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use signet_identity::{CertificateId, IdentityError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::admission::Ticket;
 use crate::clock;
 use crate::io::PeerIo;
 use crate::server::Broker;
@@ -49,7 +50,7 @@ impl Handshake {
     }
 
     /// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.
-    pub(crate) async fn hello(&mut self, socket: &mut TcpStream) -> io::Result<BytesMut> {
+    pub(crate) async fn hello(&mut self, socket: &mut TcpStream, ticket: &Ticket) -> io::Result<BytesMut> {
         let mut first = BytesMut::with_capacity(HELLO_BYTES_USUAL);
         loop {
             let seen = first.len();
@@ -62,6 +63,7 @@ impl Handshake {
                 Progress::NotTls(_) => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
+        ticket.began();
         Ok(first)
     }
 

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::admission::{AddressSlot, Ticket, Turned, source_of};
+use crate::admission::{AddressSlot, Authority, Ticket, Turned, source_of};
 use crate::clones::{self, Presence};
 use crate::handshake::{Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
@@ -93,12 +93,12 @@ impl Listening {
         self.tls.store(tls);
     }
 
-    /// A place for a new connection. When all are taken, the oldest peer that has not said CONNECT makes room.
+    /// A place for a new connection. When all are taken, a peer that has not said CONNECT makes room.
     fn open_slot(self: &Arc<Self>, newcomer: &Ticket) -> Option<OpenSlot> {
         let most = self.settings.load().connections_max.get() as usize;
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let slot = OpenSlot(Arc::clone(self));
-        let room = before < most || (before < most + OVER_MAX && newcomer.displaces_oldest());
+        let room = before < most || (before < most + OVER_MAX && newcomer.displaces_another());
         // One that is too many counts itself out again.
         room.then_some(slot)
     }
@@ -197,7 +197,7 @@ fn admit(
                 address,
                 accepted: broker.clock.mono(),
                 shaking: Handshake::new(broker, address, listening.address),
-                known: places.address.is_known(broker.clock.mono()),
+                known: places.address.known(broker.clock.mono()),
             };
             let (broker, traffic) = (Arc::clone(broker), traffic.clone());
             tokio::spawn(async move {
@@ -218,8 +218,8 @@ struct Arriving {
     address: SocketAddr,
     accepted: Mono,
     shaking: Handshake,
-    /// Whether somebody good comes from its address.
-    known: bool,
+    /// The authority of those who are good and come from its address.
+    known: Option<Authority>,
 }
 
 impl Arriving {
@@ -233,7 +233,7 @@ impl Arriving {
         let within = self.listening.settings.load().handshake_timeout;
         let outcome = tokio::select! {
             biased;
-            outcome = self.handshake(socket) => outcome,
+            outcome = self.handshake(socket, &ticket) => outcome,
             () = tokio::time::sleep(within) => Err(Failed::new(Why::TimedOut(within))),
             () = ticket.evicted() => {
                 self.broker.metrics.not_admitted.with_label_values(&["made_room"]).inc();
@@ -246,7 +246,8 @@ impl Arriving {
         match outcome {
             Ok(named) => {
                 if named.admitted.refusal.is_none() {
-                    places.address.good();
+                    ticket.is_good();
+                    places.address.good(Authority::of(named.judged.anchor()));
                 } else {
                     places.address.refused(now);
                 }
@@ -264,10 +265,10 @@ impl Arriving {
     }
 
     /// TLS, the judgement of the certificate, and the name.
-    async fn handshake(&mut self, mut socket: TcpStream) -> Result<Named, Failed> {
+    async fn handshake(&mut self, mut socket: TcpStream, ticket: &Ticket) -> Result<Named, Failed> {
         // Without this, CONNACK waits 40 ms for the peer's delayed acknowledgement.
         drop(socket.set_nodelay(true));
-        let first = self.shaking.hello(&mut socket).await?;
+        let first = self.shaking.hello(&mut socket, ticket).await?;
         let tls = self.listening.tls.load_full();
         let config = self.shaking.begin(&tls);
         let io = PeerIo::new(socket, first).within(self.broker.config.load().limits.handshake_bytes_max);

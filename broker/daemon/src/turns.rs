@@ -1,13 +1,19 @@
 //! Whose handshake goes on next, when more of them have something to do than there are threads.
 //!
 //! Each step of a handshake (our first flight, the client's certificate and signature) is one turn. Who wants one says so
-//! and waits; turns go round the source addresses, so that one from which thousands come has as many turns as one from
-//! which a single device comes, and to those first from which somebody good has come lately. Every fifth turn is for the
-//! others: a stranger may be a device on its first day.
+//! and waits. First come those from whose address somebody good has come lately; every fifth turn is for the others: a
+//! stranger may be a device on its first day.
+//!
+//! Turns go round the source addresses, so that one from which thousands come has as many turns as one from which a single
+//! device comes. Those of known addresses go round the authorities before that: the whole fleet of one comes back no faster
+//! for being large, and a device of another does not wait for it. Under which authority a client is can be said of who has
+//! been here; of a stranger it is known when its certificate has been read, which is in the middle of the turn in which it
+//! is verified too: TLS asks for the verdict there and then.
 //!
 //! What a turn costs is hundreds of times what asking for one does, so all ask before the next one is given.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +21,8 @@ use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::admission::Authority;
 
 /// Turns of known addresses before one of the others.
 const KNOWN_IN_A_ROW: u32 = 4;
@@ -25,55 +33,97 @@ const KNOWN_WAITING_MAX: usize = 1024;
 /// The right to work; given back when it is dropped.
 pub(crate) type Turn = OwnedSemaphorePermit;
 
-/// Those who wait, by address.
-#[derive(Debug, Default)]
-struct Waiting {
-    /// The addresses that have somebody waiting, in the order of their turns.
-    round: VecDeque<IpAddr>,
-    queues: HashMap<IpAddr, VecDeque<oneshot::Sender<Turn>>, foldhash::quality::RandomState>,
-    count: usize,
+/// Who waits for a turn.
+type Waiter = oneshot::Sender<Turn>;
+/// Those of an address in the order in which they came, and the addresses in the order of their turns.
+type ByAddress = Round<IpAddr, VecDeque<Waiter>>;
+
+/// Something out of which one after the other is taken.
+trait Queue: Default {
+    fn take(&mut self) -> Option<Waiter>;
+    fn is_empty(&self) -> bool;
 }
 
-impl Waiting {
-    fn push(&mut self, source: IpAddr, waiter: oneshot::Sender<Turn>) {
-        let queue = self.queues.entry(source).or_default();
-        if queue.is_empty() {
-            self.round.push_back(source);
-        }
-        queue.push_back(waiter);
-        self.count += 1;
+impl Queue for VecDeque<Waiter> {
+    fn take(&mut self) -> Option<Waiter> {
+        self.pop_front()
     }
 
-    fn pop(&mut self) -> Option<oneshot::Sender<Turn>> {
-        let source = self.round.pop_front()?;
-        let queue = self.queues.get_mut(&source)?;
-        let waiter = queue.pop_front();
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+}
+
+/// Queues that are taken from in turns.
+#[derive(Debug)]
+struct Round<K, Q> {
+    /// Those that have somebody waiting.
+    order: VecDeque<K>,
+    queues: HashMap<K, Q, foldhash::quality::RandomState>,
+}
+
+impl<K, Q> Default for Round<K, Q> {
+    fn default() -> Self {
+        Self { order: VecDeque::new(), queues: HashMap::default() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, Q: Queue> Round<K, Q> {
+    /// The queue of `key`, for somebody to be put into it.
+    fn of(&mut self, key: K) -> &mut Q {
+        let order = &mut self.order;
+        self.queues.entry(key).or_insert_with(|| {
+            order.push_back(key);
+            Q::default()
+        })
+    }
+}
+
+impl<K: Copy + Eq + Hash, Q: Queue> Queue for Round<K, Q> {
+    fn take(&mut self) -> Option<Waiter> {
+        let key = self.order.pop_front()?;
+        let queue = self.queues.get_mut(&key)?;
+        let waiter = queue.take();
         if queue.is_empty() {
-            self.queues.remove(&source);
+            self.queues.remove(&key);
         } else {
-            self.round.push_back(source);
+            self.order.push_back(key);
         }
-        self.count -= usize::from(waiter.is_some());
         waiter
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    known: Waiting,
-    others: Waiting,
+    known: Round<Authority, ByAddress>,
+    known_count: usize,
+    others: ByAddress,
     known_in_a_row: u32,
 }
 
 impl State {
-    fn pop(&mut self) -> Option<oneshot::Sender<Turn>> {
-        let known_first = self.known_in_a_row < KNOWN_IN_A_ROW || self.others.count == 0;
-        if known_first && let Some(waiter) = self.known.pop() {
+    fn push(&mut self, source: IpAddr, known: Option<Authority>, waiter: Waiter) {
+        let queues = match known {
+            Some(authority) => self.known.of(authority),
+            None => &mut self.others,
+        };
+        queues.of(source).push_back(waiter);
+        self.known_count += usize::from(known.is_some());
+    }
+
+    fn pop(&mut self) -> Option<Waiter> {
+        let known_first = self.known_in_a_row < KNOWN_IN_A_ROW || self.others.is_empty();
+        if known_first && let Some(waiter) = self.known.take() {
             self.known_in_a_row = self.known_in_a_row.saturating_add(1);
+            self.known_count -= 1;
             return Some(waiter);
         }
         self.known_in_a_row = 0;
-        self.others.pop()
+        self.others.take()
     }
 }
 
@@ -97,21 +147,18 @@ impl Turns {
         })
     }
 
-    fn ask(&self, source: IpAddr, known: bool) -> oneshot::Receiver<Turn> {
+    fn ask(&self, source: IpAddr, known: Option<Authority>) -> oneshot::Receiver<Turn> {
         let (give, take) = oneshot::channel();
-        let mut state = self.state.lock();
-        let waiting = if known { &mut state.known } else { &mut state.others };
-        waiting.push(source, give);
-        drop(state);
+        self.state.lock().push(source, known, give);
         self.asked.notify_one();
         take
     }
 
-    fn pop(&self) -> Option<oneshot::Sender<Turn>> {
+    fn pop(&self) -> Option<Waiter> {
         let mut state = self.state.lock();
-        let before = state.known.count;
+        let before = state.known_count;
         let waiter = state.pop();
-        let eased = before >= KNOWN_WAITING_MAX && state.known.count < KNOWN_WAITING_MAX;
+        let eased = before >= KNOWN_WAITING_MAX && state.known_count < KNOWN_WAITING_MAX;
         drop(state);
         if eased {
             self.eased.notify_waiters();
@@ -145,7 +192,7 @@ impl Turns {
     pub(crate) async fn room(&self) {
         loop {
             let eased = self.eased.notified();
-            if self.state.lock().known.count < KNOWN_WAITING_MAX {
+            if self.state.lock().known_count < KNOWN_WAITING_MAX {
                 return;
             }
             eased.await;
@@ -158,12 +205,13 @@ pub(crate) struct InTurn<F> {
     inner: Pin<Box<F>>,
     turns: Arc<Turns>,
     source: IpAddr,
-    known: bool,
+    known: Option<Authority>,
     asked: Option<oneshot::Receiver<Turn>>,
 }
 
 impl<F: Future> InTurn<F> {
-    pub(crate) fn new(turns: &Arc<Turns>, source: IpAddr, known: bool, inner: F) -> Self {
+    /// `known` is the authority of those who are known at the address.
+    pub(crate) fn new(turns: &Arc<Turns>, source: IpAddr, known: Option<Authority>, inner: F) -> Self {
         Self { inner: Box::pin(inner), turns: Arc::clone(turns), source, known, asked: None }
     }
 }
@@ -187,18 +235,23 @@ impl<F: Future> Future for InTurn<F> {
 mod tests {
     use super::*;
 
-    fn source(n: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, n])
+    fn source(n: u32) -> IpAddr {
+        IpAddr::V4((0x0a00_0000 + n).into())
+    }
+
+    fn authority(n: u8) -> Authority {
+        Authority::of([n; 32])
     }
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
     }
 
-    /// The order in which these ask, and are served.
-    fn served(asking: &[(u8, bool)]) -> Vec<u8> {
+    /// The order in which these ask, and are served: each has an address, and an authority where that is known.
+    fn served(asking: &[(u32, Option<u8>)]) -> Vec<u32> {
         let turns = Turns::new(1);
-        let mut taken: Vec<_> = asking.iter().map(|(n, known)| (*n, turns.ask(source(*n), *known))).collect();
+        let ask = |(n, known): &(u32, Option<u8>)| (*n, turns.ask(source(*n), known.map(authority)));
+        let mut taken: Vec<_> = asking.iter().map(ask).collect();
         let mut order = Vec::new();
         while let Some(waiter) = turns.pop() {
             let turn = Arc::clone(&turns.places).try_acquire_owned().unwrap();
@@ -206,19 +259,45 @@ mod tests {
             let place = taken.iter_mut().position(|(_, take)| take.try_recv().is_ok()).unwrap();
             order.push(taken.remove(place).0);
         }
+        assert_eq!(turns.state.lock().known_count, 0);
         order
     }
 
     #[test]
     fn turns_go_round_the_addresses() {
-        let asking = [(1, false), (1, false), (1, false), (1, false), (2, false), (3, false), (2, false)];
-        assert_eq!(served(&asking), [1, 2, 3, 1, 2, 1, 1]);
+        for known in [None, Some(1)] {
+            let asking = [1, 1, 1, 1, 2, 3, 2].map(|n| (n, known));
+            assert_eq!(served(&asking), [1, 2, 3, 1, 2, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn turns_of_the_known_go_round_the_authorities_first() {
+        let asking = [
+            (1, Some(1)),
+            (2, Some(1)),
+            (3, Some(1)),
+            (1, Some(1)),
+            (7, Some(2)),
+            (8, Some(2)),
+            (9, Some(3)),
+        ];
+        assert_eq!(served(&asking), [1, 7, 9, 2, 8, 3, 1]);
+    }
+
+    #[test]
+    fn a_thousand_peers_of_one_authority_do_not_keep_a_device_of_another_waiting() {
+        let mut asking: Vec<_> = (0..1_000).map(|n| (n, Some(1))).collect();
+        asking.extend((2_000..3_000).map(|n| (n, None)));
+        asking.push((5_000, Some(2)));
+        let place = served(&asking).iter().position(|n| *n == 5_000).unwrap();
+        assert!(place <= 2, "{place} had a turn before");
     }
 
     #[test]
     fn known_addresses_go_first_and_strangers_are_not_forgotten() {
-        let mut asking = vec![(9, false), (9, false)];
-        asking.extend((0..8).map(|_| (1, true)));
+        let mut asking = vec![(9, None), (9, None)];
+        asking.extend((0..8).map(|_| (1, Some(1))));
         assert_eq!(served(&asking), [1, 1, 1, 1, 9, 1, 1, 1, 1, 9]);
     }
 
@@ -226,10 +305,10 @@ mod tests {
     fn who_has_gone_does_not_keep_others_waiting() {
         runtime().block_on(async {
             let turns = Turns::new(1);
-            drop(turns.ask(source(1), true));
+            drop(turns.ask(source(1), Some(authority(1))));
             let giving = tokio::spawn(Arc::clone(&turns).give());
             for _ in 0..100 {
-                assert_eq!(InTurn::new(&turns, source(2), false, async { 7 }).await, 7);
+                assert_eq!(InTurn::new(&turns, source(2), None, async { 7 }).await, 7);
             }
             giving.abort();
         });
@@ -245,7 +324,7 @@ mod tests {
                 Arc::new(std::sync::atomic::AtomicUsize::new(0)),
                 Arc::new(std::sync::atomic::AtomicUsize::new(0)),
             );
-            let work = |n: u8| {
+            let work = |n: u32| {
                 let (now, most) = (Arc::clone(&now), Arc::clone(&most));
                 let step = std::future::poll_fn(move |_| {
                     let at_once = now.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
@@ -254,7 +333,7 @@ mod tests {
                     now.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                     Poll::Ready(())
                 });
-                tokio::spawn(InTurn::new(&turns, source(n), n.is_multiple_of(2), step))
+                tokio::spawn(InTurn::new(&turns, source(n), n.is_multiple_of(2).then(|| authority(1)), step))
             };
             for task in (0..200).map(work).collect::<Vec<_>>() {
                 task.await.unwrap();
@@ -269,14 +348,15 @@ mod tests {
         runtime().block_on(async {
             let turns = Turns::new(1);
             turns.room().await;
-            let held: Vec<_> = (0..KNOWN_WAITING_MAX).map(|_| turns.ask(source(1), true)).collect();
+            let held: Vec<_> =
+                (0..KNOWN_WAITING_MAX).map(|_| turns.ask(source(1), Some(authority(1)))).collect();
             let mut cx = Context::from_waker(std::task::Waker::noop());
             let mut room = std::pin::pin!(turns.room());
             assert!(room.as_mut().poll(&mut cx).is_pending());
             drop(turns.pop());
             assert!(room.as_mut().poll(&mut cx).is_ready());
             // Strangers close the door to nobody.
-            let strangers: Vec<_> = (0..KNOWN_WAITING_MAX * 2).map(|_| turns.ask(source(2), false)).collect();
+            let strangers: Vec<_> = (0..KNOWN_WAITING_MAX * 2).map(|_| turns.ask(source(2), None)).collect();
             turns.room().await;
             drop((held, strangers));
         });

@@ -26,7 +26,7 @@ use tokio_rustls::server::TlsStream;
 use super::caller::{Caller, Shown};
 use super::refusal::{Refused, Shape};
 use super::{Here, body};
-use crate::admission::{AddressSlot, Ticket};
+use crate::admission::{AddressSlot, Authority, Ticket};
 use crate::handshake::{Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
 use crate::server::Broker;
@@ -142,7 +142,7 @@ fn admit(broker: &Arc<Broker>, door: &Arc<Door>, routes: &Router, socket: TcpStr
                 door: Arc::clone(door),
                 address,
                 shaking: Handshake::new(broker, address, door.address),
-                in_force: false,
+                in_force: None,
             };
             tokio::spawn(arriving.run(socket, ticket, (open, slot), routes.clone()));
         }
@@ -155,8 +155,8 @@ struct Arriving {
     door: Arc<Door>,
     address: SocketAddr,
     shaking: Handshake,
-    /// Whether a certificate in force was shown.
-    in_force: bool,
+    /// The authority of the certificate in force that was shown.
+    in_force: Option<Authority>,
 }
 
 impl Arriving {
@@ -170,7 +170,7 @@ impl Arriving {
         let within = self.door.settings.load().handshake_timeout;
         let outcome = tokio::select! {
             biased;
-            outcome = self.handshake(socket) => outcome,
+            outcome = self.handshake(socket, &ticket) => outcome,
             () = tokio::time::sleep(within) => Err(Failed::new(Why::TimedOut(within))),
             () = ticket.evicted() => Err(io::Error::other(
                 "it had to make room for newer connections: handshakes-in-flight-max is reached",
@@ -179,8 +179,8 @@ impl Arriving {
         drop(ticket);
         match outcome {
             Ok((stream, caller)) => {
-                if self.in_force {
-                    places.1.good();
+                if let Some(authority) = self.in_force {
+                    places.1.good(authority);
                 }
                 serve(self.broker, self.door, stream, caller, routes).await;
             }
@@ -196,9 +196,13 @@ impl Arriving {
     }
 
     /// TLS, and the judgement of the certificate, if one is shown.
-    async fn handshake(&mut self, mut socket: TcpStream) -> Result<(TlsStream<PeerIo>, Caller), Failed> {
+    async fn handshake(
+        &mut self,
+        mut socket: TcpStream,
+        ticket: &Ticket,
+    ) -> Result<(TlsStream<PeerIo>, Caller), Failed> {
         drop(socket.set_nodelay(true));
-        let first = self.shaking.hello(&mut socket).await?;
+        let first = self.shaking.hello(&mut socket, ticket).await?;
         let tls = self.door.tls();
         let config = self.shaking.begin(&tls);
         let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
@@ -246,7 +250,7 @@ impl Arriving {
                 registry.standing(&certificate, &judged.issuer_key(), &judged.serial())
         {
             registry.seen(&certificate, self.address.ip(), version);
-            self.in_force = true;
+            self.in_force = Some(Authority::of(judged.anchor()));
         }
         Ok(Some(Shown { door: Arc::clone(&self.door), leaf: leaf.to_vec(), judged }))
     }

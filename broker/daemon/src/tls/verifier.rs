@@ -90,6 +90,12 @@ impl Judged {
         signet_registry::KeyHash::from_bytes(self.path.ids.first().map_or([0; 32], |id| id.issuer.0))
     }
 
+    /// The trust anchor that the path ends in, by a hash of its name and key.
+    #[must_use]
+    pub fn anchor(&self) -> [u8; 32] {
+        self.path.anchor
+    }
+
     /// The serial number of the client's certificate.
     #[must_use]
     pub fn serial(&self) -> signet_registry::SerialNumber {
