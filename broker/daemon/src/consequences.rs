@@ -126,8 +126,11 @@ fn pardon(broker: &Broker, change: &Change) {
         Change::CertificateRevoked { reason, .. } if *reason != RevocationReason::Superseded => {
             broker.penalties.forget_not_let_in();
         }
-        Change::ClaimSuspended { suspended: false, .. } | Change::CertificateDeleted { .. } => {
-            broker.penalties.forget_all();
+        Change::ClaimSuspended { suspended: false, .. } => broker.penalties.forget_all(),
+        // Unclaimed ones are all the time: nobody is to be let off by that who is not concerned.
+        Change::CertificateDeleted { certificate, .. } => {
+            broker.penalties.forget(certificate);
+            broker.penalties.forget_namesakes();
         }
         _ => {}
     }

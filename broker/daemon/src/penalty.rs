@@ -35,6 +35,8 @@ pub enum By {
     Registry,
     /// The authority's policy for certificates that nobody has registered.
     Policy,
+    /// Another certificate of the registry, which has its serial number.
+    Namesake,
 }
 
 #[derive(Debug)]
@@ -145,6 +147,11 @@ impl Penalties {
         self.forget_by(By::Policy);
     }
 
+    /// Whoever has the serial number of another certificate may have it alone: one was deleted.
+    pub fn forget_namesakes(&self) {
+        self.forget_by(By::Namesake);
+    }
+
     fn forget_by(&self, by: By) {
         for record in self.table.lock().records.values_mut().filter(|record| record.by == by) {
             record.refusals = 0;
@@ -233,6 +240,18 @@ mod tests {
         }
         penalties.forget_not_let_in();
         assert_eq!([0, 1, 2].map(|n| penalties.is_barred(&id(n), Mono::START)), [true, true, false]);
+    }
+
+    #[test]
+    fn a_deleted_certificate_lets_off_those_it_was_in_the_way_of_and_nobody_else() {
+        let penalties = Penalties::default();
+        let all = [By::Namesake, By::Registry, By::Policy, By::List];
+        for (n, by) in (0..).zip(all) {
+            (0..REFUSALS_FREE).for_each(|_| penalties.refused(id(n), by, Mono::START));
+        }
+        penalties.forget_namesakes();
+        let barred: Vec<bool> = (0..4).map(|n| penalties.is_barred(&id(n), Mono::START)).collect();
+        assert_eq!(barred, [false, true, true, true]);
     }
 
     #[test]

@@ -123,6 +123,7 @@ const fn counted(standing: &Standing, came: Option<Came>) -> Option<By> {
             Standing::Admissible { .. } | Standing::Unknown,
             Some(Came::Settled | Came::Later | Came::Failed),
         ) => None,
+        (Standing::SerialConflict { .. }, _) => Some(By::Namesake),
         _ => Some(By::Registry),
     }
 }
@@ -262,5 +263,7 @@ mod tests {
         assert_eq!(counted, [Some(By::Registry), Some(By::Policy), None, None, None]);
         let waits = Standing::Pending { ca: None, until: None };
         assert_eq!(all.map(|came| super::counted(&waits, came)), [Some(By::Registry); 5]);
+        let conflict = Standing::SerialConflict { registered: CertificateId::of(b"another") };
+        assert_eq!(all.map(|came| super::counted(&conflict, came)), [Some(By::Namesake); 5]);
     }
 }
