@@ -6,7 +6,8 @@
 //!
 //! `cargo test` runs it small. `SIGNET_FLOODS=full` runs it at the size that the manual tells; `SIGNET_BIN` names another
 //! program, such as a release build. Each test prints its figures as a line of JSON, and appends it to the file that
-//! `SIGNET_FLOODS_OUT` names. `SIGNET_FLOODS_BESIDE=mosquitto` puts Debian's Mosquitto in the broker's place (`beside.rs`).
+//! `SIGNET_FLOODS_OUT` names. `SIGNET_FLOODS_BESIDE=mosquitto` puts Debian's Mosquitto in the broker's place (`beside.rs`);
+//! `SIGNET_FLOODS_MIB` is another ceiling than 64 MiB, or 96 for a program that is not optimized.
 
 mod beside;
 mod ceiling;
