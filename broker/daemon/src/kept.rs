@@ -15,7 +15,8 @@ use crate::listed;
 use crate::server::Broker;
 use crate::standing;
 use crate::store::messages::{
-    Committer, Damaged, DiskStore, Left, Loaded, MessagesError, Opened, Pace, Snapshot, StoreMetrics, load,
+    Committer, Damaged, DiskStore, Left, Loaded, MEMTABLE_BYTES, MessagesError, Opened, Pace, Snapshot,
+    StoreMetrics, load,
 };
 
 /// What is kept of one broker; empty until it is restored, and when nothing is kept.
@@ -39,24 +40,39 @@ impl Kept {
     }
 }
 
-/// The journal that the settings ask for, and how much waits for it.
-pub(crate) fn journal(store: &Store) -> Option<(Arc<Journal>, journal::Durability)> {
+/// What waits to be written takes no more than one in so many bytes of the ceiling,
+const JOURNAL_SHARE: u64 = 16;
+/// and rows on their way to a table, of which there may be three at once, one in so many each.
+const TABLE_SHARE: u64 = 32;
+/// Less than this is no bound that anything could work with, in bytes.
+const SHARE_BYTES_MIN: usize = 1 << 20;
+
+/// `most` bytes, or a `share`th of the ceiling where that is less.
+fn share(most: usize, ceiling: Option<u64>, share: u64) -> usize {
+    let Some(ceiling) = ceiling else { return most };
+    most.min(usize::try_from(ceiling / share).unwrap_or(usize::MAX).max(SHARE_BYTES_MIN))
+}
+
+/// The journal that the settings ask for, and how much waits for it. `ceiling` is that of resident memory.
+pub(crate) fn journal(store: &Store, ceiling: Option<u64>) -> Option<(Arc<Journal>, journal::Durability)> {
     let Store::Disk(disk) = store else { return None };
     let durability = match disk.durability {
         Durability::Strict { .. } => journal::Durability::Strict,
         Durability::Batched { .. } => journal::Durability::Batched,
     };
-    Some((Arc::new(Journal::new(disk.journal_bytes_max)), durability))
+    Some((Arc::new(Journal::new(share(disk.journal_bytes_max, ceiling, JOURNAL_SHARE))), durability))
 }
 
-/// Opens the store that the settings ask for. `None`: they ask for none.
-pub(crate) fn open(store: &Store) -> Result<Option<Opened>, MessagesError> {
+/// Opens the store that the settings ask for, to be below this ceiling of resident memory. `None`: they ask for none.
+pub(crate) fn open(store: &Store, ceiling: Option<u64>) -> Result<Option<Opened>, MessagesError> {
     let Store::Disk(disk) = store else { return Ok(None) };
     let damaged = match disk.corrupt {
         Corrupt::Refuse => Damaged::Refuse,
         Corrupt::Quarantine => Damaged::MoveAside,
     };
-    DiskStore::open(&disk.directory, damaged).map(Some)
+    let mut opened = DiskStore::open(&disk.directory, damaged)?;
+    opened.store.bound_tables(share(MEMTABLE_BYTES, ceiling, TABLE_SHARE));
+    Ok(Some(opened))
 }
 
 /// Hands what the store has to the core, and starts what writes from now on. Before anybody connects.
@@ -203,5 +219,21 @@ fn may_send_will(fate: &Fate, consequences: &Consequences) -> bool {
         Fate::Stands(_) => true,
         Fate::Silent => false,
         Fate::Gone => consequences.send_will,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_to_be_written_is_a_share_of_the_ceiling_and_never_more_than_was_asked_for() {
+        const MIB: usize = 1 << 20;
+        assert_eq!(share(64 * MIB, None, JOURNAL_SHARE), 64 * MIB);
+        assert_eq!(share(64 * MIB, Some(64 << 20), JOURNAL_SHARE), 4 * MIB);
+        assert_eq!(share(2 * MIB, Some(64 << 20), JOURNAL_SHARE), 2 * MIB);
+        assert_eq!(share(MEMTABLE_BYTES, Some(64 << 20), TABLE_SHARE), 2 * MIB);
+        assert_eq!(share(MEMTABLE_BYTES, Some(8 << 30), TABLE_SHARE), MEMTABLE_BYTES);
+        assert_eq!(share(MEMTABLE_BYTES, Some(1), TABLE_SHARE), MIB);
     }
 }

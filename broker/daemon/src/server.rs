@@ -114,7 +114,7 @@ pub struct Broker {
 
 fn new_hub(config: &Checked, policy: signet_acl::Policy) -> Arc<Hub> {
     let (limits, policy) = (start::core_limits(config), Arc::new(policy));
-    match kept::journal(&config.store) {
+    match kept::journal(&config.store, memory::ceiling_of(config)) {
         None => Hub::new(limits, policy),
         Some((journal, durability)) => Hub::with_journal(limits, policy, journal, durability),
     }

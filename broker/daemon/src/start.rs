@@ -136,7 +136,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
         tracing::warn!("{warning}");
     }
     let registered = Registered::open(&config)?;
-    let messages = kept::open(&config.store)?;
+    let messages = kept::open(&config.store, crate::memory::ceiling_of(&config))?;
     let policy = built.policy_hash;
     let (lists, written) = memory.see(built.listeners.iter().chain(&built.https));
     if memory.forgets() && !lists.is_empty() {
