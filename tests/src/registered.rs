@@ -68,7 +68,11 @@ impl TestBroker {
         done.unwrap_or_else(|error| panic!("the command is refused: {error}"))
     }
 
-    fn add_authority(&self, source: Source) {
+    /// Lets the registry know the authority of the development PKI, which brings in nobody by itself.
+    ///
+    /// # Panics
+    /// When there is no registry, or it knows that authority already.
+    pub fn add_authority(&self, source: Source) {
         let settings = CaSettings::registered_only(vec!["*".parse().expect("a pattern")]);
         let certificate = new_certificate(pki().issuing.certificate());
         self.must(Command::AddCa(NewCa { certificate, source, settings }));

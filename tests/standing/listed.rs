@@ -1,11 +1,13 @@
-//! What is left of a device whose certificate a revocation list of an outside authority names, connected or not.
+//! What is left of a device whose certificate a revocation list of an outside authority names, connected or not, and what a
+//! start leaves of those whom nobody has registered.
 
 use crate::{ADMINISTRATIVE_ACTION, FLEET, NOT_AUTHORIZED};
 use signet_certs_dev::Leaf;
+use signet_registry::{CaSettings, Command, RevocationReason, Selector, SerialNumber, Source, UnknownPolicy};
 use signet_tests::build::*;
 use signet_tests::raw_client::RawClient;
 use signet_tests::received::Received;
-use signet_tests::registered::registered;
+use signet_tests::registered::{issuing_key, registered};
 use signet_tests::test_broker::{Settings, TestBroker, issue};
 use std::time::{Duration, Instant};
 
@@ -314,6 +316,45 @@ fn talk_until_closed(mut client: RawClient, name: &str) -> usize {
             Some(_) => {}
         }
     }
+}
+
+/// A broker with a registry that knows the authority and the admin, on what [`leave`] left in one without.
+fn registry_turned_on(device: &Leaf) -> Scene {
+    const ON: &str = "[store]\ndirectory = \"store\"\n[registry]\nmode = \"on\"\n";
+    let scene = without_registry("[store]\ndirectory = \"store\"\n");
+    leave(&scene, device, "sensor-1");
+    let Scene { broker, admin } = scene;
+    let text = TestBroker::settings_text(Settings { tables: ON, ..Settings::default() });
+    let scene = Scene { broker: broker.restarted(|broker| broker.put("signet.toml", &text)), admin };
+    scene.add_authority(Source::Outside);
+    scene.enrol(&scene.admin, "admin");
+    scene
+}
+
+#[test]
+fn a_registry_that_is_turned_on_takes_nothing_from_whom_it_does_not_know() {
+    let device = issue("sensor-1");
+    let broker = registry_turned_on(&device);
+    everything_is_left(&broker);
+    let ca = broker.registry().registry().cas().next().expect("it was added").id;
+    let names = vec!["sensor-*".parse().expect("a pattern")];
+    let settings =
+        CaSettings { registers: true, unknown: UnknownPolicy::Auto, ..CaSettings::registered_only(names) };
+    broker.must(Command::UpdateCa { ca, settings });
+    assert!(comes_back_to_its_session(&broker, &device));
+}
+
+#[test]
+fn a_start_takes_from_whom_the_registry_does_not_know_and_has_revoked() {
+    let device = issue("sensor-1");
+    let broker = registry_turned_on(&device);
+    let serial = SerialNumber::new(device.serial().as_bytes()).expect("a serial number");
+    let selector = Selector::Serial { issuer: Some(issuing_key()), serial };
+    broker.must(Command::Revoke { selector, reason: RevocationReason::KeyCompromise });
+    everything_is_left(&broker);
+    let Scene { broker, admin } = broker;
+    let broker = Scene { broker: broker.restarted(|_| ()), admin };
+    nothing_is_left_but_the_telemetry(&broker);
 }
 
 /// A device that [`leave`] left something of.

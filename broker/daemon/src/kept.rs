@@ -9,7 +9,7 @@ use signet_config::{Corrupt, Durability, Store};
 use signet_core::journal::{self, Journal};
 use signet_core::{Consequences, Now};
 use signet_identity::Principal;
-use signet_registry::{Actor, Command, Line, Standing, Topic};
+use signet_registry::{Actor, Command, KeyHash, Line, SerialNumber, Standing, Topic};
 
 use crate::listed;
 use crate::server::Broker;
@@ -153,9 +153,9 @@ fn tell_moved_aside(broker: &Broker, aside: &Path, why: &MessagesError) {
 enum Fate {
     /// Is this principal now.
     Stands(Principal),
-    /// May not speak for a while.
+    /// May not speak for a while, or is not known.
     Silent,
-    /// Is revoked, or nobody knows it any more.
+    /// Is revoked.
     Gone,
 }
 
@@ -164,16 +164,21 @@ fn fate(broker: &Broker, was: &Principal) -> Fate {
         return Fate::Stands(now);
     }
     let Some(registry) = broker.registry() else { return Fate::Silent };
-    let known = registry.registry();
-    let others = known.certificates_of_holder(was.key()).iter();
-    let mut standings = others
-        .chain(std::iter::once(was.certificate()))
-        .filter_map(|id| known.certificate(id).map(|record| known.standing_of(record, registry.now())));
-    if standings.any(|standing| matches!(standing, Standing::Inactive(_) | Standing::Pending { .. })) {
-        Fate::Silent
-    } else {
-        Fate::Gone
-    }
+    let (known, now) = (registry.registry(), registry.now());
+    let own = match was.lineage().iter().next() {
+        Some(issued) => SerialNumber::new(issued.serial).map(|serial| {
+            known.standing(was.certificate(), &KeyHash::from_bytes(*issued.issuer), &serial, now)
+        }),
+        None => known.certificate(was.certificate()).map(|record| known.standing_of(record, now)),
+    };
+    let others = known.certificates_of_holder(was.key()).iter().filter(|id| *id != was.certificate());
+    let others = others.filter_map(|id| known.certificate(id).map(|record| known.standing_of(record, now)));
+    let standings: Vec<Standing> = own.into_iter().chain(others).collect();
+    let waits = |standing: &Standing| matches!(standing, Standing::Inactive(_) | Standing::Pending { .. });
+    // Who was in force is not forgotten before it is revoked. Whom the registry does not know was here before there was one,
+    // and may be let in by its authority's policy, or be registered.
+    let revoked = |standing: &Standing| matches!(standing, Standing::Revoked { .. });
+    if standings.iter().any(revoked) && !standings.iter().any(waits) { Fate::Gone } else { Fate::Silent }
 }
 
 /// Gives all of it to the core: who lost its standing meanwhile loses what the settings say.
