@@ -64,7 +64,19 @@ impl Authority {
         validity: Validity,
         path_len: u8,
     ) -> Result<Self, Error> {
-        let key = new_key(key)?;
+        self.certify(name, new_key(key)?, validity, path_len)
+    }
+
+    /// A new certificate for the key of an authority below this one.
+    ///
+    /// # Errors
+    /// When the key cannot be read or the certificate cannot be made.
+    pub fn renewed(&self, name: &str, below: &Self, validity: Validity, path_len: u8) -> Result<Self, Error> {
+        let key = KeyPair::try_from(below.issuer.key().serialize_der())?;
+        self.certify(name, key, validity, path_len)
+    }
+
+    fn certify(&self, name: &str, key: KeyPair, validity: Validity, path_len: u8) -> Result<Self, Error> {
         let constraints = BasicConstraints::Constrained(path_len);
         let (params, serial) = authority_params(name, validity, constraints)?;
         let certificate = params.signed_by(&key, &self.issuer)?.der().to_vec();

@@ -3,7 +3,7 @@
 use crate::raw_client::Handshake;
 use signet::admin::api::{FailureReport, Reloaded};
 use signet::server::{ConfigSource, Server};
-use signet_certs_dev::{CrlProfile, Leaf, LeafProfile, MemoryPki, Serial, Validity};
+use signet_certs_dev::{Authority, CrlProfile, KeyKind, Leaf, LeafProfile, MemoryPki, Serial, Validity};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -198,10 +198,25 @@ impl TestBroker {
         pki().root.certificate_pem()
     }
 
+    /// An authority below the root, and the same again with another certificate of the same key.
+    #[must_use]
+    pub fn renewed_authority() -> [Authority; 2] {
+        let good = Validity::days_from(OffsetDateTime::now_utc(), 30);
+        let old = pki().root.intermediate("plant", KeyKind::P256, good, 0).expect("an authority can be made");
+        let new = pki().root.renewed("plant", &old, good, 0).expect("an authority can be renewed");
+        [old, new]
+    }
+
     /// A CRL of the root that lists the issuing authority.
     #[must_use]
     pub fn crl_of_the_root() -> String {
-        let profile = CrlProfile::new(1, OffsetDateTime::now_utc(), 30, &[pki().issuing.serial()]);
+        Self::crl_of_the_root_with(&[pki().issuing.serial()], 1)
+    }
+
+    /// A CRL of the root with this number that lists these authorities.
+    #[must_use]
+    pub fn crl_of_the_root_with(revoked: &[&Serial], number: u64) -> String {
+        let profile = CrlProfile::new(number, OffsetDateTime::now_utc(), 30, revoked);
         pki().root.crl(&profile).expect("a CRL can be made").pem()
     }
 

@@ -2,7 +2,7 @@
 //! start leaves of those whom nobody has registered.
 
 use crate::{ADMINISTRATIVE_ACTION, FLEET, NOT_AUTHORIZED};
-use signet_certs_dev::Leaf;
+use signet_certs_dev::{Authority, CrlProfile, Leaf, LeafProfile, Validity};
 use signet_registry::{CaSettings, Command, RevocationReason, Selector, SerialNumber, Source, UnknownPolicy};
 use signet_tests::build::*;
 use signet_tests::raw_client::RawClient;
@@ -10,6 +10,7 @@ use signet_tests::received::Received;
 use signet_tests::registered::{issuing_key, registered};
 use signet_tests::test_broker::{Settings, TestBroker, issue};
 use std::time::{Duration, Instant};
+use time::OffsetDateTime;
 
 /// A broker with a certificate of the one who reads everything.
 struct Scene {
@@ -162,6 +163,70 @@ fn an_authority_on_a_list_takes_what_its_devices_left() {
                 (0, 1),
                 "{registered_ones} {anchors}"
             );
+        }
+    }
+}
+
+/// The lists of `plant` and of the root, which names these.
+fn lists_of_the_root(plant: &Authority, listed: &[&Authority], number: u64) -> String {
+    let listed: Vec<_> = listed.iter().map(|authority| authority.serial()).collect();
+    let own = CrlProfile::new(1, OffsetDateTime::now_utc(), 30, &[]);
+    let own = plant.crl(&own).expect("a list can be made").pem();
+    let root = TestBroker::crl_of_the_root_with(&listed, number);
+    // Who signed a list stands beside it.
+    [TestBroker::crl_with(&[]), own, plant.certificate_pem(), root].concat()
+}
+
+/// Leaves something of a device below each of these authorities, which have one key.
+fn below(broker: &Scene, authorities: &[(&Authority, &str)]) {
+    let until = Validity::days_from(OffsetDateTime::now_utc(), 30);
+    broker.reload_file("issuing.crl", &lists_of_the_root(authorities[0].0, &[], 1)).expect("good lists");
+    for (authority, name) in authorities {
+        let device = authority.issue(&LeafProfile::device(name, until)).expect("a certificate");
+        leave(broker, &device, name);
+    }
+}
+
+#[test]
+fn an_authority_that_was_renewed_with_its_key_loses_no_device_when_its_old_certificate_is_listed() {
+    let [old, new] = TestBroker::renewed_authority();
+    let broker = without_registry("");
+    below(&broker, &[(&old, "sensor-1"), (&new, "sensor-2")]);
+    let list = |listed: &[&Authority], number| {
+        broker.reload_file("issuing.crl", &lists_of_the_root(&new, listed, number)).expect("good lists");
+    };
+    list(&[&old], 2);
+    // A device may come back with the new certificate in its chain.
+    let all = ["sensor-1/status", "sensor-1/telemetry", "sensor-2/status", "sensor-2/telemetry"];
+    let left = || {
+        let mut topics = retained(&broker);
+        topics.sort();
+        topics
+    };
+    assert_eq!(left(), all.map(|topic| format!("devices/{topic}")));
+    list(&[&old, &new], 3);
+    assert_eq!(left(), ["devices/sensor-1/telemetry", "devices/sensor-2/telemetry"]);
+}
+
+#[test]
+fn an_authority_whose_listed_certificate_is_the_only_one_known_loses_its_devices_unless_its_key_is_an_anchor()
+{
+    for is_anchor in [false, true] {
+        let [old, new] = TestBroker::renewed_authority();
+        let broker = without_registry("");
+        below(&broker, &[(&old, "sensor-1")]);
+        if is_anchor {
+            broker.put("plant.crt", &new.certificate_pem());
+            let text = TestBroker::settings_text(Settings::default());
+            let text = text.replace("\"issuing-ca.crt\"", "\"issuing-ca.crt\", \"plant.crt\"");
+            broker.reload_file("signet.toml", &text).expect("the anchors are good");
+        }
+        let lists = lists_of_the_root(&new, &[&old], 2);
+        broker.reload_file("issuing.crl", &lists).expect("good lists");
+        if is_anchor {
+            everything_is_left(&broker);
+        } else {
+            nothing_is_left_but_the_telemetry(&broker);
         }
     }
 }

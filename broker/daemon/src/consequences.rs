@@ -176,10 +176,13 @@ fn still_stands(broker: &Broker, lost: &Lost) -> bool {
 }
 
 /// A live connection's certificate stands in a revocation list: what follows is the same as for a revocation in the
-/// registry, unless the same holder has another certificate in force. False: the connection is gone.
+/// registry, unless the same holder has another certificate in force, or it is an authority above it that stands there and
+/// has another. False: the connection is gone.
 pub(crate) fn close_listed(broker: &Broker, live: &Live, lists: &Listed) -> bool {
     let own = live.judged.certificate();
-    if listed::another_remains(broker, lists, live.principal.key(), Some(&own)) {
+    let may_come_back = !lists.name_any(live.principal.lineage())
+        || listed::another_remains(broker, lists, live.principal.key(), Some(&own));
+    if may_come_back {
         broker.hub().close_connection(live.number, CloseReason::CertificateRevoked)
     } else {
         broker.hub().condemn_connection(live.number, &broker.consequences.load())

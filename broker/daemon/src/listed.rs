@@ -3,10 +3,12 @@
 //! A list gives serial numbers. Whose they are is known in two ways: sessions and retained messages remember what lists name
 //! the certificate of their author by ([`Lineage`]), and the registry knows the certificates of a holder.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
+use rustls_pki_types::UnixTime;
 use signet_core::Condemned;
 use signet_identity::{CertificateId, Issued, Lineage, Principal, PrincipalKey};
 use signet_registry::{Certificate, Standing, Wall};
@@ -19,18 +21,30 @@ type Keys = HashSet<PrincipalKey, RandomState>;
 
 /// The revocation lists in force at any address. For what somebody has left behind a list counts wherever it is configured:
 /// it is the word of the authority, and nobody knows at which address its bearer would come back.
+///
+/// A list names certificates, and an authority may have several of one key: when it is renewed, the old one is listed. Its
+/// devices lose what they left when none of its certificates that are known is good.
 pub(crate) struct Listed {
     trusts: Vec<Arc<Trust>>,
-    /// The keys of authorities that a list names, as far as paths are known that go through them.
-    keys: HashSet<[u8; 32], RandomState>,
+    now: UnixTime,
+    /// The keys of authorities of which a certificate, or one above it, is named, as far as paths are known that go through
+    /// them,
+    named: HashSet<[u8; 32], RandomState>,
+    /// and those of which one is not.
+    good: HashSet<[u8; 32], RandomState>,
+    /// The keys of trust anchors that are not named, once somebody asks.
+    anchors: OnceCell<HashSet<[u8; 32], RandomState>>,
 }
 
 impl Listed {
     /// The lists in force now.
     pub(crate) fn in_force(broker: &Broker) -> Self {
-        let trusts = reload::in_force(broker).map(|tls| tls.trust());
-        let trusts = trusts.filter(|trust| trust.crls().next().is_some()).collect();
-        Self { trusts, keys: HashSet::default() }
+        let trusts: Vec<_> = reload::in_force(broker).map(|tls| tls.trust()).collect();
+        // Without lists nothing is asked.
+        let any = trusts.iter().any(|trust| trust.crls().next().is_some());
+        let trusts = if any { trusts } else { Vec::new() };
+        let (named, good, anchors) = Default::default();
+        Self { trusts, now: broker.judging_time(), named, good, anchors }
     }
 
     /// Learns from a path which authorities are named. The registry knows of a certificate by which key it was signed, and not
@@ -39,10 +53,12 @@ impl Listed {
         if self.is_empty() {
             return;
         }
-        for (below, authority) in lineage.iter().zip(lineage.iter().skip(1)) {
-            if self.name(authority) {
-                self.keys.insert(*below.issuer);
-            }
+        let below: Vec<Issued<'_>> = lineage.iter().collect();
+        let mut bad = false;
+        for (below, authority) in below.iter().zip(below.iter().skip(1)).rev() {
+            bad |= self.name(*authority);
+            let known = if bad { &mut self.named } else { &mut self.good };
+            known.insert(*below.issuer);
         }
     }
 
@@ -50,13 +66,34 @@ impl Listed {
         self.trusts.is_empty()
     }
 
-    fn name(&self, issued: Issued<'_>) -> bool {
-        self.keys.contains(issued.issuer) || self.trusts.iter().any(|trust| trust.lists(issued))
+    /// Whether an authority of this key is trusted, or has a certificate that is not named.
+    fn is_good(&self, key: &[u8; 32]) -> bool {
+        let anchors = self.anchors.get_or_init(|| {
+            self.trusts.iter().flat_map(|trust| trust.good_anchors(&self.trusts, self.now)).collect()
+        });
+        self.good.contains(key) || anchors.contains(key)
     }
 
-    /// Whether a list names a certificate, or an authority above it.
-    fn name_any(&self, lineage: &Lineage) -> bool {
-        lineage.iter().any(|issued| self.name(issued))
+    fn name(&self, issued: Issued<'_>) -> bool {
+        let lists = |trust: &Arc<Trust>| trust.lists(issued);
+        let revoked = |trust: &Arc<Trust>| trust.has_revoked_anchor(issued.issuer);
+        let authority = self.named.contains(issued.issuer) || self.trusts.iter().any(revoked);
+        self.trusts.iter().any(lists) || (authority && !self.is_good(issued.issuer))
+    }
+
+    /// Whether a list names a certificate, or an authority above it that has no other.
+    pub(crate) fn name_any(&self, lineage: &Lineage) -> bool {
+        let mut key = None;
+        for issued in lineage.iter() {
+            if key.is_some_and(|key| self.is_good(key)) {
+                return false;
+            }
+            if self.name(issued) {
+                return true;
+            }
+            key = Some(issued.issuer);
+        }
+        false
     }
 
     fn name_registered(&self, certificate: &Certificate) -> bool {
@@ -97,7 +134,7 @@ pub(crate) fn sweep(broker: &Broker, lists: Listed, staying: &HashSet<&Principal
     }
 }
 
-/// The same when what an earlier process kept has been brought back, with those whom `is_gone` says nobody knows any more.
+/// The same when what an earlier process kept has been brought back, with those whom `is_gone` says are revoked.
 pub(crate) fn sweep_at_start(broker: &Broker, is_gone: impl Fn(&Principal) -> bool) {
     take(broker, Listed::in_force(broker), |_| false, is_gone);
 }

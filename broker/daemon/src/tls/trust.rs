@@ -417,14 +417,31 @@ impl Trust {
             .find(|anchor| anchor.id == *id && (anchor.not_before..=anchor.not_after).contains(&now))
     }
 
-    /// Whether a list in force names the certificate with this serial number of the authority with this key, or the authority,
-    /// where that was a trust anchor.
+    /// Whether a list in force names the certificate with this serial number of the authority with this key.
     #[must_use]
     pub fn lists(&self, issued: Issued<'_>) -> bool {
-        self.revoked_keys.contains(&KeyHash(*issued.issuer))
-            || SerialKey::new(issued.serial).is_some_and(|serial| {
-                self.revocation.lists_serial(KeyHash(*issued.issuer), &serial).is_some()
-            })
+        SerialKey::new(issued.serial)
+            .is_some_and(|serial| self.revocation.lists_serial(KeyHash(*issued.issuer), &serial).is_some())
+    }
+
+    /// Whether the authority with this key was a trust anchor that a list in force names.
+    #[must_use]
+    pub fn has_revoked_anchor(&self, key: &[u8; 32]) -> bool {
+        self.revoked_keys.contains(&KeyHash(*key))
+    }
+
+    /// The keys of the trust anchors that are valid at `now` and that none of the lists of `trusts` names.
+    pub fn good_anchors<'a>(
+        &'a self,
+        trusts: &'a [Arc<Self>],
+        now: UnixTime,
+    ) -> impl Iterator<Item = [u8; 32]> + 'a {
+        let now = seconds(now);
+        let valid = move |anchor: &&Anchor| (anchor.not_before..=anchor.not_after).contains(&now);
+        let listed = move |anchor: &Anchor| {
+            trusts.iter().any(|trust| anchor.is_revoked(&trust.anchors, &trust.revocation))
+        };
+        self.anchors.iter().filter(valid).filter(move |anchor| !listed(anchor)).map(|anchor| anchor.key.0)
     }
 
     /// Whether a path came from a trust anchor that a list has revoked since.
