@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_WRITE;
 use signet_registry::RegistryError;
 use signet_registry::audit::{Broken, Head};
 
@@ -133,6 +134,11 @@ impl StoreError {
                 | ErrorCode::ConstraintViolation
                 | ErrorCode::ReadOnly,
             ) => Self::NotStored(error.to_string()),
+            // A write that is refused, as by a file system that has become read-only, leaves no whole transaction in the
+            // write-ahead log. What a failed sync leaves is not known.
+            _ if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_WRITE) => {
+                Self::NotStored(error.to_string())
+            }
             _ => Self::DiskFailed(error.to_string()),
         }
     }

@@ -70,7 +70,7 @@ pub(super) fn open(place: &Place) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Opens a database that is there, only for reading. One that a broker writes at the same time can be read so.
+/// Opens a database that is there, only for reading. One that this process writes at the same time can be read so.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     if !path.is_file() {
         return Err(StoreError::NoRegistry(path.to_owned()));
@@ -115,11 +115,16 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// How SQLite reaches files: the index of the write-ahead log is in this process's memory. In a mapped file, as it is by
+/// default, a write that the disk refuses would end the process (SIGBUS) where an error is wanted. The price is that no other
+/// process can have the database open, which the folder's lock keeps it from anyway.
+const FILES: &str = "unix-excl";
+
 /// Opens a file that is there.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let set_up = || {
-        let connection = Connection::open_with_flags(path, flags)?;
+        let connection = Connection::open_with_flags_and_vfs(path, flags, FILES)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // A database that somebody prepared must not be able to run anything.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
