@@ -9,6 +9,7 @@
 
 mod children;
 mod group;
+mod key;
 mod matches;
 mod set;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use group::SharedGroup;
 pub use matches::{Hit, Matches};
 
 use crate::provisioning::is_below_aws;
+use key::Key;
 use set::{Entry, Slot};
 use trie::Trie;
 
@@ -63,7 +65,7 @@ pub struct SubOptions {
 /// that agrees with the topic so far, so that many sessions are needed to make it slow: filters such as
 /// `a/+/+/+/#` share their nodes.
 pub struct Index<S> {
-    exact: DashMap<Box<str>, Slot<S>, RandomState>,
+    exact: DashMap<Key, Slot<S>, RandomState>,
     wild: Trie<S>,
     plain: AtomicUsize,
     shared: AtomicUsize,
@@ -125,7 +127,7 @@ impl<S: Subscriber> Index<S> {
         out.clear();
         let topic: &str = topic;
         // The shard is free again before a set is read, however long it is.
-        let set = self.exact.get(topic).and_then(|slot| slot.collect_one(publisher, out).cloned());
+        let set = self.exact.get(topic.as_bytes()).and_then(|slot| slot.collect_one(publisher, out).cloned());
         if let Some(set) = set {
             set.collect(publisher, out);
         }
@@ -137,7 +139,7 @@ impl<S: Subscriber> Index<S> {
         if filter.has_wildcard() {
             self.wild.get(filter)?.group(group).cloned()
         } else {
-            self.exact.get(&**filter)?.group(group).cloned()
+            self.exact.get(filter.as_bytes())?.group(group).cloned()
         }
     }
 
@@ -165,19 +167,21 @@ impl<S: Subscriber> Index<S> {
         if filter.has_wildcard() {
             return self.wild.insert(filter, edit);
         }
-        if let Some(mut slot) = self.exact.get_mut(&**filter) {
+        if let Some(mut slot) = self.exact.get_mut(filter.as_bytes()) {
             return edit(&mut slot);
         }
-        edit(&mut self.exact.entry(Box::from(&**filter)).or_default())
+        edit(&mut self.exact.entry(Key::new(filter)).or_default())
     }
 
     fn remove(&self, filter: &TopicFilter, edit: impl FnOnce(&mut Slot<S>) -> bool) -> bool {
         if filter.has_wildcard() {
             return self.wild.remove(filter, edit);
         }
-        let Some(found) = self.exact.get_mut(&**filter).map(|mut slot| edit(&mut slot)) else { return false };
+        let Some(found) = self.exact.get_mut(filter.as_bytes()).map(|mut slot| edit(&mut slot)) else {
+            return false;
+        };
         if found {
-            self.exact.remove_if(&**filter, |_, slot| slot.is_empty());
+            self.exact.remove_if(filter.as_bytes(), |_, slot| slot.is_empty());
         }
         found
     }
