@@ -153,7 +153,7 @@ impl DiskStore {
     fn hand_table_on(&self) {
         let Some(engine) = &self.engine else { return };
         let path = self.place.rows();
-        let handed = guarded(&path, || {
+        let handed = guarded_write(&path, || {
             engine.rows.rotate_memtable().map_err(|error| MessagesError::engine(&path, error))
         });
         if let Err(error) = handed {
@@ -187,7 +187,7 @@ impl DiskStore {
 impl MessageStore for DiskStore {
     fn commit(&mut self, batch: &Batch) -> Result<(), MessagesError> {
         let number = self.commit + 1;
-        let written = guarded(&self.place.rows(), || self.write(batch, number));
+        let written = guarded_write(&self.place.rows(), || self.write(batch, number));
         if let Err(error) = written {
             // It takes nothing more until it is opened again.
             self.engine = None;
@@ -216,7 +216,7 @@ impl MessageStore for DiskStore {
         self.engine = None;
         let path = self.place.rows();
         let (engine, commit) = open_rows(&path, self.commit)?;
-        guarded(&path, || engine.flush().map_err(|error| MessagesError::engine(&path, error)))?;
+        guarded_write(&path, || engine.flush().map_err(|error| MessagesError::engine(&path, error)))?;
         self.engine = Some(engine);
         self.commit = commit;
         self.in_table = 0;
@@ -341,11 +341,19 @@ fn read(
     Ok(())
 }
 
-/// The engine panics over some damage that it does not expect: that is damage as any other.
+/// The engine panics over some damage that it does not expect while it reads: that is damage as any other.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, MessagesError>) -> Result<T, MessagesError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(MessagesError::corrupt(path, "the storage engine gave up over what it found"))
     })
+}
+
+/// As [`guarded`], while rows are written: a panic is no damage of what is there, and no reason to move it aside.
+fn guarded_write<T>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, MessagesError>,
+) -> Result<T, MessagesError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(MessagesError::Failed(path.to_owned())))
 }
 
 /// Opens the rows, which go up to the commit `known` at least; the number of their last commit.
@@ -355,13 +363,7 @@ fn open_rows(path: &Path, known: u64) -> Result<(Engine, u64), MessagesError> {
         let what = format!("its files are gone, but it has held {known} commits");
         return Err(MessagesError::corrupt(path, what));
     }
-    let engine = match guarded(path, || open_engine(path)) {
-        Err(error @ MessagesError::Corrupt { .. }) if journal_end::cut_unfinished(path, known)? => {
-            tracing::warn!(%error, "the last commit of the message store was cut off in the middle: it is taken back");
-            guarded(path, || open_engine(path))?
-        }
-        opened => opened?,
-    };
+    let engine = open_whole(path, new, known)?;
     guarded(path, || {
         let fail = |error| MessagesError::engine(path, error);
         let mut decoder = row::Decoder::new(signet_core::Now::default());
@@ -398,6 +400,28 @@ fn open_rows(path: &Path, known: u64) -> Result<(Engine, u64), MessagesError> {
     })
 }
 
+/// Opens the engine. What it cuts off the end of its journal, or is cut off so that it opens, is copied aside first.
+fn open_whole(path: &Path, new: bool, known: u64) -> Result<Engine, MessagesError> {
+    let moment_ms = crate::clock::wall().0;
+    if !new && let Some(copy) = journal_end::keep_damaged(path, moment_ms)? {
+        tracing::warn!(
+            copy = %copy.display(),
+            "the journal of the message store ends in something that is no part of it, which is cut off: it was copied first"
+        );
+    }
+    let error = match guarded(path, || open_engine(path)) {
+        Err(error @ MessagesError::Corrupt { .. }) => error,
+        opened => return opened,
+    };
+    let Some(copy) = journal_end::cut_unfinished(path, known, moment_ms)? else { return Err(error) };
+    tracing::warn!(
+        %error, copy = %copy.display(),
+        "the last commit of the message store was cut off in the middle, and is taken back: as far as is known it was never \
+         confirmed. The journal as it was before is kept as a copy"
+    );
+    guarded(path, || open_engine(path))
+}
+
 /// Brings the rows of an older schema up to this one, in one batch. There is no older one yet.
 fn migrate(engine: &Engine, found: u32) -> fjall::Result<()> {
     if found == SCHEMA {
@@ -422,4 +446,17 @@ fn open_engine(path: &Path) -> Result<Engine, MessagesError> {
     };
     let rows = database.keyspace(KEYSPACE, options).map_err(fail)?;
     Ok(Engine { rows, database })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_damage_while_rows_are_read_and_none_while_they_are_written() {
+        let path = Path::new("data");
+        assert!(matches!(guarded::<()>(path, || panic!("read")), Err(MessagesError::Corrupt { .. })));
+        assert!(matches!(guarded_write::<()>(path, || panic!("written")), Err(MessagesError::Failed(_))));
+        assert!(guarded_write(path, || Ok(())).is_ok());
+    }
 }

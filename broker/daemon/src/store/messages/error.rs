@@ -50,6 +50,9 @@ pub enum MessagesError {
         /// What is wrong.
         what: String,
     },
+    /// The storage engine panicked while it wrote. What it has confirmed is there, so that is no damage.
+    #[error("{}: the storage engine failed in the middle of a write, and is opened again\n  hint: report the panic in the log", .0.display())]
+    Failed(PathBuf),
     /// A file is no backup of messages, or not whole.
     #[error("{}: this is not a whole backup of sessions and messages: {what}", path.display())]
     NotABackup {
@@ -119,6 +122,7 @@ impl MessagesError {
             Self::Exposed { .. } => "exposed",
             Self::Newer { .. } => "newer",
             Self::Corrupt { .. } => "corrupt",
+            Self::Failed(_) => "failed",
             Self::NotABackup { .. } => "not-a-backup",
             Self::Exists(_) => "exists",
             Self::Closed => "closed",

@@ -2,7 +2,8 @@
 //!
 //! The engine takes back a last batch that ends too early. One that has its end but lost a page in the middle it takes for
 //! damage. It was never confirmed, if it is the last one: the commit number that is noted beside the rows shows whether
-//! it was.
+//! it was. But that note may lag behind after a power failure, and the engine itself cuts off what is behind an entry that it
+//! cannot read, so before anything is cut the journal is copied aside.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -18,23 +19,64 @@ const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
+/// Copies of journals that are kept beside the rows; the oldest goes.
+const COPIES_MAX: usize = 4;
 /// The row of the commit number is no longer.
 const SHORT_BYTES: u64 = 16;
 
-/// Cuts the last batch off the newest journal in `rows`, if it is a commit after `known`, the last one that was confirmed.
-/// False: it is not.
-pub(super) fn cut_unfinished(rows: &Path, known: u64) -> Result<bool, MessagesError> {
-    let Some(path) = newest(rows).map_err(|error| MessagesError::io(rows, error))? else { return Ok(false) };
+/// Copies the newest journal in `rows` aside when it ends in something that is neither an entry nor room for one: the engine
+/// cuts that off without a word. Where the copy is.
+pub(super) fn keep_damaged(rows: &Path, moment_ms: u64) -> Result<Option<PathBuf>, MessagesError> {
+    let Some(path) = newest(rows).map_err(|error| MessagesError::io(rows, error))? else { return Ok(None) };
+    let read = read(&path).map_err(|error| MessagesError::io(&path, error))?;
+    if !read.unreadable {
+        return Ok(None);
+    }
+    copy_aside(rows, &path, moment_ms).map(Some)
+}
+
+/// Cuts the last batch off the newest journal in `rows`, if it is a commit after `known`, the last one that is known to have
+/// been confirmed. Gives where the journal is as it was before; `None`: it is no such commit, and nothing was done.
+pub(super) fn cut_unfinished(
+    rows: &Path,
+    known: u64,
+    moment_ms: u64,
+) -> Result<Option<PathBuf>, MessagesError> {
+    let Some(path) = newest(rows).map_err(|error| MessagesError::io(rows, error))? else { return Ok(None) };
     let fail = |error| MessagesError::io(&path, error);
-    let Some(Last { start, commit: Some(commit) }) = last_batch(&path).map_err(fail)? else {
-        return Ok(false);
+    let Some(Last { start, commit: Some(commit) }) = read(&path).map_err(fail)?.last else {
+        return Ok(None);
     };
     if commit <= known {
-        return Ok(false);
+        return Ok(None);
     }
+    let copy = copy_aside(rows, &path, moment_ms)?;
     let file = OpenOptions::new().write(true).open(&path).map_err(fail)?;
     file.set_len(start).and_then(|()| file.sync_all()).map_err(fail)?;
-    Ok(true)
+    Ok(Some(copy))
+}
+
+/// Copies a journal to a place beside the rows. Without room for it nothing is cut.
+fn copy_aside(rows: &Path, journal: &Path, moment_ms: u64) -> Result<PathBuf, MessagesError> {
+    let prefix = format!("{}.journal-", rows.file_name().unwrap_or_default().to_string_lossy());
+    let copy = rows.with_file_name(format!("{prefix}{moment_ms}"));
+    let copied = || -> std::io::Result<()> {
+        std::fs::copy(journal, &copy)?;
+        File::open(&copy)?.sync_all()?;
+        let mut copies = Vec::new();
+        for entry in std::fs::read_dir(rows.parent().unwrap_or(rows))? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some(moment) = name.and_then(|name| name.strip_prefix(&prefix)?.parse::<u64>().ok()) {
+                copies.push((moment, path));
+            }
+        }
+        copies.sort_unstable();
+        let surplus = copies.len().saturating_sub(COPIES_MAX);
+        copies.iter().take(surplus).try_for_each(|(_, path)| std::fs::remove_file(path))
+    };
+    copied().map_err(|error| MessagesError::io(&copy, error))?;
+    Ok(copy)
 }
 
 /// The journal with the highest number.
@@ -63,16 +105,27 @@ struct Last {
     commit: Option<u64>,
 }
 
+/// What a journal shows.
+struct Shown {
+    last: Option<Last>,
+    /// Behind it comes something that is no entry.
+    unreadable: bool,
+}
+
 /// Batches are passed by their lengths alone.
-fn last_batch(path: &Path) -> std::io::Result<Option<Last>> {
+fn read(path: &Path) -> std::io::Result<Shown> {
     let mut reader = BufReader::new(File::open(path)?);
     let end = reader.get_ref().metadata()?.len();
     let commit_key = Key::Commit.encode();
     let mut last: Option<Last> = None;
     loop {
         let start = reader.stream_position()?;
-        // Zeros behind the last batch, or what is no entry, end it.
-        let Ok(Some(entry)) = entry(&mut reader) else { return Ok(last) };
+        let entry = match entry(&mut reader) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(Shown { last, unreadable: true }),
+            // Zeros behind the last batch, or the end of the file.
+            Err(_) => return Ok(Shown { last, unreadable: false }),
+        };
         let skip = match entry {
             Entry::Start => {
                 last = Some(Last { start, commit: None });
@@ -82,7 +135,7 @@ fn last_batch(path: &Path) -> std::io::Result<Option<Last>> {
             Entry::Item { key, value } if key == commit_key.len() as u64 && value <= SHORT_BYTES => {
                 let mut bytes = vec![0; commit_key.len() + usize::try_from(value).unwrap_or_default()];
                 if reader.read_exact(&mut bytes).is_err() {
-                    return Ok(last);
+                    return Ok(Shown { last, unreadable: false });
                 }
                 let (key, value) = bytes.split_at(commit_key.len());
                 if let (Some(last), Ok(Row::Commit(commit))) =
@@ -95,7 +148,7 @@ fn last_batch(path: &Path) -> std::io::Result<Option<Last>> {
             Entry::Item { key, value } => key + value,
         };
         let next = reader.stream_position()?.checked_add(skip).filter(|next| *next <= end);
-        let Some(next) = next else { return Ok(last) };
+        let Some(next) = next else { return Ok(Shown { last, unreadable: true }) };
         reader.seek(SeekFrom::Start(next))?;
     }
 }
@@ -111,10 +164,12 @@ enum Entry {
     Other(u64),
 }
 
+/// The next entry; `None`: it is none. An error: there is nothing more, or only room.
 fn entry(reader: &mut impl Read) -> std::io::Result<Option<Entry>> {
     let mut tag = [0];
     reader.read_exact(&mut tag)?;
     Ok(match tag[0] {
+        0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
         START => {
             reader.read_exact(&mut [0; 12])?;
             Some(Entry::Start)

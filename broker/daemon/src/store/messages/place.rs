@@ -15,6 +15,8 @@ const LOCK: &str = "messages.lock";
 const HEAD: &str = "messages.head";
 /// Where rows are made before they take their place.
 const STAGING: &str = "messages.restore";
+/// Commits between two syncs of the head.
+const SYNCED_EACH: u64 = 64;
 /// Between a name and the moment at which what had it was moved aside, in milliseconds.
 const ASIDE: &str = ".aside-";
 
@@ -114,7 +116,8 @@ impl Place {
 }
 
 /// Notes the last commit outside of the rows, after it is durable there. So rows that end before it have lost something,
-/// or are an older copy. It is not synced: it may lag behind, and never runs ahead.
+/// or are an older copy. It is synced now and then: after a power failure it may lag behind by [`SYNCED_EACH`] commits, and
+/// it never runs ahead.
 #[derive(Debug)]
 pub(super) struct Head {
     path: PathBuf,
@@ -126,7 +129,8 @@ impl Head {
         // Always of the same length, so that a later one covers an earlier one.
         let line = format!("{commit:020} {:020}\n", !commit);
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(line.as_bytes())
+        self.file.write_all(line.as_bytes())?;
+        if commit.is_multiple_of(SYNCED_EACH) { self.file.sync_data() } else { Ok(()) }
     }
 
     /// The commit that is known to have been made; 0 when nothing is known. What was cut off by a power failure in the middle of
