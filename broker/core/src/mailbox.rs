@@ -119,6 +119,7 @@ pub(crate) struct Mailbox {
     /// store.
     acknowledged_live: Fill,
     replayed: usize,
+    replayed_bytes: usize,
     /// What all queues of the principal hold.
     usage: Arc<Usage>,
     /// Nothing in `acknowledged` expires before; `None`: nothing expires.
@@ -174,8 +175,9 @@ impl Mailbox {
     pub(crate) fn detach(&mut self) {
         self.link = None;
         self.woken = false;
-        self.replayed -= self.at_most_once.iter().filter(|entry| entry.replay).count();
-        self.at_most_once = VecDeque::new();
+        for entry in std::mem::take(&mut self.at_most_once).into_iter().filter(|entry| entry.replay) {
+            self.forget_replay(entry.message.bytes);
+        }
         self.usage.unqueue(std::mem::take(&mut self.at_most_once_bytes));
         self.acknowledged.shrink_to_fit();
     }
@@ -184,6 +186,7 @@ impl Mailbox {
     pub(crate) fn end(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let waiting = std::mem::take(&mut self.acknowledged);
         self.usage.unqueue(self.bytes_waiting());
+        self.usage.unreplay(self.replayed_bytes);
         *self = Self { ended: true, ..Self::default() };
         waiting.into_iter()
     }
@@ -306,8 +309,11 @@ impl Mailbox {
 
     fn insert(&mut self, entry: Entry) {
         let bytes = entry.message.bytes;
-        self.replayed += usize::from(entry.replay);
-        if !entry.replay {
+        if entry.replay {
+            self.replayed += 1;
+            self.replayed_bytes += bytes;
+            self.usage.replay(bytes);
+        } else {
             self.usage.queue(bytes);
         }
         match (entry.qos, entry.replay) {
@@ -382,13 +388,19 @@ impl Mailbox {
             self.usage.unqueue(bytes);
         }
         match (entry.replay, entry.qos) {
-            (true, _) => self.replayed -= 1,
+            (true, _) => self.forget_replay(bytes),
             (false, QoS::AtMostOnce) => self.at_most_once_bytes -= bytes,
             (false, QoS::AtLeastOnce | QoS::ExactlyOnce) => {
                 self.acknowledged_live.messages -= 1;
                 self.acknowledged_live.bytes -= bytes;
             }
         }
+    }
+
+    fn forget_replay(&mut self, bytes: usize) {
+        self.replayed -= 1;
+        self.replayed_bytes -= bytes;
+        self.usage.unreplay(bytes);
     }
 
     /// Takes out every waiting QoS 1 and 2 entry that `keep` refuses.

@@ -48,7 +48,7 @@ pub(crate) enum Received {
 pub(crate) struct Outbound {
     exchanges: VecDeque<Exchange>,
     next: PacketId,
-    /// Bytes of the messages that may have to be sent again, but for those of the retained store.
+    /// Bytes of the messages that may have to be sent again.
     bytes: usize,
     /// PUBLISH packets that have not been sent again since the session was resumed.
     unsent: usize,
@@ -66,7 +66,7 @@ impl Outbound {
         self.exchanges.len()
     }
 
-    /// Bytes of the messages that may have to be sent again, but for those of the retained store.
+    /// Bytes of the messages that may have to be sent again.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -93,14 +93,14 @@ impl Outbound {
     /// Records that the PUBLISH of `entry` goes out now, with an identifier from [`Self::next_id`].
     pub(crate) fn begin(&mut self, id: PacketId, entry: Entry) {
         self.next = id.next();
-        self.bytes += live_bytes(&entry);
+        self.bytes += entry.message.bytes;
         self.exchanges.push_back(Exchange { id, sent: true, stage: Stage::Published(entry) });
     }
 
     /// Takes back an exchange that an earlier process began, behind those that are here. It waits for the client.
     pub(crate) fn restore(&mut self, id: PacketId, entry: Entry) {
         self.unsent += 1;
-        self.bytes += live_bytes(&entry);
+        self.bytes += entry.message.bytes;
         self.exchanges.push_back(Exchange { id, sent: false, stage: Stage::Published(entry) });
     }
 
@@ -135,7 +135,7 @@ impl Outbound {
         let Some(place) = self.find(id) else { return Ok(Received::Unknown) };
         let Some(exchange) = self.exchanges.get_mut(place) else { return Ok(Received::Unknown) };
         let (number, bytes) = match &exchange.stage {
-            Stage::Published(entry) if entry.qos == QoS::ExactlyOnce => (entry.number, live_bytes(entry)),
+            Stage::Published(entry) if entry.qos == QoS::ExactlyOnce => (entry.number, entry.message.bytes),
             Stage::Released(_) => return Ok(Received::ReleaseAgain),
             Stage::Published(_) | Stage::Answered => return Err(OutOfOrder),
         };
@@ -235,15 +235,10 @@ impl Outbound {
         match exchange.stage {
             Stage::Published(entry) => {
                 self.unsent -= usize::from(!exchange.sent);
-                self.bytes -= live_bytes(&entry);
+                self.bytes -= entry.message.bytes;
                 Some(entry)
             }
             Stage::Released(_) | Stage::Answered => None,
         }
     }
-}
-
-/// What an entry counts for: the bytes of a replayed one are those of the retained store.
-fn live_bytes(entry: &Entry) -> usize {
-    if entry.replay { 0 } else { entry.message.bytes }
 }

@@ -310,6 +310,12 @@ impl RetainedStore {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// What those of one principal count for in [`RetainedBounds::publisher_bytes_max`].
+    #[must_use]
+    pub fn bytes_of(&self, publisher: &PrincipalKey) -> usize {
+        self.accounts.get(publisher).map_or(0, |account| account.bytes)
+    }
+
     fn live(&self, topic: &str, now: Mono) -> Option<Arc<Message>> {
         self.topics
             .get(topic)

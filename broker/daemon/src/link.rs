@@ -297,7 +297,7 @@ impl Link {
     /// Whether more output may be made.
     fn has_room(&self) -> bool {
         // While memory runs short nobody is given more before it has taken what it has.
-        let short = self.broker.hub().pressure() != Pressure::None;
+        let short = self.broker.hub().pressure() >= Pressure::Shed;
         let high = if short { 1 } else { OUTBOUND_BYTES_HIGH };
         self.outbound.len() < high && !self.holds.is_full()
     }

@@ -64,12 +64,16 @@ pub struct Memory {
 /// Where things begin to change, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Marks {
+    /// Those who hold more than their share are refused what is new.
+    tight: u64,
     shed: u64,
     full: u64,
     /// Nobody is let in any more.
     brim: u64,
-    /// Below it there is enough again.
+    /// Below it nobody is refused anything who holds no more than its share,
     calm: u64,
+    /// and below this nobody at all.
+    ease: u64,
     /// After so much has been taken there is another look.
     step: usize,
 }
@@ -78,10 +82,12 @@ impl Marks {
     fn of(ceiling: u64) -> Self {
         let reserve = (ceiling / 8).max(RESERVE_BYTES_MIN.min(ceiling / 4));
         Self {
+            tight: ceiling - reserve - reserve / 2,
             shed: ceiling - reserve,
             full: ceiling - reserve / 2,
             brim: ceiling - reserve / 8,
             calm: ceiling - reserve - reserve / 8,
+            ease: ceiling - reserve - reserve / 2 - reserve / 8,
             step: usize::try_from(reserve / 16).unwrap_or(usize::MAX),
         }
     }
@@ -89,8 +95,10 @@ impl Marks {
     fn pressure(self, resident: u64, before: Pressure) -> Pressure {
         if resident >= self.full {
             Pressure::Full
-        } else if resident >= self.shed || (before != Pressure::None && resident >= self.calm) {
+        } else if resident >= self.shed || (before >= Pressure::Shed && resident >= self.calm) {
             Pressure::Shed
+        } else if resident >= self.tight || (before != Pressure::None && resident >= self.ease) {
+            Pressure::Tight
         } else {
             Pressure::None
         }
@@ -154,6 +162,7 @@ impl Memory {
         let before = hub.pressure();
         let pressure =
             if ceiling == 0 { Pressure::None } else { Marks::of(ceiling).pressure(resident, before) };
+        hub.set_fair_share(usize::try_from(ceiling / FAIR_SHARE).unwrap_or(usize::MAX));
         hub.set_pressure(pressure);
         if pressure == Pressure::Full && before != Pressure::Full {
             self.short.notify_one();
@@ -193,6 +202,9 @@ pub(crate) fn half_open_max(config: &Checked) -> usize {
     asked.min(room.max(1))
 }
 
+/// Nobody who holds less than one in so many bytes of the ceiling is refused anything while memory is only tight.
+const FAIR_SHARE: u64 = 64;
+
 /// What the control group of this process allows, in bytes; `None`: everything, or it cannot be told.
 fn control_group() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -230,12 +242,12 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
         let (now, resident) = (broker.clock.mono(), broker.memory.resident());
         let waits = last.is_some_and(|(at, held)| now.since(at) < EFFECT_AFTER && resident <= held);
         let since = match pressure {
-            Pressure::None => None,
+            Pressure::None | Pressure::Tight => None,
             Pressure::Shed | Pressure::Full => Some(short_since.unwrap_or(now)),
         };
         short_since = since;
         let lasts = since.is_some_and(|since| now.since(since) >= SHORT_FOR);
-        if pressure == Pressure::None {
+        if pressure < Pressure::Shed {
             held_min = HELD_BYTES_MIN;
         }
         if (pressure == Pressure::Full || lasts) && !waits {
@@ -256,6 +268,12 @@ fn tell(broker: &Broker, before: Pressure, now: Pressure) {
     let (resident, ceiling) = (broker.memory.resident(), broker.memory.ceiling().unwrap_or(0));
     if now == Pressure::None {
         tracing::info!(resident, ceiling, "there is memory enough again");
+    } else if now == Pressure::Tight {
+        tracing::info!(
+            resident,
+            ceiling,
+            "memory is tight: whoever holds more than its share is refused what is new; see [limits] memory-max"
+        );
     } else if before < now {
         broker.metrics.memory_short.inc();
         tracing::warn!(
@@ -342,7 +360,7 @@ mod tests {
     fn a_small_ceiling_keeps_a_quarter_in_reserve_and_a_large_one_an_eighth() {
         let small = Marks::of(64 * MIB);
         assert_eq!((small.shed, small.full, small.calm), (48 * MIB, 56 * MIB, 46 * MIB));
-        assert_eq!(small.brim, 62 * MIB);
+        assert_eq!((small.brim, small.tight, small.ease), (62 * MIB, 40 * MIB, 38 * MIB));
         let large = Marks::of(1024 * MIB);
         assert_eq!((large.shed, large.full), (896 * MIB, 960 * MIB));
         assert!(Marks::of(1).shed <= 1);
@@ -351,12 +369,17 @@ mod tests {
     #[test]
     fn what_was_short_stays_so_until_it_is_clearly_less() {
         let marks = Marks::of(64 * MIB);
-        assert_eq!(marks.pressure(47 * MIB, Pressure::None), Pressure::None);
+        assert_eq!(marks.pressure(39 * MIB, Pressure::None), Pressure::None);
+        assert_eq!(marks.pressure(40 * MIB, Pressure::None), Pressure::Tight);
+        assert_eq!(marks.pressure(39 * MIB, Pressure::Tight), Pressure::Tight);
+        assert_eq!(marks.pressure(47 * MIB, Pressure::Tight), Pressure::Tight);
         assert_eq!(marks.pressure(48 * MIB, Pressure::None), Pressure::Shed);
         assert_eq!(marks.pressure(47 * MIB, Pressure::Shed), Pressure::Shed);
         assert_eq!(marks.pressure(56 * MIB, Pressure::Shed), Pressure::Full);
         assert_eq!(marks.pressure(55 * MIB, Pressure::Full), Pressure::Shed);
-        assert_eq!(marks.pressure(45 * MIB, Pressure::Full), Pressure::None);
+        assert_eq!(marks.pressure(45 * MIB, Pressure::Full), Pressure::Tight);
+        assert_eq!(marks.pressure(37 * MIB, Pressure::Full), Pressure::None);
+        assert_eq!(marks.pressure(37 * MIB, Pressure::Tight), Pressure::None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::connection::alias::{InboundAliases, OutboundAliases};
 use crate::connection::{ClientIdRule, Connection, ListenerRules, Open, Phase, fits};
 use crate::counters::count;
 use crate::event::{DeniedAccess, Event};
-use crate::hub::{Attach, Attached, Pressure};
+use crate::hub::{Attach, Attached};
 use crate::limits::Limits;
 use crate::message::Author;
 use crate::provisioning::is_below_aws;
@@ -147,7 +147,7 @@ impl Connection {
 
     /// While memory runs short, nobody new gets in. Who has a session comes for what waits there, which makes room.
     fn sheds(&self, terms: &Terms) -> bool {
-        if self.hub.pressure() == Pressure::None {
+        if !self.hub.sheds_newcomer(self.link.principal.key()) {
             return false;
         }
         let principal = self.link.principal.key().clone();

@@ -392,6 +392,11 @@ impl Open {
         }
     }
 
+    /// Whether memory has no room for what is new of this client.
+    fn is_shed(&self, hub: &Hub) -> bool {
+        hub.sheds(&self.cell.key.principal, &self.cell.usage)
+    }
+
     /// The session's state, unless another connection owns it by now.
     fn state(&self) -> Result<MutexGuard<'_, Session>, CloseReason> {
         let state = self.cell.state.lock();

@@ -7,7 +7,7 @@ use crate::close::{CloseReason, Violation};
 use crate::connection::Open;
 use crate::counters::{count, count_by};
 use crate::event::{DeniedAccess, Event, Quota};
-use crate::hub::{Draft, Hub, Routed, SendError, may_be_lost, routed_reason};
+use crate::hub::{Draft, Hub, Pressure, Routed, SendError, may_be_lost, routed_reason};
 use crate::journal::{Record, Ticket};
 use crate::provisioning::RequestTopic;
 use crate::time::Now;
@@ -47,7 +47,11 @@ impl Open {
         // sends it again, and it is routed once.
         let _together = (publish.qos.qos() == QoS::ExactlyOnce).then(|| hub.together(self.cell.number));
         let request = RequestTopic::parse(&topic);
-        let mut sheds = request.is_none() && hub.sheds_publish(publish.retain, publish.payload.is_empty());
+        let mut sheds = hub.pressure() != Pressure::None
+            && request.is_none()
+            // Clearing a retained message gives memory back.
+            && !(publish.retain && publish.payload.is_empty())
+            && self.is_shed(hub);
         let mut received = Ticket::NONE;
         if let QosId::ExactlyOnce(id) = publish.qos {
             let (arrival, ticket) = self.arrival(hub, id, sheds)?;
@@ -265,7 +269,6 @@ mod tests {
     use super::*;
     use crate::action::Input;
     use crate::connection::{Connection, ListenerRules, Peer, Phase};
-    use crate::hub::Pressure;
     use crate::limits::Limits;
     use crate::time::{Mono, Wall};
 

@@ -33,6 +33,8 @@ const REPLAY_BYTES: usize = 160;
 /// What came of one SUBSCRIBE beside the reason codes.
 #[derive(Default)]
 struct Made {
+    /// Memory has no room for new ones.
+    sheds: bool,
     /// Subscriptions whose retained messages are due. A filter that comes twice gets them once.
     granted: HashMap<SubscriptionFilter, SubOptions, RandomState>,
     events: Vec<Event>,
@@ -64,7 +66,8 @@ impl Open {
         out: &mut Actions,
     ) -> Result<(), CloseReason> {
         let reported = hub.reports_subscriptions().then(Vec::new);
-        let mut made = Made { reported, ..Made::default() };
+        let sheds = hub.pressure() != Pressure::None && self.is_shed(hub);
+        let mut made = Made { sheds, reported, ..Made::default() };
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for requested in subscribe.filters {
             reasons.push(self.subscribe_one(hub, requested, subscribe.subscription_id, &mut made)?);
@@ -131,7 +134,7 @@ impl Open {
             return Ok(ReasonCode::NotAuthorized);
         }
         if !state.subscriptions.contains_key(&filter)
-            && let Err(quota) = self.one_more(hub, state.subscriptions.len())
+            && let Err(quota) = self.one_more(hub, made.sheds, state.subscriptions.len())
         {
             made.note(Event::QuotaReached(quota));
             return Ok(ReasonCode::QuotaExceeded);
@@ -158,9 +161,9 @@ impl Open {
     }
 
     /// Whether the session, which has `own` subscriptions, may have another; it is counted for its principal then.
-    fn one_more(&self, hub: &Hub, own: usize) -> Result<(), Quota> {
+    fn one_more(&self, hub: &Hub, sheds: bool, own: usize) -> Result<(), Quota> {
         let (limits, counters) = (hub.limits.load(), self.counters(hub));
-        if hub.pressure() != Pressure::None {
+        if sheds {
             count(&counters.shed_subscriptions);
             return Err(Quota::Memory);
         }

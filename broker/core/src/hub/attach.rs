@@ -189,6 +189,11 @@ impl Hub {
         Arc::clone(&own.usage)
     }
 
+    /// What all sessions of a principal have together; `None`: it has none.
+    pub(super) fn usage_of(&self, principal: &PrincipalKey) -> Option<Arc<Usage>> {
+        self.principals.get(principal).map(|own| Arc::clone(&own.usage))
+    }
+
     fn unreserve(&self, principal: &PrincipalKey) {
         self.session_count.fetch_sub(1, Ordering::Relaxed);
         if let dashmap::Entry::Occupied(mut own) = self.principals.entry(principal.clone()) {

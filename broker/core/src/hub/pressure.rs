@@ -5,10 +5,11 @@
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use signet_identity::PrincipalKey;
 use signet_wire::QoS;
 
 use crate::close::CloseReason;
-use crate::hub::Hub;
+use crate::hub::{Hub, Usage};
 use crate::session::{Expiry, SessionRef};
 
 /// How short memory is.
@@ -17,6 +18,9 @@ pub enum Pressure {
     /// There is enough.
     #[default]
     None,
+    /// What [`Self::Shed`] refuses to everybody is refused to those whose name holds more than [`Hub::set_fair_share`] says. All others
+    /// notice nothing.
+    Tight,
     /// Nothing new is taken on: QoS 0 is dropped, QoS 1 and 2 and new subscriptions are refused with 0x97, and whoever has
     /// no session yet gets CONNACK 0x89.
     Shed,
@@ -26,17 +30,29 @@ pub enum Pressure {
 }
 
 /// The state of one broker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Load {
     pressure: AtomicU8,
     growth: AtomicUsize,
+    fair_share: AtomicUsize,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            pressure: AtomicU8::default(),
+            growth: AtomicUsize::default(),
+            fair_share: AtomicUsize::new(usize::MAX),
+        }
+    }
 }
 
 impl Pressure {
     const fn from_u8(value: u8) -> Self {
         match value {
             0 => Self::None,
-            1 => Self::Shed,
+            1 => Self::Tight,
+            2 => Self::Shed,
             _ => Self::Full,
         }
     }
@@ -64,6 +80,11 @@ impl Hub {
         self.load.pressure.store(pressure as u8, Ordering::Relaxed);
     }
 
+    /// How many bytes a name may hold and still be served under [`Pressure::Tight`]; any number before this is called.
+    pub fn set_fair_share(&self, bytes: usize) {
+        self.load.fair_share.store(bytes, Ordering::Relaxed);
+    }
+
     /// About how many bytes the core has taken since the last [`Self::reset_growth`]; what it gave back is not counted.
     /// It says when to look again at how much memory there is.
     #[must_use]
@@ -80,9 +101,30 @@ impl Hub {
         self.load.growth.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether a new message of a client is turned away. Clearing a retained message gives memory back, so it is not.
-    pub(crate) fn sheds_publish(&self, retain: bool, payload_is_empty: bool) -> bool {
-        self.pressure() != Pressure::None && !(retain && payload_is_empty)
+    /// Whether what is new is refused to a name that has `usage` now.
+    pub(crate) fn sheds(&self, name: &PrincipalKey, usage: &Usage) -> bool {
+        match self.pressure() {
+            Pressure::None => false,
+            Pressure::Tight => self.is_above_share(name, usage),
+            Pressure::Shed | Pressure::Full => true,
+        }
+    }
+
+    /// As [`Self::sheds`], of a name that may have nothing here.
+    pub(crate) fn sheds_newcomer(&self, name: &PrincipalKey) -> bool {
+        if self.pressure() == Pressure::None {
+            return false;
+        }
+        // Not with the table locked.
+        let usage = self.usage_of(name);
+        self.sheds(name, &usage.unwrap_or_default())
+    }
+
+    /// Whether what a name keeps in queues, in flight and retained is more than its share.
+    fn is_above_share(&self, name: &PrincipalKey, usage: &Usage) -> bool {
+        let share = self.load.fair_share.load(Ordering::Relaxed);
+        let queued = usage.queued_bytes() + usage.replayed_bytes();
+        queued > share || queued + self.retained.bytes_of(name) > share
     }
 
     /// The connected sessions that something waits for which the end of the connection gives back, in no particular order.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) struct Usage {
     subscriptions: AtomicUsize,
     queued_bytes: AtomicUsize,
+    replayed_bytes: AtomicUsize,
 }
 
 impl Usage {
@@ -25,6 +26,22 @@ impl Usage {
     /// Bytes of messages that wait in the queues, or are in flight.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of retained messages that wait in the queues. They are those of the retained store, until other messages are
+    /// retained there in their place.
+    pub(crate) fn replayed_bytes(&self) -> usize {
+        self.replayed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A retained message waits.
+    pub(crate) fn replay(&self, bytes: usize) {
+        self.replayed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// It does no longer.
+    pub(crate) fn unreplay(&self, bytes: usize) {
+        take(&self.replayed_bytes, bytes);
     }
 
     /// A message waits.

@@ -3,7 +3,7 @@
 use signet_core::{CloseReason, Event, Pressure, Quota, Refusal};
 use signet_wire::{Packet, ReasonCode};
 
-use crate::world::{World, filter, say, v3, v5};
+use crate::world::{Who, World, filter, say, v3, v5};
 
 #[test]
 fn qos_0_is_lost_first_and_qos_1_and_2_are_refused() {
@@ -260,5 +260,79 @@ fn what_is_sent_and_not_acknowledged_counts_for_its_name_until_it_is() {
         assert_eq!(w.messages(reader).len(), 1);
         let reader = w.connect(v5("reader"));
         w.disconnect(reader);
+    }
+}
+
+/// A name that holds more than its share, in the queue of a session that is away or retained.
+fn hoarder(w: &mut World, retained: bool) -> Who {
+    let away = w.connect(v5("hoarder").client_id("away").lasting());
+    w.subscribe(away, "hoard", 1);
+    w.drop_connection(away);
+    let hoarder = w.connect(v5("hoarder"));
+    let payload = "x".repeat(3000);
+    let hoard = say(if retained { "kept" } else { "hoard" }, &payload).qos(1);
+    w.publish(hoarder, if retained { hoard.retain() } else { hoard });
+    hoarder
+}
+
+#[test]
+fn while_memory_is_tight_those_who_hold_more_than_their_share_are_refused_and_nobody_else() {
+    for retained in [false, true] {
+        let mut w = World::new();
+        w.hub.set_fair_share(2000);
+        let other = w.connect(v5("other"));
+        let hoarder = hoarder(&mut w, retained);
+        assert_eq!(w.publish(hoarder, say("x", "m").qos(1)), ReasonCode::NoMatchingSubscribers);
+        w.hub.set_pressure(Pressure::Tight);
+        for qos in [1, 2] {
+            assert_eq!(w.publish(hoarder, say("x", "m").qos(qos)), ReasonCode::QuotaExceeded);
+            assert_eq!(w.publish(other, say("x", "m").qos(qos)), ReasonCode::NoMatchingSubscribers);
+        }
+        let refused = w.subscribe_to(hoarder, vec![filter("x", 0)], None);
+        assert_eq!(refused.reasons, [ReasonCode::QuotaExceeded]);
+        w.subscribe(other, "x", 0);
+        w.publish(hoarder, say("x", "lost"));
+        w.publish(other, say("x", "heard"));
+        assert_eq!(w.payloads(other), ["heard"]);
+        let (_, connack) = w.dial(v5("hoarder").client_id("more"));
+        assert_eq!(connack.unwrap().reason, ReasonCode::ServerBusy);
+        w.connect(v5("new"));
+        // It may take what waits, and give up what it retains; then it is one of many.
+        let away = w.connect(v5("hoarder").client_id("away").lasting());
+        w.payloads(away);
+        w.publish(hoarder, say("kept", "").qos(1).retain());
+        assert_eq!(w.publish(hoarder, say("y", "m").qos(1)), ReasonCode::NoMatchingSubscribers);
+        w.connect(v5("hoarder").client_id("more"));
+    }
+}
+
+#[test]
+fn retained_messages_that_wait_count_for_whoever_asked_for_them() {
+    let mut w = World::new();
+    w.hub.set_fair_share(2000);
+    let writer = w.connect(v5("writer"));
+    for n in 0..3 {
+        w.publish(writer, say(&format!("r/{n}"), &"x".repeat(1000)).qos(1).retain());
+    }
+    for qos in [0, 1] {
+        let reader = w.connect(v5("reader").lasting());
+        w.stall(reader, true);
+        w.subscribe(reader, "r/#", qos);
+        w.hub.set_pressure(Pressure::Tight);
+        assert_eq!(w.publish(reader, say("x", "m").qos(1)), ReasonCode::QuotaExceeded, "QoS {qos}");
+        w.stall(reader, false);
+        assert_eq!(w.payloads(reader).len(), 3);
+        assert_eq!(w.publish(reader, say("x", "m").qos(1)), ReasonCode::NoMatchingSubscribers);
+        w.hub.set_pressure(Pressure::None);
+        // What waits at QoS 0 goes with the connection, and the rest with the session.
+        w.unsubscribe(reader, "r/#");
+        w.stall(reader, true);
+        w.subscribe(reader, "r/#", qos);
+        w.drop_connection(reader);
+        w.connect(v5("reader"));
+        w.hub.set_pressure(Pressure::Tight);
+        let again = w.connect(v5("reader").client_id("again"));
+        assert_eq!(w.publish(again, say("x", "m").qos(1)), ReasonCode::NoMatchingSubscribers);
+        w.hub.set_pressure(Pressure::None);
     }
 }

@@ -80,7 +80,7 @@ impl Bounds {
     /// Whether to read from the peer now, or later: its name sends faster than it may, or memory runs short and much of
     /// a packet is here already.
     pub(super) fn hearing(&mut self, broker: &Broker, unfinished: usize, now: Mono) -> Hearing {
-        let short = unfinished > UNFINISHED_BYTES_MAX && broker.hub().pressure() != Pressure::None;
+        let short = unfinished > UNFINISHED_BYTES_MAX && broker.hub().pressure() >= Pressure::Shed;
         let since = *self.short_since.get_or_insert(now);
         if !short {
             self.short_since = None;
