@@ -312,7 +312,7 @@ impl Link {
         self.held_up = false;
         let mut publishes = 0;
         while matches!(self.phase, Phase::Open) {
-            if self.holds.is_full() || (records(&self.inbound) && self.holds.journal_is_full(cx.waker())) {
+            if self.holds.is_full() || (records(&self.inbound) && self.has_to_wait(cx, now)) {
                 self.held_up = true;
                 break;
             }
@@ -329,7 +329,20 @@ impl Link {
             publishes += u32::from(matches!(input, Input::Packet(Packet::Publish(_))));
             self.input(input, now);
         }
+        if !self.held_up {
+            self.bounds.has_memory();
+        }
         self.bounds.came(&self.broker, publishes, 0, now.mono);
+    }
+
+    /// Whether there is no room for the packet that begins the input, on the way to the disk or in memory.
+    fn has_to_wait(&mut self, cx: &Context<'_>, now: Now) -> bool {
+        if self.holds.journal_is_full(cx.waker()) {
+            return true;
+        }
+        self.broker.hub().pressure() != Pressure::None
+            && self.connection.should_wait(&self.inbound)
+            && self.bounds.waits_for_memory(&self.broker, now.mono)
     }
 
     /// The CONNECT that waited, or the first whole packet of what has arrived.
@@ -566,8 +579,11 @@ impl Link {
         if self.outbound.is_empty() && self.outbound.capacity() > 0 {
             self.outbound = BytesMut::new();
         }
-        // The first bytes of a packet need not hold room for a whole record.
-        if (1..FEW_BYTES).contains(&self.inbound.len()) && self.inbound.capacity() >= READ_BYTES_MIN {
+        // The first bytes of a packet, and a few that wait, need not hold room for a whole record.
+        let few = if self.held_up { READ_BYTES / 2 } else { FEW_BYTES };
+        if (1..few).contains(&self.inbound.len())
+            && self.inbound.capacity() >= READ_BYTES_MIN + self.inbound.len()
+        {
             self.inbound = BytesMut::from(&self.inbound[..]);
         }
         self.holds.shrink();

@@ -217,6 +217,18 @@ impl Connection {
             && self.link.signals() & (SIGNAL_CLOSE | SIGNAL_POLICY) != 0
     }
 
+    /// Whether the packet that begins with these bytes had better wait: memory runs short, and there is no other answer to it than
+    /// to close. That is so of PUBLISH of QoS 1 and 2 and SUBSCRIBE from a 3.1.1 client, which cannot be told to try again later.
+    #[must_use]
+    pub fn should_wait(&self, packet: &[u8]) -> bool {
+        match &self.phase {
+            Phase::Open(open) => {
+                open.version == Version::V311 && publish::takes_memory(packet) && open.is_shed(&self.hub)
+            }
+            Phase::AwaitConnect { .. } | Phase::Closed { .. } => false,
+        }
+    }
+
     /// The connection's number, never used twice while the broker runs.
     #[must_use]
     pub fn number(&self) -> u64 {

@@ -125,7 +125,8 @@ impl Open {
     }
 
     /// Memory runs short. QoS 0 is lost; a 5.0 client is told that its message was not taken; a 3.1.1 client cannot be
-    /// told, and must not be acknowledged what is nowhere, so it is closed and sends it again.
+    /// told, and must not be acknowledged what is nowhere, so it is closed and sends it again. Its owner has let it wait
+    /// before: [`crate::Connection::should_wait`].
     fn shed(&mut self, hub: &Hub, qos: QosId, draft: &Draft, out: &mut Actions) -> Result<(), CloseReason> {
         let counters = self.counters(hub);
         if may_be_lost(qos.qos()) {
@@ -254,6 +255,34 @@ impl Open {
         hub.hold(ticket, out);
         self.send(hub, Packet::PubComp(Ack::new(ack.packet_id, reason)), out)
     }
+}
+
+/// Whether a 3.1.1 packet that begins with these bytes makes the broker keep something: SUBSCRIBE, and PUBLISH of QoS 1 and 2 unless
+/// it clears a retained message.
+pub(super) fn takes_memory(packet: &[u8]) -> bool {
+    const QOS: u8 = 0b0110;
+    const RETAIN: u8 = 0b0001;
+    match packet.split_first() {
+        Some((first, _)) if first >> 4 == 8 => true,
+        Some((first, rest)) if first >> 4 == 3 && first & QOS != 0 => {
+            first & RETAIN == 0 || !has_no_payload(rest)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a PUBLISH with a packet identifier ends behind it. `rest` is what comes after its first byte.
+fn has_no_payload(rest: &[u8]) -> bool {
+    const PACKET_ID_BYTES: usize = 2;
+    let mut length = 0;
+    for (place, byte) in rest.iter().enumerate().take(4) {
+        length |= usize::from(byte & 0x7F) << (7 * place);
+        if byte & 0x80 == 0 {
+            let Some([high, low]) = rest.get(place + 1..place + 3) else { return false };
+            return length == 2 + usize::from(u16::from_be_bytes([*high, *low])) + PACKET_ID_BYTES;
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use foldhash::quality::RandomState;
 use signet_acl::{Denied, DenyCause};
 use signet_wire::{
     Packet, QoS, ReasonCode, Requested, RetainHandling, SubAck, Subscribe, SubscribeOptions,
-    SubscriptionFilter, UnsubAck, Unsubscribe,
+    SubscriptionFilter, UnsubAck, Unsubscribe, Version,
 };
 
 use crate::action::{Action, Actions};
@@ -65,8 +65,13 @@ impl Open {
         now: Now,
         out: &mut Actions,
     ) -> Result<(), CloseReason> {
-        let reported = hub.reports_subscriptions().then(Vec::new);
         let sheds = hub.pressure() != Pressure::None && self.is_shed(hub);
+        if sheds && self.version == Version::V311 && self.has_new(&subscribe)? {
+            // Few 3.1.1 clients ask again after a refusal, and would be deaf when memory is there again. Nothing was granted.
+            count(&self.counters(hub).shed_subscriptions);
+            return Err(CloseReason::Overloaded);
+        }
+        let reported = hub.reports_subscriptions().then(Vec::new);
         let mut made = Made { sheds, reported, ..Made::default() };
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for requested in subscribe.filters {
@@ -84,6 +89,13 @@ impl Open {
             out.push(Action::Note(event));
         }
         Ok(())
+    }
+
+    /// Whether a filter of it is none that the session has already.
+    fn has_new(&self, subscribe: &Subscribe) -> Result<bool, CloseReason> {
+        let state = self.state()?;
+        let mut filters = subscribe.filters.iter().filter_map(|requested| requested.filter.as_ref().ok());
+        Ok(filters.any(|filter| !state.subscriptions.contains_key(filter)))
     }
 
     /// Those that are still there, since the policy may have taken them away again. Gives what SUBACK waits for.

@@ -1,9 +1,10 @@
 //! What is turned away while memory runs short, and what is not; and what all sessions of one name may have together.
 
+use bytes::BytesMut;
 use signet_core::{CloseReason, Event, Pressure, Quota, Refusal};
-use signet_wire::{Packet, ReasonCode};
+use signet_wire::{Ack, Packet, ReasonCode, Version, encode};
 
-use crate::world::{Who, World, filter, say, v3, v5};
+use crate::world::{Who, World, filter, id, say, v3, v5};
 
 #[test]
 fn qos_0_is_lost_first_and_qos_1_and_2_are_refused() {
@@ -260,6 +261,70 @@ fn what_is_sent_and_not_acknowledged_counts_for_its_name_until_it_is() {
         assert_eq!(w.messages(reader).len(), 1);
         let reader = w.connect(v5("reader"));
         w.disconnect(reader);
+    }
+}
+
+#[test]
+fn a_3_1_1_client_that_subscribes_is_closed_and_not_left_deaf() {
+    let mut w = World::new();
+    let who = w.connect(v3("dev").lasting());
+    w.subscribe(who, "a", 1);
+    w.hub.set_pressure(Pressure::Shed);
+    w.subscribe(who, "a", 0);
+    let asked = signet_wire::Subscribe {
+        packet_id: id(9),
+        subscription_id: None,
+        user_properties: Vec::new(),
+        filters: vec![filter("a", 1), filter("b", 1)],
+    };
+    w.send(who, Packet::Subscribe(Box::new(asked.clone())));
+    assert_eq!(w.closed(who), Some(CloseReason::Overloaded));
+    assert!(w.heard(who).is_empty(), "no SUBACK");
+    assert_eq!((w.counts().shed_subscriptions, w.hub.subscription_count()), (1, 1));
+    w.hub.set_pressure(Pressure::None);
+    let who = w.connect(v3("dev").lasting());
+    w.send(who, Packet::Subscribe(Box::new(asked)));
+    assert!(matches!(w.heard(who).as_slice(), [Packet::SubAck(_)]));
+}
+
+#[test]
+fn what_cannot_be_answered_with_a_refusal_had_better_wait_while_memory_runs_short() {
+    let mut w = World::new();
+    let (old, new) = (w.connect(v3("old")), w.connect(v5("new")));
+    let waits = |w: &World, who: Who, packet: Packet, version: Version| {
+        let mut bytes = BytesMut::new();
+        encode(&packet, version, &mut bytes).unwrap();
+        // The first bytes are enough.
+        w.connection(who).should_wait(&bytes[..bytes.len().min(8)])
+    };
+    let long = "x".repeat(500);
+    let packets = || {
+        let subscribe = signet_wire::Subscribe {
+            packet_id: id(1),
+            subscription_id: None,
+            user_properties: Vec::new(),
+            filters: vec![filter("a", 0)],
+        };
+        [
+            (Packet::Publish(say("t", "m").qos(1).packet(1)), true),
+            (Packet::Publish(say("t", "m").qos(2).packet(1)), true),
+            (Packet::Publish(say("t", &long).qos(1).retain().packet(1)), true),
+            (Packet::Publish(say("t", "").qos(1).packet(1)), true),
+            (Packet::Subscribe(Box::new(subscribe)), true),
+            // It gives memory back, or can be lost, or takes none.
+            (Packet::Publish(say("t", "").qos(1).retain().packet(1)), false),
+            (Packet::Publish(say("t", "m").packet(1)), false),
+            (Packet::PubAck(Ack::success(id(1))), false),
+            (Packet::PingReq, false),
+        ]
+    };
+    for (packet, _) in packets() {
+        assert!(!waits(&w, old, packet, Version::V311), "there is memory");
+    }
+    w.hub.set_pressure(Pressure::Shed);
+    for (packet, expected) in packets() {
+        assert_eq!(waits(&w, old, packet.clone(), Version::V311), expected, "{packet:?}");
+        assert!(!waits(&w, new, packet, Version::V5), "it can be told");
     }
 }
 

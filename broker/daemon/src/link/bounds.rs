@@ -43,6 +43,8 @@ pub(super) struct Bounds {
     held_until: Option<Mono>,
     /// Since when it waits for memory.
     short_since: Option<Mono>,
+    /// Since when a packet waits that has come, and that memory has no room for.
+    shed_since: Option<Mono>,
     /// What the buffers held when that was last told.
     buffered: usize,
 }
@@ -59,6 +61,7 @@ impl Bounds {
             ahead_until: Mono::START,
             held_until: None,
             short_since: None,
+            shed_since: None,
             buffered: 0,
         }
     }
@@ -99,6 +102,25 @@ impl Bounds {
         }
         self.held_until = until;
         if until.is_some() { Hearing::Later } else { Hearing::Now }
+    }
+
+    /// Whether a packet that has come is to wait for memory: until [`Self::held_until`], and then it is asked again. Not for ever:
+    /// then it is refused.
+    pub(super) fn waits_for_memory(&mut self, broker: &Broker, now: Mono) -> bool {
+        if self.shed_since.is_none() {
+            broker.metrics.held_back.with_label_values(&["memory"]).inc();
+        }
+        let since = *self.shed_since.get_or_insert(now);
+        let waits = now.since(since) < MEMORY_WITHIN;
+        if waits {
+            self.held_until = Some(now.after(LOOK_AGAIN));
+        }
+        waits
+    }
+
+    /// No packet waits for memory any more.
+    pub(super) fn has_memory(&mut self) {
+        self.shed_since = None;
     }
 
     /// Until when nothing is read.
