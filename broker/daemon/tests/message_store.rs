@@ -183,6 +183,102 @@ fn who_was_revoked_while_the_broker_was_not_running_has_no_session_and_nothing_r
     assert_eq!(sessions(&setup), ["reader-b"]);
 }
 
+/// Everything in some folders is as on a file system that has become read-only under open files: the kernel refuses each write,
+/// and each new name. (A mount itself it refuses to make read-only while a file is open for writing; of its own accord, after an
+/// error of the disk, it does so.) Writable again with the end of the value.
+struct Frozen(Vec<std::path::PathBuf>);
+
+impl Frozen {
+    /// `None`: this user may not, or this file system does not know it.
+    fn freeze(folders: &[std::path::PathBuf]) -> Option<Self> {
+        let frozen = Self(folders.to_vec());
+        frozen.change("+i").then_some(frozen)
+    }
+
+    fn change(&self, flag: &str) -> bool {
+        let changed = Command::new("chattr").args(["-R", flag]).args(&self.0).output();
+        changed.is_ok_and(|output| output.status.success())
+    }
+
+    /// Whether it is of use in this folder: writes to files that are open are refused too.
+    fn is_possible(at: &std::path::Path) -> bool {
+        fs::create_dir(at).unwrap();
+        let mut open = fs::File::create(at.join("file")).unwrap();
+        Self::freeze(&[at.to_owned()]).is_some_and(|_frozen| open.write_all(b"x").is_err())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.change("-i");
+    }
+}
+
+#[test]
+fn a_store_that_becomes_read_only_acknowledges_nothing_and_goes_on_when_it_can_be_written() {
+    let mut setup = Setup::with_configuration(CONFIGURATION);
+    if !Frozen::is_possible(&setup.path("probe")) {
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: only root can make open files read-only (chattr +i), on ext4, xfs or btrfs"
+        )
+        .unwrap();
+        return;
+    }
+    fs::write(setup.path("acl.conf"), POLICY).unwrap();
+    setup.start();
+    for name in ["writer-a", "reader-a", "reader-b"] {
+        setup.ask(&["device", "add", name, "--key", "--out", "out"]);
+    }
+    publish(&setup, "load/writer-a/before", "kept", true);
+    let mut flow = Flow::default();
+    let (mut client, _) = Client::connect(&setup, "writer-a", &mut flow, true).unwrap();
+    let frozen = Frozen::freeze(&[setup.path("data"), setup.path("registry")]).unwrap();
+    let count = 20;
+    for number in 0..count {
+        let topic = format!("load/writer-a/while/{number}");
+        client.publish(&mut flow, &topic, b"x", QoS::AtLeastOnce, true, number).unwrap();
+    }
+    let log_file = setup.path("log");
+    let log = || fs::read_to_string(&log_file).unwrap();
+    let end = Instant::now() + PATIENCE;
+    while !log().contains("ALARM: the message store cannot be written") {
+        assert!(Instant::now() < end, "no alarm: {}", log());
+        std::thread::yield_now();
+    }
+    // What changes the registry says that it has not: nothing is enrolled, nobody is revoked.
+    for command in
+        [&["device", "add", "late", "--key", "--out", "out"][..], &["device", "revoke", "reader-b"]]
+    {
+        let said = setup.refused(command);
+        assert!(said.contains("the registry could not be written, and nothing has changed"), "{said}");
+    }
+    let nothing = client.next_within(&mut flow, Duration::from_millis(700));
+    assert!(nothing.is_none(), "a store that cannot be written acknowledges nothing");
+    assert!(setup.running.as_mut().unwrap().try_wait().unwrap().is_none(), "{}", log());
+    drop(frozen);
+    let writable = Instant::now();
+    for _ in 0..count {
+        assert!(matches!(client.next(&mut flow), Some(Said::Acknowledged(_))));
+    }
+    let took = writable.elapsed();
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    setup.ask(&["device", "add", "late", "--key", "--out", "out"]);
+    setup.ask(&["device", "revoke", "reader-b"]);
+    setup.ask(&["audit", "verify"]);
+    setup.kill();
+    setup.start();
+    assert!(Client::connect(&setup, "late", &mut Flow::default(), true).is_some());
+    let (mut reader, _) = Client::connect(&setup, "reader-a", &mut flow, true).unwrap();
+    assert_eq!(reader.subscribe("load/#", QoS::AtMostOnce), Some(true));
+    for _ in 0..=count {
+        assert!(matches!(reader.next(&mut flow), Some(Said::Message { .. })), "all of it is retained");
+    }
+    setup.stop();
+    let report = format!("read-only: all is acknowledged {} ms after it can be written\n", took.as_millis());
+    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/read_only.txt"), report).unwrap();
+}
+
 /// A file system of its own, gone with the value.
 struct Small(std::path::PathBuf);
 
