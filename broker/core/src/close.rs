@@ -296,12 +296,6 @@ impl CloseReason {
         !matches!(self, Self::Disconnected | Self::CertificateRevoked)
     }
 
-    /// Whether somebody has taken the right away from the peer to have what is on its way to it.
-    #[must_use]
-    pub const fn withholds_output(self) -> bool {
-        matches!(self, Self::CertificateRevoked | Self::Administrative)
-    }
-
     /// A bounded label for metrics.
     #[must_use]
     pub const fn metric_label(self) -> &'static str {

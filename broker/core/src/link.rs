@@ -150,6 +150,11 @@ impl Link {
         self.rights.lock().clone()
     }
 
+    /// Whether it is to close because its owner has other rights than it came with.
+    pub(crate) fn has_other_rights(&self) -> bool {
+        !matches!(*self.rights.lock(), Rights::AsConnected)
+    }
+
     /// What has to be taken back when the connection closes.
     pub(crate) fn condemned(&self) -> Option<&Arc<Consequences>> {
         self.condemned.get()

@@ -406,7 +406,7 @@ impl Link {
                     if let CloseReason::Refused(refusal) = reason {
                         self.broker.lifecycle.refused(live, self.asked.as_ref(), refusal, now);
                     }
-                    withheld = reason.withholds_output();
+                    withheld = self.connection.withholds_output(reason);
                     self.phase =
                         Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
                 }

@@ -253,6 +253,13 @@ impl Connection {
         self.link.admitted.get().map(|(client_id, _)| client_id)
     }
 
+    /// Whether the peer is to have nothing more of the output that was made before it closed for `reason`: somebody has taken
+    /// from it the right to have that. An operator who only ends a connection takes none.
+    #[must_use]
+    pub fn withholds_output(&self, reason: CloseReason) -> bool {
+        reason == CloseReason::CertificateRevoked || self.link.has_other_rights()
+    }
+
     /// Whether [`Action::Close`] was given out.
     #[must_use]
     pub fn is_closed(&self) -> bool {
