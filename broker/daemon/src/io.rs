@@ -27,12 +27,19 @@ pub struct PeerIo {
     held: Option<BytesMut>,
     /// While the handshake lasts, how many bytes the peer may still send; `None`: as many as it likes.
     left: Option<usize>,
+    /// The socket is closed as soon as TLS has ended, so that its sending half need not be closed before.
+    closing: bool,
 }
 
 impl PeerIo {
     /// A stream that yields `replay` first, then what the socket brings.
     pub fn new(socket: TcpStream, replay: BytesMut) -> Self {
-        Self { socket: Some(socket), replay, held: Some(BytesMut::new()), left: None }
+        Self { socket: Some(socket), replay, held: Some(BytesMut::new()), left: None, closing: false }
+    }
+
+    /// From here on a shutdown of the stream leaves the socket as it is: whoever calls this drops it next.
+    pub fn close_at_once(&mut self) {
+        self.closing = true;
     }
 
     /// Lets the peer send `bytes` in all, those that were read before included, until [`PeerIo::unbounded`].
@@ -146,6 +153,9 @@ impl AsyncWrite for PeerIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing {
+            return Poll::Ready(Ok(()));
+        }
         self.socket()?.poll_shutdown(cx)
     }
 }

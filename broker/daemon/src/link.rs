@@ -75,7 +75,10 @@ pub(crate) struct Arrival {
 }
 
 /// Runs one authenticated connection to its end.
-pub(crate) async fn run(broker: Arc<Broker>, stream: Box<TlsStream<PeerIo>>, arrival: Arrival) {
+///
+/// `arrival` lies in a place of its own, which is given back when the connection begins: what a task is handed it holds room for
+/// until it ends.
+pub(crate) async fn run(broker: Arc<Broker>, stream: Box<TlsStream<PeerIo>>, arrival: Box<Arrival>) {
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let mut link = Link::open(broker, stream, arrival, waker);
     poll_fn(|cx| link.poll_guarded(cx)).await;
@@ -85,7 +88,14 @@ enum Phase {
     /// Packets flow.
     Open,
     /// The core has closed the connection; its last words are on their way.
-    Farewell { until: Mono, shut: bool, drained: usize },
+    Farewell {
+        until: Mono,
+        /// Whether the peer may still have to read what we said. Who took its leave, and has nothing to be told, need not be
+        /// waited for.
+        lingers: bool,
+        shut: bool,
+        drained: usize,
+    },
 }
 
 struct Link {
@@ -129,10 +139,10 @@ impl Link {
     fn open(
         broker: Arc<Broker>,
         stream: Box<TlsStream<PeerIo>>,
-        arrival: Arrival,
+        arrival: Box<Arrival>,
         waker: std::task::Waker,
     ) -> Box<Self> {
-        let Arrival { peer, listener, judged, settings, until, half_open, share } = arrival;
+        let Arrival { peer, listener, judged, settings, until, half_open, share } = *arrival;
         let now = broker.clock.now();
         // By a clock that was set back its certificate would last for longer than it does.
         let judged_at = Now { wall: broker.judging_wall(), ..now };
@@ -407,8 +417,9 @@ impl Link {
                         self.broker.lifecycle.refused(live, self.asked.as_ref(), refusal, now);
                     }
                     withheld = self.connection.withholds_output(reason);
-                    self.phase =
-                        Phase::Farewell { until: now.mono.after(FAREWELL_WITHIN), shut: false, drained: 0 };
+                    let until = now.mono.after(FAREWELL_WITHIN);
+                    let lingers = !took_its_leave(&reason) || !self.outbound.is_empty();
+                    self.phase = Phase::Farewell { until, lingers, shut: false, drained: 0 };
                 }
             }
         }
@@ -446,18 +457,25 @@ impl Link {
     }
 
     /// The last words are written, the sending half is closed, and what the peer still says is read for a moment:
-    /// closing a socket with unread bytes would reset it, and the peer might never see why it was closed.
+    /// closing a socket with unread bytes would reset it, and the peer might never see why it was closed. A peer that has
+    /// said DISCONNECT says no more ([MQTT-3.14.4-1]): when nothing of ours is under way to it either, closing is enough.
     fn poll_farewell(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
         if self.poll_outbound(cx).is_err() {
             return Poll::Ready(());
         }
-        let Phase::Farewell { until, shut, drained } = &mut self.phase else { return Poll::Ready(()) };
+        let Phase::Farewell { until, lingers, shut, drained } = &mut self.phase else {
+            return Poll::Ready(());
+        };
         if now.mono >= *until || *drained >= FAREWELL_BYTES_MAX {
             self.give_up_held(cx);
             return Poll::Ready(());
         }
         let until = *until;
+        let lingers = *lingers;
         if self.outbound.is_empty() && !*shut {
+            if !lingers {
+                self.stream.get_mut().0.close_at_once();
+            }
             match Pin::new(&mut self.stream).poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => *shut = true,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -470,6 +488,7 @@ impl Link {
                 match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound) {
                     Poll::Ready(Ok(count)) if count > 0 && *drained < FAREWELL_BYTES_MAX => *drained += count,
                     Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if !lingers => return Poll::Ready(()),
                     Poll::Pending => break,
                 }
             }
@@ -588,6 +607,14 @@ impl Link {
         }
         self.holds.shrink();
     }
+}
+
+/// Whether it is the peer that ended the connection, by its own word or by leaving.
+const fn took_its_leave(reason: &CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::Disconnected | CloseReason::DisconnectedWithWill(_) | CloseReason::PeerClosed
+    )
 }
 
 /// Whether the packet that begins here may have to be recorded: PUBLISH that is acknowledged or retained, SUBSCRIBE and

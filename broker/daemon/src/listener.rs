@@ -266,8 +266,6 @@ impl Arriving {
 
     /// TLS, the judgement of the certificate, and the name.
     async fn handshake(&mut self, mut socket: TcpStream, ticket: &Ticket) -> Result<Named, Failed> {
-        // Without this, CONNACK waits 40 ms for the peer's delayed acknowledgement.
-        drop(socket.set_nodelay(true));
         let first = self.shaking.hello(&mut socket, ticket).await?;
         let tls = self.listening.tls.load_full();
         let config = self.shaking.begin(&tls);
@@ -369,7 +367,7 @@ impl Arriving {
         let peer = Peer { principal, address: self.address, rules };
         let half_open = Some(ticket);
         let listener = self.listening.index;
-        let arrival = link::Arrival { peer, listener, judged, settings, until, half_open, share };
+        let arrival = Box::new(link::Arrival { peer, listener, judged, settings, until, half_open, share });
         traffic.spawn(async move {
             let _kept = (places, presence);
             match stream.get_mut().0.attach(socket) {
