@@ -3,6 +3,7 @@
 //! `cargo run --release -p signet-bench -- compare` starts the brokers itself, on free ports of 127.0.0.1. The results go to standard
 //! output, one JSON object per run; progress and tables for people go to standard error. METHOD.md says what is measured and how.
 
+mod behind;
 mod broker;
 mod cli;
 mod client;

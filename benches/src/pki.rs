@@ -215,7 +215,7 @@ impl Pki {
         let serial = |at| self.inner.others.get(at).map(|identity: &Identity| &identity.serial);
         let serials: Option<Vec<&Serial>> = revoked.map(serial).collect();
         let serials = serials.context("fewer certificates than are to be revoked")?;
-        let new = crls.other.with_extension("new");
+        let new = crls.other.with_extension(format!("new-{number}"));
         self.write_crl(&self.inner.other, &new, number, &serials)?;
         Ok(Next { new, place: crls.other.clone() })
     }

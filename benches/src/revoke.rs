@@ -1,6 +1,6 @@
 //! How long a device that was revoked stays connected, and what the others notice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::behind::Place;
 use crate::broker::{Running, Setup};
 use crate::cli::{Measure, Need};
 use crate::client::Client;
 use crate::crowd;
 use crate::latency::Latencies;
 use crate::operator::Operator;
-use crate::pki::{Counts, Device, Pki};
+use crate::pki::{Counts, Device, Next, Pki};
 use crate::progress;
 use crate::report::{Record, Results};
 use crate::steady::Steady;
@@ -91,18 +92,31 @@ struct Means<'a> {
     pki: &'a Pki,
     /// The number of the list in force.
     number: u64,
-    /// The devices on it.
+    /// The devices on it, or on the last one that is ready.
     listed: Vec<usize>,
+    /// Lists that are signed and will be put in their place one after the other.
+    ready: VecDeque<Next>,
 }
 
 impl Means<'_> {
     /// Revokes one device; when it was said, and when that was done.
-    async fn one(&mut self, number: usize, name: &str) -> Result<(Instant, Instant)> {
+    async fn one(&mut self, name: &str) -> Result<(Instant, Instant)> {
         if self.by == By::Registry {
             return self.command(json!({ "name": name })).await;
         }
-        self.listed.push(number);
-        self.list().await
+        let next = self.ready.pop_front().context("no list was made ready for this device")?;
+        self.put(next).await
+    }
+
+    /// Signs the lists for devices that will be revoked one by one, in this order. Whoever signs lists is elsewhere, and is no
+    /// part of what is measured.
+    fn make_ready(&mut self, devices: impl Iterator<Item = usize>) -> Result<()> {
+        for number in devices {
+            self.listed.push(number);
+            let next = self.sign()?;
+            self.ready.push_back(next);
+        }
+        Ok(())
     }
 
     /// Revokes the first `count` devices, which are all that are left.
@@ -112,7 +126,8 @@ impl Means<'_> {
             return self.command(json!({ "issuer": issuer })).await;
         }
         self.listed.extend(0..count);
-        self.list().await
+        let next = self.sign()?;
+        self.put(next).await
     }
 
     async fn command(&mut self, select: Value) -> Result<(Instant, Instant)> {
@@ -121,10 +136,13 @@ impl Means<'_> {
         Ok((begun, Instant::now()))
     }
 
-    async fn list(&mut self) -> Result<(Instant, Instant)> {
+    fn sign(&mut self) -> Result<Next> {
         let crls = self.broker.crls.as_ref().context("no revocation lists")?;
         self.number += 1;
-        let next = self.pki.next_list(crls, self.number, self.listed.iter().copied())?;
+        self.pki.next_list(crls, self.number, self.listed.iter().copied())
+    }
+
+    async fn put(&mut self, next: Next) -> Result<(Instant, Instant)> {
         let begun = Instant::now();
         next.put()?;
         if self.by == By::Crl {
@@ -149,7 +167,7 @@ impl Load {
     ) -> Result<(Latencies, Latencies)> {
         let (mut from_begin, mut from_return) = (Vec::new(), Vec::new());
         for (number, device) in victims.iter().enumerate().skip(self.devices as usize) {
-            let (begun, returned) = means.one(number, &device.name).await?;
+            let (begun, returned) = means.one(&device.name).await?;
             let (closed, at) = watched.next().await?;
             ensure!(closed == number, "another device was closed than was revoked");
             from_begin.push(at.saturating_duration_since(begun));
@@ -179,13 +197,17 @@ impl Measure for Load {
         let clients = crowd::gather(broker.address, &victims, broker.kind.name()).await?;
         let mut watched = Watched::new(clients);
         let pairs = pki.devices(self.pairs as usize)?;
-        let steady = Steady::start(broker.address, pairs, pki.admin()?, 50).await?;
+        let steady = Steady::start(broker.address, pairs, pki.admin()?, 50, Place::Among).await?;
+        let operator = Operator::connect(&broker.directory().join("signet.sock")).await?;
+        let (listed, ready) = Default::default();
+        let mut means = Means { by: self.by, operator, broker, pki, number: 1, listed, ready };
+        if self.by != By::Registry {
+            means.make_ready(self.devices as usize..self.victims())?;
+        }
         let calm = Instant::now();
         tokio::time::sleep(CALM).await;
         let before = (calm, Instant::now());
         let begun_singly = Instant::now();
-        let operator = Operator::connect(&broker.directory().join("signet.sock")).await?;
-        let mut means = Means { by: self.by, operator, broker, pki, number: 1, listed: Vec::new() };
         let (single_from_begin, single) = self.one_by_one(&mut means, &victims, &mut watched).await?;
         let singly = (begun_singly, Instant::now());
 

@@ -1,7 +1,8 @@
 //! Pairs of a publisher and a subscriber that go on quietly while something else happens, and the latency of their messages.
 //!
 //! They have a thread of their own, so that it is the broker that is measured and not the queue of the load generator's tasks. Where it
-//! is allowed (root), that thread goes before others of this machine, as a measuring instrument should.
+//! is allowed (root), that thread goes before others of this machine, as a measuring instrument should; the load may go behind
+//! them ([`Place`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::behind::{Behind, MEASURING, Place};
 use crate::client::{Client, codec};
 use crate::latency::Latencies;
 use crate::pki::Device;
@@ -37,6 +39,7 @@ struct Sample {
 pub(crate) struct Steady {
     stop: watch::Sender<bool>,
     thread: JoinHandle<Result<Vec<Sample>>>,
+    behind: Option<Behind>,
 }
 
 /// What the pairs saw.
@@ -53,24 +56,29 @@ impl Seen {
 }
 
 impl Steady {
-    /// Connects a pair for each device, which publishes so many messages of 64 bytes per second at QoS 0, and begins.
+    /// Connects a pair for each device, which publishes so many messages of 64 bytes per second at QoS 0, and begins. The `load`
+    /// takes its place from then on.
     pub(crate) async fn start(
         address: SocketAddr,
         devices: Vec<Device>,
         admin: Device,
         per_second: u32,
+        load: Place,
     ) -> Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let (ready, begun) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("steady".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name(MEASURING.to_owned()).spawn(move || {
             // Not allowed to everybody, and then the figures are a little worse.
             let _ = rustix::process::setpriority_process(None, URGENT);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(pairs(address, devices, admin, per_second, ready, stopped))
         })?;
-        let steady = Self { stop, thread };
+        let mut steady = Self { stop, thread, behind: None };
         match begun.await {
-            Ok(()) => Ok(steady),
+            Ok(()) => {
+                steady.behind = (load == Place::Behind).then(Behind::step_back);
+                Ok(steady)
+            }
             Err(_) => match steady.finish().await {
                 Ok(_) => bail!("the steady pairs did not begin"),
                 Err(error) => Err(error.context("connecting the steady pairs")),
@@ -82,6 +90,7 @@ impl Steady {
     pub(crate) async fn finish(self) -> Result<Seen> {
         // Nobody listens when the thread has ended by an error, which it then gives.
         let _ = self.stop.send(true);
+        drop(self.behind);
         let ended = tokio::task::spawn_blocking(move || self.thread.join()).await?;
         let samples = ended.map_err(|_| anyhow::anyhow!("the thread of the steady pairs panicked"))??;
         Ok(Seen { samples })

@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::behind::Place;
 use crate::broker::{Running, Setup};
 use crate::cli::{Measure, Need};
 use crate::client::Client;
@@ -39,11 +40,15 @@ pub(crate) struct Load {
     /// Messages per second of each pair.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) per_second: u32,
+    /// The devices' work goes behind that of the broker and the pairs, as if it were done on other machines. Takes root, and a
+    /// machine without other work.
+    #[arg(long)]
+    pub(crate) behind: bool,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { devices: 2000, pairs: 10, per_second: 50 }
+        Self { devices: 2000, pairs: 10, per_second: 50, behind: false }
     }
 }
 
@@ -67,7 +72,8 @@ impl Measure for Load {
         let mut storming = pki.devices((self.devices + self.pairs) as usize)?;
         let steady = storming.split_off(self.devices as usize);
         let crowd = crowd::gather(broker.address, &storming, broker.kind.name()).await?;
-        let steady = Steady::start(broker.address, steady, pki.admin()?, self.per_second).await?;
+        let place = if self.behind { Place::Behind } else { Place::Among };
+        let steady = Steady::start(broker.address, steady, pki.admin()?, self.per_second, place).await?;
         let calm = Instant::now();
         tokio::time::sleep(CALM).await;
 
