@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod peer;
+mod setup;
 mod site;
 
 use std::fs;
@@ -351,7 +352,7 @@ fn a_service_that_is_not_named_does_not_exist() {
 #[test]
 fn without_an_authority_the_start_is_refused_and_says_what_to_write() {
     let site = Site::new("");
-    let without = site::CONFIGURATION.replace("[registry]\nmode = \"on\"\n[ca]\n", "");
+    let without = site::configuration("").replace("[registry]\nmode = \"on\"\n[ca]\n", "");
     fs::write(site.path("signet.toml"), without).unwrap();
     for command in ["check", "run"] {
         let output = site.run(&[command, "--config", "signet.toml"]);
@@ -365,7 +366,7 @@ fn without_an_authority_the_start_is_refused_and_says_what_to_write() {
 #[test]
 fn a_missing_key_is_found_by_check() {
     let site = Site::new("");
-    let other = site::CONFIGURATION.replacen("[[https]]", "[[https]]\ncrl = [\"none.crl\"]", 1);
+    let other = site::configuration("").replacen("[[https]]", "[[https]]\ncrl = [\"none.crl\"]", 1);
     fs::write(site.path("signet.toml"), other).unwrap();
     let output = site.run(&["check", "--config", "signet.toml"]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("none.crl"));

@@ -1,34 +1,50 @@
 //! A running broker with an authority and an HTTPS address, and clients that speak HTTP/1.1 to it byte by byte.
 
-#![expect(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
+use crate::setup::{CONFIGURATION, Setup};
+
 /// Nothing that is waited for here takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The configuration, but for what a test adds to its `[[https]]` and after it.
-pub(crate) const CONFIGURATION: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"pki/server-chain.crt\"\n\
-    private-key = \"pki/server.key\"\nclient-ca = [\"ca/issuing.crt\"]\nmax-connections = 10\n\
-    [acl]\nfile = \"acl.conf\"\n[registry]\nmode = \"on\"\n[ca]\n[admin]\nsocket = \"signet.sock\"\n\
-    [[https]]\naddress = \"127.0.0.1:0\"\ncertificate = \"pki/server-chain.crt\"\nprivate-key = \"pki/server.key\"\n";
+/// What is added to [`CONFIGURATION`], but for what a test adds to its `[[https]]` and after it.
+const HTTPS: &str = "[[https]]\naddress = \"127.0.0.1:0\"\ncertificate = \"pki/server-chain.crt\"\n\
+    private-key = \"pki/server.key\"\n";
 
-/// A folder with a configuration and an authority, and the broker that runs with it.
-pub(crate) struct Site {
-    dir: tempfile::TempDir,
-    running: Option<Child>,
+/// The configuration, with `more` at its end.
+pub(crate) fn configuration(more: &str) -> String {
+    format!("{CONFIGURATION}{HTTPS}{more}")
+}
+
+/// A broker with an HTTPS address.
+pub(crate) struct Site(Setup);
+
+impl Deref for Site {
+    type Target = Setup;
+
+    fn deref(&self) -> &Setup {
+        &self.0
+    }
+}
+
+impl DerefMut for Site {
+    fn deref_mut(&mut self) -> &mut Setup {
+        &mut self.0
+    }
 }
 
 impl Site {
@@ -41,74 +57,13 @@ impl Site {
 
     /// With an authority, not running.
     pub(crate) fn new(more: &str) -> Self {
-        let site = Self { dir: tempfile::tempdir().unwrap(), running: None };
-        signet_certs_dev::ensure(&site.path("pki")).unwrap();
-        fs::write(site.path("acl.conf"), "pattern write devices/%u/#\n").unwrap();
-        fs::write(site.path("signet.toml"), format!("{CONFIGURATION}{more}")).unwrap();
-        site.works(&["ca", "init", "--config", "signet.toml", "--root", "root"]);
-        site
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_signet"));
-        command.args(args).current_dir(self.dir.path()).env_remove("SIGNET_SOCKET");
-        command
-    }
-
-    pub(crate) fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    pub(crate) fn works(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// A command of an operator, as JSON.
-    pub(crate) fn ask(&self, args: &[&str]) -> Value {
-        let mut all = args.to_vec();
-        all.extend(["--config", "signet.toml", "--json"]);
-        serde_json::from_str(&self.works(&all)).unwrap()
-    }
-
-    /// What a refused command of an operator says.
-    pub(crate) fn refused(&self, args: &[&str]) -> String {
-        let mut all = args.to_vec();
-        all.extend(["--config", "signet.toml"]);
-        let output = self.run(&all);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
-        said
-    }
-
-    pub(crate) fn start(&mut self) {
-        let ready = self.path("ready");
-        let _ = fs::remove_file(&ready);
-        let child = self
-            .command(&["run", "--config", "signet.toml", "--ready-file", "ready"])
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(self.path("log")).unwrap())
-            .spawn()
-            .unwrap();
-        self.running = Some(child);
-        let end = Instant::now() + Duration::from_secs(30);
-        while !ready.exists() {
-            assert!(Instant::now() < end, "the broker is not ready: {}", self.log());
-            std::thread::yield_now();
-        }
+        Self(Setup::with_configuration(&configuration(more)))
     }
 
     /// Loses its power and starts again.
     pub(crate) fn start_again(&mut self) {
-        if let Some(mut child) = self.running.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        if self.running.is_some() {
+            self.kill();
         }
         self.start();
     }
@@ -163,16 +118,6 @@ impl Site {
         fs::write(folder.join("device.key"), key.serialize_pem()).unwrap();
         let pem = pem::encode(&pem::Pem::new("CERTIFICATE", certificate));
         fs::write(folder.join("device-chain.crt"), pem).unwrap();
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.running {
-            // The test is over or has failed; the broker goes in any case.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
