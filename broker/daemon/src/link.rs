@@ -9,6 +9,7 @@
 
 mod bounds;
 mod holds;
+mod leaving;
 
 use std::future::poll_fn;
 use std::io;
@@ -40,6 +41,7 @@ use crate::standing::Until;
 use crate::tls::Judged;
 use bounds::{Bounds, Hearing};
 use holds::Holds;
+use leaving::Leaving;
 
 /// Room for one read from TLS: a record of the largest size.
 const READ_BYTES: usize = 16 * 1024;
@@ -121,6 +123,8 @@ struct Link {
     /// Why it ends then.
     ends_as: CloseReason,
     phase: Phase,
+    /// Its peer has gone, and it waits to be taken down.
+    leaving: Option<Box<Leaving>>,
     /// The client id of a CONNECT that is being decided.
     asked: Option<ClientId>,
     registration: Registration,
@@ -136,6 +140,7 @@ enum Inbound {
 
 impl Link {
     /// A connection in a place of its own: what a task holds while it waits is then a pointer, and moving it costs nothing.
+    #[expect(clippy::boxed_local, reason = "its task would hold room for it until the connection ends")]
     fn open(
         broker: Arc<Broker>,
         stream: Box<TlsStream<PeerIo>>,
@@ -188,6 +193,7 @@ impl Link {
             ends,
             ends_as,
             phase: Phase::Open,
+            leaving: None,
             asked: None,
             registration,
             broker,
@@ -217,6 +223,9 @@ impl Link {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut now = self.broker.clock.now();
+        if self.leaving.is_some() {
+            return self.poll_leaving(cx, now);
+        }
         if self.bounds.must_make_room(&self.connection, cx) {
             self.broker.metrics.not_admitted.with_label_values(&["made_room"]).inc();
             self.input(Input::Close(memory::MADE_ROOM), now);
@@ -225,9 +234,12 @@ impl Link {
             let mut turn = 0;
             while matches!(self.phase, Phase::Open) {
                 match self.turn(cx, now) {
-                    Ok(0) => break,
+                    Ok(0) if self.leaving.is_none() => break,
                     Ok(bytes) => turn += bytes,
-                    Err(error) => return self.lost(&error, now),
+                    Err(error) => self.leave(Some(error)),
+                }
+                if self.leaving.is_some() {
+                    return self.poll_leaving(cx, now);
                 }
                 if turn >= TURN_BYTES_MAX {
                     cx.waker().wake_by_ref();
@@ -277,7 +289,7 @@ impl Link {
                         self.take_packets(cx, now);
                     }
                     Inbound::Closed => {
-                        self.input(Input::PeerClosed, now);
+                        self.leave(None);
                         return Ok(moved);
                     }
                     Inbound::Nothing => {}

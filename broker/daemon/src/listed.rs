@@ -13,6 +13,7 @@ use signet_core::Condemned;
 use signet_identity::{CertificateId, Issued, Lineage, Principal, PrincipalKey};
 use signet_registry::{Certificate, Standing, Wall};
 
+use crate::portions::Portions;
 use crate::reload;
 use crate::server::Broker;
 use crate::tls::Trust;
@@ -147,16 +148,25 @@ fn take(
 ) {
     let known = broker.registry().map(|registry| registry.registry());
     let authors = distinct(broker.hub().authors());
-    authors.iter().for_each(|author| lists.learn(author.lineage()));
+    let mut portions = Portions::begin();
+    for author in &authors {
+        lists.learn(author.lineage());
+        portions.pause();
+    }
     let lists = &lists;
     let registered = |author: &Principal| {
         let Some(known) = &known else { return false };
         let held = known.certificates_of_holder(author.key()).iter();
         held.filter_map(|id| known.certificate(id)).any(|held| lists.name_registered(held))
     };
-    let gone =
-        |author: &&Principal| lists.name_any(author.lineage()) || registered(author) || is_gone(author);
-    let mut principals: Keys = authors.iter().filter(gone).map(|author| author.key().clone()).collect();
+    let gone = |author: &Principal| lists.name_any(author.lineage()) || registered(author) || is_gone(author);
+    let mut principals = Keys::default();
+    for author in &authors {
+        if gone(author) {
+            principals.insert(author.key().clone());
+        }
+        portions.pause();
+    }
     principals.retain(|key| !stays(key) && !another_remains(broker, lists, key, None));
     if known.is_none() {
         // Then it is by what was left behind that another certificate is known.

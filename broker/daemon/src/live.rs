@@ -8,6 +8,7 @@ use signet_core::CloseReason;
 
 use crate::directory::Live;
 use crate::listed::{self, Listed};
+use crate::portions::Portions;
 use crate::server::Broker;
 use crate::tls::VerifyFailure;
 use crate::{consequences, standing};
@@ -92,10 +93,15 @@ fn judge_certificate(broker: &Broker, live: &Live, lists: &Listed) -> Verdict {
 /// the work, for which who is on the list would have to wait. One that is refused at CONNECT anyway lives to be told so.
 pub(crate) fn judge_live(broker: &Broker, lists_alone: bool) -> usize {
     let mut lists = Listed::in_force(broker);
+    let mut portions = Portions::begin();
     let live = broker.directory.snapshot();
-    live.iter().for_each(|live| lists.learn(live.principal.lineage()));
+    for live in &live {
+        lists.learn(live.principal.lineage());
+        portions.pause();
+    }
     let (mut closed, mut staying) = (0, HashSet::new());
     for live in live.iter().filter(|live| !live.refused) {
+        portions.pause();
         match judge(broker, live, &lists, lists_alone) {
             Verdict::Accepted => {
                 staying.insert(live.principal.key());

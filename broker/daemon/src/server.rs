@@ -25,6 +25,7 @@ use crate::ca::{Authorities, Authority};
 use crate::clock::{Clock, Judge};
 use crate::clones::CloneWatch;
 use crate::consequences;
+use crate::departures::Departures;
 use crate::directory::{Directory, Live};
 use crate::https::{Door, Https};
 use crate::kept::{self, Kept};
@@ -75,6 +76,8 @@ pub struct Broker {
     pub memory: memory::Memory,
     /// Whose handshake goes on next.
     pub(crate) turns: Arc<Turns>,
+    /// Who has gone and is taken down next.
+    pub(crate) departures: Departures,
     /// How fast each name comes and sends.
     pub(crate) principals: Principals,
     pub(crate) rates: ArcSwap<Rates>,
@@ -143,6 +146,7 @@ impl Broker {
             metrics,
             memory: memory::Memory::new(&config),
             turns: Turns::new(crate::runtimes::handshake_threads(&config)),
+            departures: Departures::default(),
             principals: Principals::default(),
             rates: ArcSwap::from_pointee(Rates::of(&config)),
             failures: FailureLog::default(),

@@ -9,6 +9,7 @@ use signet_config::{Checked, Https, Listener};
 
 use crate::ca::CERTIFICATE_FILE;
 use crate::clock::{self, Judge};
+use crate::portions::give_way;
 use crate::tls::{
     Editions, EkuRule, Inside, ListenerSources, SourceError, StaleCrl, TlsListener, TlsOptions, TlsVersions,
     TrustOptions, X509V1,
@@ -81,6 +82,7 @@ pub fn build(
     let plans: Vec<_> = plans.map(|plan| plan.judged_by(judge)).collect();
     let mut sources = Vec::new();
     for plan in &plans {
+        give_way();
         match ListenerSources::read(plan.certificate, plan.private_key, plan.client_ca, plan.crl) {
             Ok(read) => sources.push(Some(read)),
             Err(wrong) => {
@@ -92,6 +94,7 @@ pub fn build(
     let lists: Vec<_> = sources.iter().flatten().flat_map(|sources| sources.crl.iter().cloned()).collect();
     for (index, (plan, sources)) in plans.iter().zip(sources).enumerate() {
         let Some(mut sources) = sources else { continue };
+        give_way();
         sources.crl_elsewhere.clone_from(&lists);
         let in_force = previous.and_then(|all| all.get(index)).map(Arc::as_ref);
         match tls(plan, sources, in_force, seen) {

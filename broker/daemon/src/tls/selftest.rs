@@ -15,6 +15,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::config::{Inside, TlsVersions};
 use super::source::SourceProblem;
 use super::version_one;
+use crate::portions::give_way;
 
 /// Flights that a handshake may take before it is given up.
 const ROUNDS_MAX: usize = 8;
@@ -84,6 +85,7 @@ pub(super) fn self_test(
     key: &CertifiedKey,
 ) -> Result<(), SourceProblem> {
     for version in versions.supported() {
+        give_way();
         let name = match version.version {
             rustls::ProtocolVersion::TLSv1_2 => "TLS 1.2",
             _ => "TLS 1.3",
@@ -113,6 +115,7 @@ fn try_version(
     let mut client = ClientConnection::new(Arc::new(config), name).map_err(text)?;
     let mut server = ServerConnection::new(Arc::new(server.clone())).map_err(text)?;
     for _ in 0..ROUNDS_MAX {
+        give_way();
         transfer(|out| client.write_tls(out), |input| server.read_tls(input))?;
         let refused = match server.process_new_packets() {
             Ok(_) => false,
