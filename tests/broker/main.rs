@@ -6,6 +6,7 @@
 mod connect;
 mod doors;
 mod held;
+mod leave;
 mod names;
 mod refusals;
 mod reload;

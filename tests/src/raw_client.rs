@@ -414,6 +414,15 @@ impl RawClient {
         assert!(packet.is_none(), "expected a close, got {packet:?}");
     }
 
+    /// The broker closes as TLS wants it, by a close_notify, and sends nothing before.
+    #[track_caller]
+    pub fn expect_farewell(&mut self) {
+        assert!(self.waiting.is_empty() && !self.ended, "expected a farewell, got {:02x?}", self.waiting);
+        let read = self.tls.read(&mut [0; 16]).map_err(|error| error.kind());
+        assert_eq!(read, Ok(0), "expected close_notify");
+        self.ended = true;
+    }
+
     /// Breaks the connection: neither DISCONNECT nor a TLS farewell.
     pub fn drop_connection(self) {
         drop(self.tls.sock);
