@@ -13,6 +13,7 @@ mod beside;
 mod ceiling;
 mod devices;
 mod half_open;
+mod hoarders;
 mod kill;
 mod mutated;
 mod site;

@@ -149,6 +149,19 @@ impl Site {
         command.output().expect("the program can be run")
     }
 
+    /// Puts another ceiling of memory in place.
+    pub(crate) fn set_ceiling(&self, bytes: u64) {
+        let path = self.directory.path().join("signet.toml");
+        let text = std::fs::read_to_string(&path).expect("the settings are there");
+        let lines = text.lines().map(|line| match line.strip_prefix("memory-max = ") {
+            Some(_) => format!("memory-max = {bytes}\n"),
+            None => format!("{line}\n"),
+        });
+        std::fs::write(&path, lines.collect::<String>()).expect("a file");
+        let reloaded = self.signet(&["reload"]);
+        assert!(reloaded.status.success(), "{reloaded:?}");
+    }
+
     /// What `signet status` says.
     pub(crate) fn status(&self) -> Option<Value> {
         let said = self.signet(&["status", "--json"]);
