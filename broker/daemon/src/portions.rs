@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-/// As long as handling a few messages takes.
-const PORTION: Duration = Duration::from_micros(100);
+/// A message may wait for so long. Each offer may cost about 0.1 ms where others want the processor, and who is revoked waits for that.
+const PORTION: Duration = Duration::from_micros(250);
 
 /// Work that goes on for long. To be asked for a pause often: what lies between two of them is done in one go.
 #[derive(Debug)]
