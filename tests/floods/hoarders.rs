@@ -34,7 +34,7 @@ fn hoard(site: &Site, name: &str) -> (usize, usize) {
     for n in 0..SESSIONS {
         let Ok(mut client) = shakes.open(V5) else { continue };
         if client.try_connect(&build::connect(V5, format!("away-{n}")).persistent()) {
-            client.send(build::subscribe(V5, 1, &[build::sub(&format!("devices/{name}/{n}"), 1)]));
+            client.send(build::subscribe(V5, 1, &[build::sub(format!("devices/{name}/{n}"), 1)]));
             let _ = client.receive_or_end();
             client.send(build::disconnect());
         }
