@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 use signet_identity::{PrincipalKey, Role};
+use smallvec::SmallVec;
 
 use crate::close::{CloseReason, Refusal};
 use crate::counters::count;
@@ -34,10 +35,12 @@ pub(crate) struct Attached {
     pub(crate) ticket: Ticket,
 }
 
-/// What one principal has: how many sessions, and what they hold together.
-#[derive(Debug, Default)]
+/// What one principal has: its sessions, and what they hold together.
+#[derive(Default)]
 pub(super) struct Own {
+    /// How many, those included that are about to be made.
     sessions: usize,
+    cells: SmallVec<[SessionRef; 1]>,
     usage: Arc<Usage>,
 }
 
@@ -147,6 +150,7 @@ impl Hub {
         let vacant = match self.sessions.entry(ask.key.clone()) {
             dashmap::Entry::Occupied(_) => false,
             dashmap::Entry::Vacant(place) => {
+                self.add_to_own(&cell);
                 place.insert(Arc::clone(&cell));
                 true
             }
@@ -154,8 +158,20 @@ impl Hub {
         if vacant {
             return Ok(Some(cell));
         }
-        self.unreserve(&ask.key.principal);
+        self.unreserve(&cell);
         Ok(None)
+    }
+
+    /// Adds a session to those of its principal.
+    pub(super) fn add_to_own(&self, cell: &SessionRef) {
+        if let Some(mut own) = self.principals.get_mut(&cell.key.principal) {
+            own.cells.push(Arc::clone(cell));
+        }
+    }
+
+    /// The sessions of a principal.
+    pub(super) fn cells_of(&self, principal: &PrincipalKey) -> SmallVec<[SessionRef; 1]> {
+        self.principals.get(principal).map(|own| own.cells.clone()).unwrap_or_default()
     }
 
     /// Counts one more session of a principal, within `sessions_max` and `sessions_per_principal_max` or `sessions_per_claim_max`.
@@ -194,12 +210,17 @@ impl Hub {
         self.principals.get(principal).map(|own| Arc::clone(&own.usage))
     }
 
-    fn unreserve(&self, principal: &PrincipalKey) {
+    /// Takes a session from its principal, whether it was added or only counted.
+    fn unreserve(&self, cell: &SessionRef) {
         self.session_count.fetch_sub(1, Ordering::Relaxed);
-        if let dashmap::Entry::Occupied(mut own) = self.principals.entry(principal.clone()) {
-            own.get_mut().sessions = own.get().sessions.saturating_sub(1);
-            if own.get().sessions == 0 {
-                own.remove();
+        if let dashmap::Entry::Occupied(mut entry) = self.principals.entry(cell.key.principal.clone()) {
+            let own = entry.get_mut();
+            own.sessions = own.sessions.saturating_sub(1);
+            if let Some(place) = own.cells.iter().position(|other| Arc::ptr_eq(other, cell)) {
+                own.cells.swap_remove(place);
+            }
+            if own.sessions == 0 {
+                entry.remove();
             }
         }
     }
@@ -316,7 +337,7 @@ impl Hub {
         let will = state.will.take();
         drop(state);
         self.sessions.remove_if(&cell.key, |_, present| Arc::ptr_eq(present, cell));
-        self.unreserve(&cell.key.principal);
+        self.unreserve(cell);
         Aftermath { will, orphans, from: cell.number }
     }
 

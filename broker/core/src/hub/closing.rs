@@ -69,7 +69,7 @@ impl Hub {
 
     /// Marks one connection by `mark`, and sees to it that it closes. False: there is none.
     pub(super) fn end_link(&self, number: u64, mark: impl FnOnce(&Link)) -> bool {
-        let Some(link) = self.links.get(&number).map(|link| Arc::clone(&link)) else { return false };
+        let Some(link) = self.link(number) else { return false };
         mark(&link);
         self.close_marked(&[link]);
         true

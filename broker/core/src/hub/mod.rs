@@ -30,7 +30,7 @@ use dashmap::DashMap;
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use signet_acl::Policy;
-use signet_identity::PrincipalKey;
+use signet_identity::{CertificateId, PrincipalKey};
 use signet_wire::{ReasonCode, TopicName};
 
 pub(crate) use attach::{Attach, Attached};
@@ -74,7 +74,7 @@ pub struct Hub {
     /// What each principal has here.
     principals: DashMap<PrincipalKey, Own, RandomState>,
     load: Load,
-    links: DashMap<u64, Arc<Link>, RandomState>,
+    links: DashMap<u64, Registered, RandomState>,
     numbers: AtomicU64,
     timers: Timers,
     closings: Closings,
@@ -85,6 +85,19 @@ pub struct Hub {
     /// Acknowledgements wait for the journal.
     strict: bool,
     endings: Endings,
+}
+
+/// A connection, and beside it a part of its certificate's number: who looks for a few among very many reads no other memory
+/// for the others.
+struct Registered {
+    tag: u64,
+    link: Arc<Link>,
+}
+
+/// The first bytes of the certificate's number.
+fn tag_of(certificate: &CertificateId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *certificate.as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl std::fmt::Debug for Hub {
@@ -179,7 +192,8 @@ impl Hub {
     }
 
     pub(crate) fn register(&self, link: &Arc<Link>) {
-        self.links.insert(link.number, Arc::clone(link));
+        let tag = tag_of(link.principal.certificate());
+        self.links.insert(link.number, Registered { tag, link: Arc::clone(link) });
     }
 
     /// Answers a request for a certificate. The answer is for the connection that asked; it is gone when that is.
@@ -188,8 +202,7 @@ impl Hub {
     pub fn answer(&self, reply_to: ReplyTo, answer: &Answer) -> bool {
         // It is used up: a request has one answer.
         let ReplyTo { connection, topic } = reply_to;
-        let link = self.links.get(&connection).map(|link| Arc::clone(&link));
-        match (link, Answered::new(&topic, answer)) {
+        match (self.link(connection), Answered::new(&topic, answer)) {
             (Some(link), Some(answered)) => {
                 link.answer(answered);
                 true
@@ -200,6 +213,10 @@ impl Hub {
 
     pub(crate) fn unregister(&self, link: &Link) {
         self.links.remove(&link.number);
+    }
+
+    fn link(&self, number: u64) -> Option<Arc<Link>> {
+        self.links.get(&number).map(|registered| Arc::clone(&registered.link))
     }
 
     /// Whether a topic or filter has more levels than is allowed.

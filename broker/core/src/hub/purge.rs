@@ -12,7 +12,7 @@ use signet_acl::{Policy, Subject};
 use signet_identity::{CertificateId, Principal, PrincipalKey};
 
 use crate::close::CloseReason;
-use crate::hub::Hub;
+use crate::hub::{Hub, tag_of};
 use crate::link::Link;
 use crate::message::{Author, Message};
 use crate::session::{Expiry, Session, SessionRef};
@@ -85,19 +85,14 @@ impl Hub {
     /// belong to.
     pub fn purge(&self, condemned: &Condemned, consequences: &Arc<Consequences>, now: Now) -> Purged {
         let mut purged = Purged::default();
-        let links: Vec<Arc<Link>> = self
-            .links
-            .iter()
-            .filter(|link| condemned.certificates.contains(link.principal.certificate()))
-            .map(|link| Arc::clone(&link))
-            .collect();
+        let links = self.links_of(&condemned.certificates);
         for link in &links {
             link.condemn(Arc::clone(consequences));
         }
         purged.connections = links.len();
         // Once all of them are marked: from here on nothing comes of what any of them does.
         self.close_marked(&links);
-        for cell in self.cells(|cell| condemned.principals.contains(&cell.key.principal)) {
+        for cell in condemned.principals.iter().flat_map(|principal| self.cells_of(principal)) {
             purged.sessions += usize::from(self.purge_session(&cell, consequences, now));
         }
         for principal in &condemned.principals {
@@ -105,6 +100,15 @@ impl Hub {
             purged.retained += self.retained.remove_by_publisher(principal, taken);
         }
         purged
+    }
+
+    fn links_of(&self, certificates: &HashSet<CertificateId, RandomState>) -> Vec<Arc<Link>> {
+        let tags: HashSet<u64, RandomState> = certificates.iter().map(tag_of).collect();
+        let tagged = self.links.iter().filter(|registered| tags.contains(&registered.tag));
+        tagged
+            .filter(|registered| certificates.contains(registered.link.principal.certificate()))
+            .map(|registered| Arc::clone(&registered.link))
+            .collect()
     }
 
     /// Condemns one connection, with `consequences` for it, its session and what its certificate has retained. For the rest

@@ -212,6 +212,7 @@ impl Hub {
         let usage = self.count_in(&key.principal);
         let generation = self.policy_slot().generation;
         let cell = Arc::new(SessionCell::new(number, key, author, generation, usage));
+        self.add_to_own(&cell);
         place.insert(Arc::clone(&cell));
         Some(cell)
     }

@@ -86,7 +86,7 @@ impl Hub {
     /// All network connections, those before CONNECT included, in no particular order.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionInfo> {
-        self.links.iter().map(|link| connection_info(&link)).collect()
+        self.links.iter().map(|registered| connection_info(&registered.link)).collect()
     }
 
     /// Closes the connections of a principal: all of them, those before CONNECT included, or the one with this client
@@ -115,8 +115,8 @@ impl Hub {
     }
 
     fn kick_where(&self, wanted: impl Fn(&Link) -> bool, reason: CloseReason) -> usize {
-        let links: Vec<Arc<Link>> =
-            self.links.iter().filter(|link| wanted(link)).map(|link| Arc::clone(&link)).collect();
+        let wanted = self.links.iter().filter(|registered| wanted(&registered.link));
+        let links: Vec<Arc<Link>> = wanted.map(|registered| Arc::clone(&registered.link)).collect();
         for link in &links {
             link.close(reason);
         }
