@@ -534,8 +534,11 @@ impl Server {
         &self.broker
     }
 
-    /// Runs until SIGINT, SIGTERM or `signet stop`; SIGHUP reloads. Then stops in good order.
+    /// Tells the supervisor, if there is one, that the broker is ready, and from then on that it lives. Runs until SIGINT,
+    /// SIGTERM or `signet stop`; SIGHUP reloads. Then stops in good order.
     pub fn run_until_signal(self) {
+        // Not before: who has started the broker may have a ready file to write first, which others wait for.
+        crate::supervisor::ready(&self.broker, self.runtimes.handles());
         crate::runtimes::wait_for_stop(&self.broker, &self.runtimes);
         self.stop();
     }

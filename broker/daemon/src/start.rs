@@ -180,7 +180,6 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     crate::provisioning::start(&broker, runtimes.enrolment.as_ref().map(|runtime| runtime.handle().clone()));
     let runtimes = runtimes.serve(&broker, sockets, https_sockets, metrics)?;
     broker.set_ready(true);
-    crate::supervisor::ready(&broker, runtimes.handles());
     for listening in &broker.listeners {
         tracing::info!(address = %listening.address, "listening: MQTT 3.1.1 and 5.0 over mutual TLS");
     }
