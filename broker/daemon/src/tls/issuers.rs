@@ -5,7 +5,8 @@
 //! bytes, the anchors and rules, and the time. An entry is found by the hash of the intermediate, bound to the hash of the
 //! anchors and rules, and used only inside the common validity of the authorities. It is made from a path that was verified
 //! as a whole, and of that path only the link from the intermediate upwards is remembered: the leaf's own form, purpose,
-//! validity and signature are looked at each time, and so is the revocation of every certificate of the path.
+//! validity and signature are looked at each time, and so is the revocation of every certificate of the path. It serves only
+//! who shows the same authorities in the order of the path: another may have come by other certificates of the same keys.
 //!
 //! Name constraints bind what is far below them, so a path that has any is not remembered.
 
@@ -33,6 +34,8 @@ pub(super) struct Authorities {
     pub(super) issuer: KeyHash,
     /// The intermediates, from the anchor down.
     pub(super) ids: Vec<PathId>,
+    /// The SHA-256 of the intermediates, from the leaf's issuer up.
+    pub(super) hashes: Vec<[u8; 32]>,
 }
 
 /// An intermediate that leads to an anchor.
@@ -78,8 +81,9 @@ impl Issuers {
         self.known.lock().len()
     }
 
-    /// The issuer of `leaf` among the certificates with these hashes. It is valid at both of `at`, and the leaf is good at
-    /// the first. `None` means that the path has to be verified as a whole, which also says why when it is not good.
+    /// The issuer of `leaf`, when the certificates with these hashes are the leaf, the path that was verified, and what nobody
+    /// needs. It is valid at both of `at`, and the leaf is good at the first. `None` means that the path has to be verified
+    /// as a whole, which also says why when it is not good.
     pub(super) fn of(
         &self,
         hashes: &[[u8; 32]],
@@ -87,13 +91,14 @@ impl Issuers {
         leaf: &EndEntityCert<'_>,
         at: (UnixTime, UnixTime),
     ) -> Option<Arc<Issuer>> {
-        let known = |hash| self.known.lock().get(hash).map(Arc::clone);
-        hashes.iter().skip(1).filter_map(known).find(|issuer| {
-            issuer.authorities.anchors == *anchors
-                && issuer.is_valid(at.0)
-                && issuer.is_valid(at.1)
-                && issuer.issued(leaf, at.0)
-        })
+        let (_, shown) = hashes.split_first()?;
+        let issuer = self.known.lock().get(shown.first()?).map(Arc::clone)?;
+        let known = issuer.authorities.anchors == *anchors
+            && shown.starts_with(&issuer.authorities.hashes)
+            && issuer.is_valid(at.0)
+            && issuer.is_valid(at.1)
+            && issuer.issued(leaf, at.0);
+        known.then_some(issuer)
     }
 
     /// Remembers that `authorities`, the last of which is `issuer`, were verified and have no name constraints.
@@ -125,6 +130,7 @@ mod tests {
             window: (0, 100),
             issuer: KeyHash::of(b"key"),
             ids: Vec::new(),
+            hashes: Vec::new(),
         }
     }
 

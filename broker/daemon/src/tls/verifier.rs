@@ -371,6 +371,7 @@ fn validate(
         window: (anchor.not_before, anchor.not_after),
         issuer: anchor.key,
         ids: Vec::with_capacity(intermediates.len()),
+        hashes: path.intermediate_certificates().map(|authority| sha256(&[&authority.der()])).collect(),
     };
     let mut constrained = anchor.has_name_constraints();
     // From the anchor down, so that the key of each issuer is known before what it issued.

@@ -104,6 +104,26 @@ fn a_known_issuer_vouches_for_nobody_whom_it_did_not_issue_or_who_is_not_good() 
 }
 
 #[test]
+fn a_known_issuer_does_not_lend_the_authorities_above_it_to_who_shows_others_or_none() {
+    let root = super::support::root("Root");
+    let old = root.intermediate("Upper", KeyKind::P256, long(), 1).unwrap();
+    let new = root.renewed("Upper", &old, long(), 1).unwrap();
+    let issuing = old.intermediate("Issuing", KeyKind::P256, long(), 0).unwrap();
+    let leaf = issuing.issue(&LeafProfile::device("d", days(90))).unwrap().certificate().to_vec();
+    let next = issuing.issue(&LeafProfile::device("e", days(90))).unwrap().certificate().to_vec();
+    let below = |leaf: &[u8], upper: &[u8]| ders(&[leaf, issuing.certificate(), upper].map(<[u8]>::to_vec));
+    let (remembers, forgets) = verifiers(&[root.certificate_pem()]);
+    remembers.judge(&below(&leaf, old.certificate()), unix(NOW)).unwrap();
+    let alone = ders(&[next.clone(), issuing.certificate().to_vec()]);
+    let failure = remembers.judge(&alone, unix(NOW)).unwrap_err();
+    assert_eq!((failure.metric_label(), Err(failure)), ("unknown_issuer", forgets.judge(&alone, unix(NOW))));
+    for upper in [new.certificate(), old.certificate(), new.certificate()] {
+        let chain = below(&next, upper);
+        assert_eq!(remembers.judge(&chain, unix(NOW)), forgets.judge(&chain, unix(NOW)));
+    }
+}
+
+#[test]
 fn an_issuer_that_is_revoked_takes_those_with_it_that_it_was_known_for() {
     let world = World::new();
     let before = world.listener();
