@@ -403,7 +403,7 @@ fn open_rows(path: &Path, known: u64) -> Result<(Engine, u64), MessagesError> {
 /// Opens the engine. What it cuts off the end of its journal, or is cut off so that it opens, is copied aside first.
 fn open_whole(path: &Path, new: bool, known: u64) -> Result<Engine, MessagesError> {
     let moment_ms = crate::clock::wall().0;
-    if !new && let Some(copy) = journal_end::keep_damaged(path, moment_ms)? {
+    if !new && let Some(copy) = journal_end::keep_damaged(path, known, moment_ms)? {
         tracing::warn!(
             copy = %copy.display(),
             "the journal of the message store ends in something that is no part of it, which is cut off: it was copied first"

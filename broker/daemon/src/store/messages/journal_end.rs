@@ -26,10 +26,19 @@ const SHORT_BYTES: u64 = 16;
 
 /// Copies the newest journal in `rows` aside when it ends in something that is neither an entry nor room for one: the engine
 /// cuts that off without a word. Where the copy is.
-pub(super) fn keep_damaged(rows: &Path, moment_ms: u64) -> Result<Option<PathBuf>, MessagesError> {
+///
+/// An entry that reaches beyond the end of the file is what a full disk or a kill leaves of a batch. When the batches before it
+/// reach to `known`, the last commit that is known to have been confirmed, it was not, and needs no copy: a full disk has no
+/// room for one.
+pub(super) fn keep_damaged(
+    rows: &Path,
+    known: u64,
+    moment_ms: u64,
+) -> Result<Option<PathBuf>, MessagesError> {
     let Some(path) = newest(rows).map_err(|error| MessagesError::io(rows, error))? else { return Ok(None) };
     let read = read(&path).map_err(|error| MessagesError::io(&path, error))?;
-    if !read.unreadable {
+    let unfinished = matches!(read.end, End::Short { complete } if complete >= known);
+    if unfinished || matches!(read.end, End::Room) {
         return Ok(None);
     }
     copy_aside(rows, &path, moment_ms).map(Some)
@@ -60,9 +69,7 @@ pub(super) fn cut_unfinished(
 fn copy_aside(rows: &Path, journal: &Path, moment_ms: u64) -> Result<PathBuf, MessagesError> {
     let prefix = format!("{}.journal-", rows.file_name().unwrap_or_default().to_string_lossy());
     let copy = rows.with_file_name(format!("{prefix}{moment_ms}"));
-    let copied = || -> std::io::Result<()> {
-        std::fs::copy(journal, &copy)?;
-        File::open(&copy)?.sync_all()?;
+    let make_room = || -> std::io::Result<()> {
         let mut copies = Vec::new();
         for entry in std::fs::read_dir(rows.parent().unwrap_or(rows))? {
             let path = entry?.path();
@@ -72,10 +79,15 @@ fn copy_aside(rows: &Path, journal: &Path, moment_ms: u64) -> Result<PathBuf, Me
             }
         }
         copies.sort_unstable();
-        let surplus = copies.len().saturating_sub(COPIES_MAX);
+        let surplus = (copies.len() + 1).saturating_sub(COPIES_MAX);
         copies.iter().take(surplus).try_for_each(|(_, path)| std::fs::remove_file(path))
     };
-    copied().map_err(|error| MessagesError::io(&copy, error))?;
+    let copied = || std::fs::copy(journal, &copy).and_then(|_| File::open(&copy)?.sync_all());
+    make_room().and_then(|()| copied()).map_err(|error| {
+        // A part of a copy helps nobody and takes the room that is missing.
+        let _ = std::fs::remove_file(&copy);
+        MessagesError::io(&copy, error)
+    })?;
     Ok(copy)
 }
 
@@ -108,8 +120,20 @@ struct Last {
 /// What a journal shows.
 struct Shown {
     last: Option<Last>,
-    /// Behind it comes something that is no entry.
-    unreadable: bool,
+    end: End,
+}
+
+/// What a journal ends in.
+enum End {
+    /// Room, or nothing.
+    Room,
+    /// Something that is no entry.
+    Unreadable,
+    /// An entry of an unfinished batch that reaches beyond the file.
+    Short {
+        /// The last commit before it that has its end; 0 when there is none.
+        complete: u64,
+    },
 }
 
 /// Batches are passed by their lengths alone.
@@ -118,24 +142,32 @@ fn read(path: &Path) -> std::io::Result<Shown> {
     let end = reader.get_ref().metadata()?.len();
     let commit_key = Key::Commit.encode();
     let mut last: Option<Last> = None;
+    let mut complete = 0;
+    let mut open = false;
     loop {
         let start = reader.stream_position()?;
         let entry = match entry(&mut reader) {
             Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(Shown { last, unreadable: true }),
+            Ok(None) => return Ok(Shown { last, end: End::Unreadable }),
             // Zeros behind the last batch, or the end of the file.
-            Err(_) => return Ok(Shown { last, unreadable: false }),
+            Err(_) => return Ok(Shown { last, end: End::Room }),
         };
         let skip = match entry {
             Entry::Start => {
                 last = Some(Last { start, commit: None });
+                open = true;
                 0
+            }
+            Entry::End(skip) => {
+                complete = last.as_ref().and_then(|last| last.commit).unwrap_or(complete);
+                open = false;
+                skip
             }
             Entry::Other(skip) => skip,
             Entry::Item { key, value } if key == commit_key.len() as u64 && value <= SHORT_BYTES => {
                 let mut bytes = vec![0; commit_key.len() + usize::try_from(value).unwrap_or_default()];
                 if reader.read_exact(&mut bytes).is_err() {
-                    return Ok(Shown { last, unreadable: false });
+                    return Ok(Shown { last, end: End::Room });
                 }
                 let (key, value) = bytes.split_at(commit_key.len());
                 if let (Some(last), Ok(Row::Commit(commit))) =
@@ -148,7 +180,9 @@ fn read(path: &Path) -> std::io::Result<Shown> {
             Entry::Item { key, value } => key + value,
         };
         let next = reader.stream_position()?.checked_add(skip).filter(|next| *next <= end);
-        let Some(next) = next else { return Ok(Shown { last, unreadable: true }) };
+        let Some(next) = next else {
+            return Ok(Shown { last, end: if open { End::Short { complete } } else { End::Unreadable } });
+        };
         reader.seek(SeekFrom::Start(next))?;
     }
 }
@@ -160,6 +194,8 @@ enum Entry {
         key: u64,
         value: u64,
     },
+    /// The end of a batch; so many bytes follow.
+    End(u64),
     /// So many bytes follow.
     Other(u64),
 }
@@ -182,7 +218,7 @@ fn entry(reader: &mut impl Read) -> std::io::Result<Option<Entry>> {
             let key = u16::from_le_bytes([k0, k1]).into();
             Some(Entry::Item { key, value: u32::from_le_bytes([v0, v1, v2, v3]).into() })
         }
-        END => Some(Entry::Other(12)),
+        END => Some(Entry::End(12)),
         CLEAR => Some(Entry::Other(8)),
         _ => None,
     })

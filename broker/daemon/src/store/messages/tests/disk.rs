@@ -217,6 +217,29 @@ fn a_batch_that_was_cut_off_is_not_there_and_those_before_it_are() {
     }
 }
 
+#[test]
+fn what_a_full_disk_left_of_a_batch_is_cut_without_a_copy_unless_it_was_confirmed() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", "1")).unwrap();
+    let head = fs::read(path.join("messages.head")).unwrap();
+    store.commit(&retained("b", &"x".repeat(20_000))).unwrap();
+    drop(store);
+    let confirmed = fs::read(path.join("messages.head")).unwrap();
+    let whole = fs::read(journal(&path)).unwrap();
+    let second = whole.windows(20).position(|bytes| bytes == [b'x'; 20]).unwrap();
+    // The file ends where the disk had no more room.
+    fs::write(journal(&path), &whole[..second + 5000]).unwrap();
+    fs::write(path.join("messages.head"), &head).unwrap();
+    let store = open(&path).unwrap();
+    assert_eq!((shown(&store), copies(&path).len()), (vec!["a=1".to_owned()], 0));
+    drop(store);
+    fs::write(journal(&path), &whole[..second + 5000]).unwrap();
+    fs::write(path.join("messages.head"), &confirmed).unwrap();
+    drop(open(&path));
+    assert!(copies(&path).iter().any(|copy| fs::read(copy).unwrap() == whole[..second + 5000]));
+}
+
 /// Journals that were copied aside.
 fn copies(directory: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
