@@ -115,15 +115,27 @@ impl State {
         self.known_count += usize::from(known.is_some());
     }
 
+    /// Who is next. Those that have gone meanwhile leave with the ones before whom they would have had a turn: a flood of
+    /// strangers that give up does not stay here, and takes no turn from one that waits.
     fn pop(&mut self) -> Option<Waiter> {
         let known_first = self.known_in_a_row < KNOWN_IN_A_ROW || self.others.is_empty();
-        if known_first && let Some(waiter) = self.known.take() {
+        if known_first && let Some(waiter) = self.take_known() {
             self.known_in_a_row = self.known_in_a_row.saturating_add(1);
-            self.known_count -= 1;
             return Some(waiter);
         }
         self.known_in_a_row = 0;
-        self.others.take()
+        let stranger = std::iter::from_fn(|| self.others.take()).find(|waiter| !waiter.is_closed());
+        stranger.or_else(|| self.take_known())
+    }
+
+    fn take_known(&mut self) -> Option<Waiter> {
+        while let Some(waiter) = self.known.take() {
+            self.known_count -= 1;
+            if !waiter.is_closed() {
+                return Some(waiter);
+            }
+        }
+        None
     }
 }
 
@@ -269,6 +281,24 @@ mod tests {
             let asking = [1, 1, 1, 1, 2, 3, 2].map(|n| (n, known));
             assert_eq!(served(&asking), [1, 2, 3, 1, 2, 1, 1]);
         }
+    }
+
+    #[test]
+    fn strangers_that_have_gone_take_no_turn_and_no_place() {
+        let turns = Turns::new(1);
+        let known: Vec<_> = (0..6).map(|n| turns.ask(source(n), Some(authority(1)))).collect();
+        drop((100..1_100).map(|n| turns.ask(source(n), None)).collect::<Vec<_>>());
+        let mut last = turns.ask(source(5_000), None);
+        for _ in 0..4 {
+            turns.pop().unwrap();
+        }
+        let fifth = turns.pop().unwrap();
+        fifth.send(Arc::clone(&turns.places).try_acquire_owned().unwrap()).unwrap();
+        assert!(last.try_recv().is_ok(), "the fifth turn is for a stranger, and only one of them waits");
+        assert!(turns.state.lock().others.is_empty());
+        drop(known);
+        assert!(turns.pop().is_none());
+        assert_eq!(turns.state.lock().known_count, 0);
     }
 
     #[test]
