@@ -194,9 +194,12 @@ impl Link {
         if self.signals() == 0 { 0 } else { self.signals.swap(0, Ordering::Acquire) }
     }
 
-    /// Why somebody asked to close.
+    /// Why somebody asked to close. Being trusted no more comes before whatever was said earlier.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
-        self.close.get().copied()
+        match self.condemned.get() {
+            Some(_) => Some(CloseReason::CertificateRevoked),
+            None => self.close.get().copied(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use signet_acl::{ParseOptions, Policy};
-use signet_core::{Condemned, Consequences, Hub, Now, Purged, RetainedTaken};
+use signet_core::{CloseReason, Condemned, Consequences, Hub, Now, Purged, RetainedTaken};
 use signet_identity::{CertificateId, Principal};
 use signet_wire::ReasonCode;
 
@@ -66,6 +66,19 @@ fn nothing_of_a_condemned_principal_is_left() {
     assert_eq!(w.hub.subscription_count(), 1);
     assert_eq!(retained(&mut w), ["others"]);
     assert_eq!(w.messages(listener), []);
+}
+
+#[test]
+fn who_is_condemned_while_it_is_told_of_a_stop_hears_the_revocation_and_nothing_that_waited() {
+    let mut w = World::new();
+    let dev = w.connect(v5("dev").lasting());
+    w.subscribe(dev, "t", 1);
+    let other = w.connect(v5("other"));
+    w.hub.kick_all(CloseReason::ServerShuttingDown);
+    let purged = purge(&mut w, &device("dev"), everything());
+    assert_eq!(purged.connections, 1);
+    w.assert_disconnected(dev, ReasonCode::AdministrativeAction);
+    w.assert_disconnected(other, ReasonCode::ServerShuttingDown);
 }
 
 #[test]
