@@ -24,9 +24,10 @@ pub(super) fn signet(pki: &Pki, setup: &Setup, connections: usize, crls: Option<
             crls.other.display()
         )
     });
-    // All devices of a run are registered at their first connect.
+    // All devices of a run are registered at their first connect, or with one claim and from one address.
     let registry = if setup.registry {
-        "\n[registry]\nmode = \"on\"\n\n[ca]\n\n[provisioning]\njust-in-time-per-authority-per-second = 0\n"
+        "\n[registry]\nmode = \"on\"\n\n[ca]\n\n[provisioning]\njust-in-time-per-authority-per-second = 0\n\
+         requests-per-principal-per-second = 0\nrequests-per-address-per-second = 0\n"
     } else {
         ""
     };
