@@ -8,6 +8,7 @@
 //! of the peer, so no keep alive ends meanwhile.
 
 mod bounds;
+mod farewell;
 mod holds;
 mod leaving;
 
@@ -18,7 +19,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use signet_config::Listener;
@@ -53,10 +53,6 @@ const OUTBOUND_BYTES_HIGH: usize = 64 * 1024;
 const FEW_BYTES: usize = 1024;
 /// After so many bytes the task lets others run.
 const TURN_BYTES_MAX: usize = 256 * 1024;
-/// How long the last words may take.
-const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
-/// What is read and thrown away after a farewell, so that the peer sees it instead of a reset.
-const FAREWELL_BYTES_MAX: usize = 16 * 1024;
 
 /// What the listener learned in the handshake.
 pub(crate) struct Arrival {
@@ -429,9 +425,7 @@ impl Link {
                         self.broker.lifecycle.refused(live, self.asked.as_ref(), refusal, now);
                     }
                     withheld = self.connection.withholds_output(reason);
-                    let until = now.mono.after(FAREWELL_WITHIN);
-                    let lingers = !took_its_leave(&reason) || !self.outbound.is_empty();
-                    self.phase = Phase::Farewell { until, lingers, shut: false, drained: 0 };
+                    self.phase = farewell::begin(&reason, self.outbound.is_empty(), now);
                 }
             }
         }
@@ -465,66 +459,6 @@ impl Link {
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(())) | Poll::Pending => Ok(moved),
-        }
-    }
-
-    /// The last words are written, the sending half is closed, and what the peer still says is read for a moment:
-    /// closing a socket with unread bytes would reset it, and the peer might never see why it was closed. A peer that has
-    /// said DISCONNECT says no more ([MQTT-3.14.4-1]): when nothing of ours is under way to it either, closing is enough.
-    fn poll_farewell(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
-        if self.poll_outbound(cx).is_err() {
-            return Poll::Ready(());
-        }
-        let Phase::Farewell { until, lingers, shut, drained } = &mut self.phase else {
-            return Poll::Ready(());
-        };
-        if now.mono >= *until || *drained >= FAREWELL_BYTES_MAX {
-            self.give_up_held(cx);
-            return Poll::Ready(());
-        }
-        let until = *until;
-        let lingers = *lingers;
-        if self.outbound.is_empty() && !*shut {
-            if !lingers {
-                self.stream.get_mut().0.close_at_once();
-            }
-            match Pin::new(&mut self.stream).poll_shutdown(cx) {
-                Poll::Ready(Ok(())) => *shut = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => {}
-            }
-        }
-        if *shut {
-            loop {
-                self.inbound.clear();
-                match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound) {
-                    Poll::Ready(Ok(count)) if count > 0 && *drained < FAREWELL_BYTES_MAX => *drained += count,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending if !lingers => return Poll::Ready(()),
-                    Poll::Pending => break,
-                }
-            }
-        }
-        self.arm(until);
-        match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => {
-                self.give_up_held(cx);
-                Poll::Ready(())
-            }
-            _ => Poll::Pending,
-        }
-    }
-
-    /// The disk did not keep up until the end. What would acknowledge something that may be lost is cut out of the output;
-    /// the last words go out if the socket takes them at once.
-    fn give_up_held(&mut self, cx: &mut Context<'_>) {
-        if !self.holds.any() {
-            return;
-        }
-        let held = self.holds.give_up(self.outbound.len());
-        self.cut_out(held);
-        if self.poll_outbound(cx).is_ok() {
-            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
         }
     }
 
@@ -619,14 +553,6 @@ impl Link {
         }
         self.holds.shrink();
     }
-}
-
-/// Whether it is the peer that ended the connection, by its own word or by leaving.
-const fn took_its_leave(reason: &CloseReason) -> bool {
-    matches!(
-        reason,
-        CloseReason::Disconnected | CloseReason::DisconnectedWithWill(_) | CloseReason::PeerClosed
-    )
 }
 
 /// Whether the packet that begins here may have to be recorded: PUBLISH that is acknowledged or retained, SUBSCRIBE and
