@@ -177,11 +177,24 @@ fn header_of(table: &str) -> &'static str {
 }
 
 /// The candidate that a typing mistake would turn into `name`, if there is one.
+///
+/// Each mistake adds or takes away one character at most, so candidates whose length is further away are passed over: the distance takes
+/// a step for each pair of characters, which a name of a megabyte would make expensive.
 pub(crate) fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let length = name.chars().count();
     let written = name.to_ascii_lowercase().replace('_', "-");
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&written, &candidate.replace('_', "-")), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).clamp(1, 4))
+        .map(|candidate| (mistakes_max(candidate), candidate))
+        .filter(|(allowed, candidate)| length.abs_diff(candidate.chars().count()) <= *allowed)
+        .filter_map(|(allowed, candidate)| {
+            let distance = strsim::osa_distance(&written, &candidate.replace('_', "-"));
+            (distance <= allowed).then_some((distance, candidate))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// How many mistakes in `candidate` are still taken for typing mistakes.
+fn mistakes_max(candidate: &str) -> usize {
+    (candidate.len() / 3).clamp(1, 4)
 }
