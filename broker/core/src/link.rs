@@ -1,7 +1,7 @@
 //! What the rest of the broker can reach of one network connection.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -37,6 +37,8 @@ pub(crate) struct Link {
     busy: AtomicUsize,
     /// Why it is to close, once somebody wants that.
     close: OnceLock<CloseReason>,
+    /// Somebody has taken from its owner the right to what was not written yet.
+    withheld: AtomicBool,
     /// Its owner is trusted no more: what it has made is taken back when it closes.
     condemned: OnceLock<Arc<Consequences>>,
     /// Its owner has other rights than it came with.
@@ -87,6 +89,7 @@ impl Link {
             signals: AtomicU8::new(0),
             busy: AtomicUsize::new(0),
             close: OnceLock::new(),
+            withheld: AtomicBool::new(false),
             answers: Mutex::new(Vec::new()),
             condemned: OnceLock::new(),
             rights: Mutex::new(Rights::AsConnected),
@@ -103,6 +106,9 @@ impl Link {
     /// by whatever it is.
     pub(crate) fn mark(&self, reason: CloseReason) {
         let _ = self.close.set(reason);
+        if reason == CloseReason::CertificateRevoked {
+            self.withheld.store(true, Ordering::SeqCst);
+        }
         self.signals.fetch_or(SIGNAL_CLOSE, Ordering::SeqCst);
     }
 
@@ -115,6 +121,7 @@ impl Link {
     /// As [`Self::mark`], because the owner has other rights; the last ones said judge its will.
     pub(crate) fn mark_as(&self, rights: Rights) {
         *self.rights.lock() = rights;
+        self.withheld.store(true, Ordering::SeqCst);
         self.mark(CloseReason::Administrative);
     }
 
@@ -150,9 +157,9 @@ impl Link {
         self.rights.lock().clone()
     }
 
-    /// Whether it is to close because its owner has other rights than it came with.
-    pub(crate) fn has_other_rights(&self) -> bool {
-        !matches!(*self.rights.lock(), Rights::AsConnected)
+    /// Whether its owner is to have nothing more of what was not written yet. It may become so after the close.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.withheld.load(Ordering::SeqCst)
     }
 
     /// What has to be taken back when the connection closes.

@@ -212,7 +212,6 @@ impl Connection {
             window: limits.inflight_max.get().min(client_receive_max).into(),
             receive_max,
             unreleased: 0,
-            arriving: None,
             releases_due: resumed,
             inbound_aliases: InboundAliases::new(alias_in_max),
             outbound_aliases: (alias_out_max > 0).then(|| Box::new(OutboundAliases::new(alias_out_max))),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 use signet_identity::{Principal, Role};
 use signet_wire::{
-    AckProperties, ClientId, Disconnect, DisconnectProperties, Packet, PacketId, ReasonCode, Text, Version,
+    AckProperties, ClientId, Disconnect, DisconnectProperties, Packet, ReasonCode, Text, Version,
     encoded_len,
 };
 
@@ -109,8 +109,6 @@ struct Open {
     receive_max: usize,
     /// QoS 2 messages that came on this connection and are not released.
     unreleased: usize,
-    /// A QoS 2 message that is being routed. Should that end in a panic, it is nowhere, and its identifier is forgotten.
-    arriving: Option<PacketId>,
     /// The session goes on from an earlier connection, and its PUBREL packets are not sent again yet.
     releases_due: bool,
     inbound_aliases: InboundAliases,
@@ -222,10 +220,10 @@ impl Connection {
     #[must_use]
     pub fn should_wait(&self, packet: &[u8]) -> bool {
         match &self.phase {
-            Phase::Open(open) => {
-                open.version == Version::V311 && publish::takes_memory(packet) && open.is_shed(&self.hub)
+            Phase::Open(open) if open.version == Version::V311 && publish::takes_memory(packet) => {
+                open.is_shed(&self.hub) && !open.may_publish_nonetheless(&self.hub, packet)
             }
-            Phase::AwaitConnect { .. } | Phase::Closed { .. } => false,
+            Phase::Open(_) | Phase::AwaitConnect { .. } | Phase::Closed { .. } => false,
         }
     }
 
@@ -257,7 +255,14 @@ impl Connection {
     /// from it the right to have that. An operator who only ends a connection takes none.
     #[must_use]
     pub fn withholds_output(&self, reason: CloseReason) -> bool {
-        reason == CloseReason::CertificateRevoked || self.link.has_other_rights()
+        reason == CloseReason::CertificateRevoked || self.is_withheld()
+    }
+
+    /// Whether somebody has taken from the peer the right to what was not written yet. That may come after
+    /// [`Action::Close`], while the last words are on their way: then the waker is called.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        self.link.is_withheld()
     }
 
     /// Whether [`Action::Close`] was given out.
@@ -268,9 +273,8 @@ impl Connection {
 
     fn close(&mut self, reason: CloseReason, now: Now, out: &mut Actions) {
         let version = self.version();
-        if let Phase::Open(mut open) = std::mem::replace(&mut self.phase, Phase::Closed { version }) {
+        if let Phase::Open(open) = std::mem::replace(&mut self.phase, Phase::Closed { version }) {
             open.say_goodbye(&self.hub, reason, out);
-            open.forget_arrival();
             self.hub.release(&self.link, &open.cell, reason, now);
             if let Some(consequences) = self.link.condemned() {
                 self.hub.take_back(&open.author, consequences);
@@ -288,6 +292,7 @@ impl Drop for Connection {
         }
         // Should an input have ended in a panic.
         self.link.done();
+        self.hub.forget_parting(&self.link);
     }
 }
 

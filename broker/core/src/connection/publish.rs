@@ -1,16 +1,26 @@
 //! PUBLISH from the client.
 
-use signet_wire::{Ack, Packet, PacketId, Publish, QoS, QosId, ReasonCode, Version};
+use std::sync::Arc;
+
+use signet_wire::{
+    Ack, Packet, PacketId, Publish, QoS, QosId, ReasonCode, TopicName, Version, packet_len,
+};
 
 use crate::action::{Action, Actions};
 use crate::close::{CloseReason, Violation};
 use crate::connection::Open;
 use crate::counters::{count, count_by};
 use crate::event::{DeniedAccess, Event, Quota};
-use crate::hub::{Draft, Hub, Pressure, Routed, SendError, may_be_lost, routed_reason};
+use crate::hub::{Draft, Hub, Outline, Pressure, Routed, SendError, may_be_lost, routed_reason};
 use crate::journal::{Record, Ticket};
+use crate::message::properties_bytes;
 use crate::provisioning::RequestTopic;
+use crate::session::{Session, SessionRef};
 use crate::time::Now;
+
+/// The flag in the first byte of a PUBLISH.
+const RETAIN: u8 = 0b0001;
+const PACKET_ID_BYTES: usize = 2;
 
 /// Whether a QoS 2 message is to be routed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,8 +61,10 @@ impl Open {
             && request.is_none()
             // Clearing a retained message gives memory back.
             && !(publish.retain && publish.payload.is_empty())
-            && self.is_shed(hub);
+            && self.is_message_shed(hub, &topic, publish.retain, content_bytes(&publish));
         let mut received = Ticket::NONE;
+        // Goes before `_together` does.
+        let mut arriving = None;
         if let QosId::ExactlyOnce(id) = publish.qos {
             let (arrival, ticket) = self.arrival(hub, id, sheds)?;
             if arrival == Arrival::Again {
@@ -61,6 +73,7 @@ impl Open {
             }
             sheds = arrival == Arrival::Shed;
             received = ticket;
+            arriving = Some(Arriving { cell: Arc::clone(&self.cell), link: self.link.number, id });
         }
         let mut draft = Draft {
             topic,
@@ -76,20 +89,11 @@ impl Open {
         if sheds {
             return self.shed(hub, publish.qos, &draft, out);
         }
-        self.arriving = publish.qos.packet_id().filter(|_| draft.qos == QoS::ExactlyOnce);
         let scratch = self.scratch.get_or_insert_default();
         let sent = hub.send(&mut draft, &self.author, self.cell.number, scratch, now);
-        self.arriving = None;
+        // Everybody has it: should anything behind this panic, it stays known, and is not routed again.
+        drop(arriving.take());
         self.acknowledge(hub, (publish.qos, received), &draft, sent, out)
-    }
-
-    /// The connection ends. What it was in the middle of routing, because of a panic, was not acknowledged, and is routed when it
-    /// comes again: rather twice for some than never.
-    pub(super) fn forget_arrival(&mut self) {
-        if let Some(id) = self.arriving.take() {
-            // Whoever has the session by now is no matter.
-            let _ = self.forget(id);
-        }
     }
 
     /// Remembers the identifier of a QoS 2 message before it is routed: if another connection of the session receives
@@ -122,6 +126,18 @@ impl Open {
         drop(state);
         self.unreleased += usize::from(known != Some(me));
         Ok((arrival, ticket))
+    }
+
+    fn is_message_shed(&self, hub: &Hub, topic: &TopicName, retain: bool, content_bytes: usize) -> bool {
+        let message = Outline { topic, retain, content_bytes };
+        hub.sheds_message(&self.cell.key.principal, &self.cell.usage, &message, self.cell.number)
+    }
+
+    /// Whether the packet that begins with these bytes is a PUBLISH of 3.1.1, of QoS 1 or 2, that memory has room for although its
+    /// name is refused others. One that has not come to its end is not told apart yet: it is asked again.
+    pub(super) fn may_publish_nonetheless(&self, hub: &Hub, packet: &[u8]) -> bool {
+        let Some((topic, retain, payload_bytes)) = outline(packet) else { return false };
+        hub.pressure() == Pressure::Tight && !self.is_message_shed(hub, &topic, retain, payload_bytes)
     }
 
     /// Memory runs short. QoS 0 is lost; a 5.0 client is told that its message was not taken; a 3.1.1 client cannot be
@@ -184,13 +200,7 @@ impl Open {
     fn forget(&mut self, id: PacketId) -> Result<(), CloseReason> {
         let me = self.link.number;
         let mut state = self.cell.state.lock();
-        if state.unreleased.get(&id) == Some(&me) {
-            state.unreleased.remove(&id);
-            self.unreleased = self.unreleased.saturating_sub(1);
-            if let Some(log) = &state.log {
-                log.add(|session| Record::Freed(session, id));
-            }
-        }
+        self.unreleased = self.unreleased.saturating_sub(usize::from(forget(&mut state, id, me)));
         if state.owner == Some(me) { Ok(()) } else { Err(CloseReason::TakenOver) }
     }
 
@@ -257,11 +267,45 @@ impl Open {
     }
 }
 
+/// A QoS 2 message between the moment at which its identifier is remembered and the one at which it is routed.
+///
+/// Should that end in a panic, it was not acknowledged, and is routed when it comes again: rather twice for some than never. So
+/// its identifier is forgotten, and before [`Hub::together`] lets go: the journal has both or neither, and a process that ends
+/// at this moment leaves no identifier behind of what was never routed.
+struct Arriving {
+    cell: SessionRef,
+    /// The number of the connection that it came on.
+    link: u64,
+    id: PacketId,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        // Whoever holds the session's lock is no caller of this one: those have gone by the same panic.
+        if std::thread::panicking() {
+            // Whose the session is by now is no matter.
+            forget(&mut self.cell.state.lock(), self.id, self.link);
+        }
+    }
+}
+
+/// Frees the identifier of a QoS 2 message that was not routed, unless another connection than `link` has received it too;
+/// whether it did.
+fn forget(state: &mut Session, id: PacketId, link: u64) -> bool {
+    let mine = state.unreleased.get(&id) == Some(&link);
+    if mine {
+        state.unreleased.remove(&id);
+        if let Some(log) = &state.log {
+            log.add(|session| Record::Freed(session, id));
+        }
+    }
+    mine
+}
+
 /// Whether a 3.1.1 packet that begins with these bytes makes the broker keep something: SUBSCRIBE, and PUBLISH of QoS 1 and 2 unless
 /// it clears a retained message.
 pub(super) fn takes_memory(packet: &[u8]) -> bool {
     const QOS: u8 = 0b0110;
-    const RETAIN: u8 = 0b0001;
     match packet.split_first() {
         Some((first, _)) if first >> 4 == 8 => true,
         Some((first, rest)) if first >> 4 == 3 && first & QOS != 0 => {
@@ -271,9 +315,27 @@ pub(super) fn takes_memory(packet: &[u8]) -> bool {
     }
 }
 
+/// Bytes of the payload and of the properties that stay with the message.
+fn content_bytes(publish: &Publish) -> usize {
+    publish.payload.len() + publish.properties.as_deref().map_or(0, properties_bytes)
+}
+
+/// The topic, RETAIN and the length of the payload of a whole PUBLISH of 3.1.1 that has a packet identifier.
+fn outline(packet: &[u8]) -> Option<(TopicName, bool, usize)> {
+    let first = *packet.first()?;
+    if first >> 4 != 3 {
+        return None;
+    }
+    let header = 1 + packet.iter().skip(1).take(4).position(|byte| byte & 0x80 == 0)? + 1;
+    let body = packet.get(header..packet_len(packet)?)?;
+    let (length, rest) = body.split_first_chunk()?;
+    let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let topic = TopicName::try_from(std::str::from_utf8(topic).ok()?).ok()?;
+    Some((topic, first & RETAIN != 0, rest.len().checked_sub(PACKET_ID_BYTES)?))
+}
+
 /// Whether a PUBLISH with a packet identifier ends behind it. `rest` is what comes after its first byte.
 fn has_no_payload(rest: &[u8]) -> bool {
-    const PACKET_ID_BYTES: usize = 2;
     let mut length = 0;
     for (place, byte) in rest.iter().enumerate().take(4) {
         length |= usize::from(byte & 0x7F) << (7 * place);
@@ -287,17 +349,22 @@ fn has_no_payload(rest: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::task::Waker;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
 
     use bytes::Bytes;
     use signet_acl::{ParseOptions, Policy};
     use signet_identity::{CertificateId, Principal, ThingName};
-    use signet_wire::{ClientId, Connect, ConnectProperties, Publish, TopicName};
+    use signet_wire::{
+        ClientId, Connect, ConnectProperties, Publish, Requested, Subscribe, SubscribeOptions,
+        SubscriptionFilter, Text, TopicName,
+    };
 
     use super::*;
     use crate::action::Input;
     use crate::connection::{Connection, ListenerRules, Peer, Phase};
+    use crate::journal::{Durability, Journal};
     use crate::limits::Limits;
     use crate::time::{Mono, Wall};
 
@@ -311,18 +378,25 @@ mod tests {
 
     /// Another connection of the one session.
     fn connected(hub: &Arc<Hub>) -> Connection {
-        let name = ThingName::try_from("dev").unwrap();
+        connected_as(hub, "dev", Waker::noop().clone())
+    }
+
+    fn connected_as(hub: &Arc<Hub>, name: &str, waker: Waker) -> Connection {
         let peer = Peer {
-            principal: Principal::device(name, CertificateId::of(b"dev"), Vec::new()),
+            principal: Principal::device(
+                ThingName::try_from(name).unwrap(),
+                CertificateId::of(name.as_bytes()),
+                Vec::new(),
+            ),
             address: "192.0.2.1:40000".parse().unwrap(),
             rules: ListenerRules::default(),
         };
-        let mut connection = Connection::new(Arc::clone(hub), peer, Waker::noop().clone(), NOW);
+        let mut connection = Connection::new(Arc::clone(hub), peer, waker, NOW);
         let connect = Connect {
             version: Version::V5,
             clean_start: false,
             keep_alive_secs: 0,
-            client_id: Some(ClientId::try_from("dev").unwrap()),
+            client_id: Some(ClientId::try_from(name).unwrap()),
             will: None,
             username: None,
             password: None,
@@ -386,21 +460,55 @@ mod tests {
         assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
     }
 
+    /// Whoever is called by it finds a defect there, for as long as it has one.
+    #[derive(Default)]
+    struct Defect(AtomicBool);
+
+    impl Wake for Defect {
+        fn wake(self: Arc<Self>) {
+            assert!(!self.0.load(Ordering::SeqCst), "a defect");
+        }
+    }
+
     #[test]
-    fn a_qos_2_message_whose_routing_panicked_is_routed_when_it_comes_again() {
-        let (hub, id) = (hub(), PacketId::MIN);
-        let mut old = connected(&hub);
-        let it = open(&mut old);
-        it.arrival(&hub, id, false).unwrap();
-        it.arriving = Some(id);
+    fn a_qos_2_message_whose_routing_panicked_is_known_to_no_process_and_routed_when_it_comes_again() {
+        let policy = Policy::parse("role device\ntopic readwrite #\n", "test", &ParseOptions::default());
+        let journal = Arc::new(Journal::new(1 << 20));
+        let policy = Arc::new(policy.unwrap().0);
+        let hub = Hub::with_journal(Limits::default(), policy, Arc::clone(&journal), Durability::Strict);
+        let defect = Arc::new(Defect::default());
+        let mut reader = connected_as(&hub, "reader", Waker::from(Arc::clone(&defect)));
+        let filter = SubscriptionFilter::parse(Text::try_from("#").unwrap());
+        let subscribe = Subscribe {
+            packet_id: PacketId::MIN,
+            subscription_id: None,
+            user_properties: Vec::new(),
+            filters: vec![Requested { filter, options: SubscribeOptions::default() }],
+        };
+        reader.handle(Input::Packet(Packet::Subscribe(Box::new(subscribe))), NOW, &mut Actions::new());
+        let (mut old, id) = (connected(&hub), PacketId::MIN);
+        defect.0.store(true, Ordering::SeqCst);
+        let sent = AssertUnwindSafe(|| old.handle(Input::Packet(first(id)), NOW, &mut Actions::new()));
+        assert!(catch_unwind(sent).is_err());
+        // If the process ends here, this is all that the next one knows.
+        let known = journal.take().unwrap().records.iter().fold(false, |known, record| match record {
+            Record::Received(_, received) if *received == id => true,
+            Record::Freed(_, freed) if *freed == id => false,
+            _ => known,
+        });
+        assert!(!known, "it was not routed to everybody");
+        // It did not end.
+        defect.0.store(false, Ordering::SeqCst);
         old.handle(Input::PeerClosed, NOW, &mut Actions::new());
         let mut new = connected(&hub);
-        assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::First);
-        // What was routed stays known.
-        new.handle(Input::Packet(first(PacketId::MIN.next())), NOW, &mut Actions::new());
-        new.handle(Input::PeerClosed, NOW, &mut Actions::new());
-        let mut new = connected(&hub);
-        assert!(open(&mut new).arrival(&hub, PacketId::MIN.next(), false).unwrap().0 == Arrival::Again);
+        for (times, delivered) in [(2, "by the first one, and by the second"), (0, "it is known now")] {
+            new.handle(Input::Packet(first(id)), NOW, &mut Actions::new());
+            let mut out = Actions::new();
+            reader.handle(Input::Wake, NOW, &mut out);
+            let count = out.drain().filter(|action| matches!(action, Action::Deliver(_))).count();
+            assert_eq!(count, times, "{delivered}");
+        }
+        assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
     }
 
     #[test]

@@ -67,9 +67,16 @@ impl Hub {
         more
     }
 
-    /// Marks one connection by `mark`, and sees to it that it closes. False: there is none.
+    /// Marks one connection by `mark`, and sees to it that it closes. False: there is none. One that has closed, and whose
+    /// last words are on their way, is marked all the same: it may be that they are to be withheld.
     pub(super) fn end_link(&self, number: u64, mark: impl FnOnce(&Link)) -> bool {
-        let Some(link) = self.link(number) else { return false };
+        let Some(link) = self.link(number) else {
+            if let Some(link) = self.partings.get(&number).map(|parting| Arc::clone(&parting.link)) {
+                mark(&link);
+                silence(&link);
+            }
+            return false;
+        };
         mark(&link);
         self.close_marked(&[link]);
         true
@@ -103,6 +110,13 @@ impl Hub {
 
     fn look_after(&self, queue: &mut Queue) {
         queue.in_work.retain(|link| self.links.contains_key(&link.number));
+    }
+}
+
+/// A connection has closed, and was marked since. Its owner is called when that takes away what it still writes.
+pub(super) fn silence(link: &Link) {
+    if link.is_withheld() {
+        link.wake();
     }
 }
 
@@ -285,6 +299,57 @@ mod tests {
             assert!(!out.iter().any(|action| matches!(action, Action::Deliver(_))));
         }
         assert_eq!(watcher.deliveries(), 0);
+    }
+
+    /// A device that an operator has disconnected, and that may still have to write what it was about to.
+    fn parting(hub: &Arc<Hub>) -> Device {
+        let mut device = device(hub, "parting");
+        assert!(hub.close_connection(device.connection.number(), CloseReason::Administrative));
+        device.input(Input::Wake);
+        assert!(device.connection.is_closed() && !device.connection.is_withheld());
+        device
+    }
+
+    #[test]
+    fn who_has_closed_is_told_when_the_right_to_what_it_still_writes_is_taken() {
+        let revoked = |hub: &Arc<Hub>, device: &Device| {
+            let condemned = Condemned {
+                certificates: std::iter::once(*device.principal.certificate()).collect(),
+                principals: HashSet::default(),
+            };
+            assert_eq!(hub.purge(&condemned, &Arc::default(), NOW).connections, 0, "it has closed before");
+        };
+        let suspended = |hub: &Arc<Hub>, device: &Device| {
+            assert!(!hub.close_connection(device.connection.number(), CloseReason::CertificateRevoked));
+        };
+        let listed = |hub: &Arc<Hub>, device: &Device| {
+            assert!(!hub.condemn_connection(device.connection.number(), &Arc::default()));
+        };
+        let other_rights = |hub: &Arc<Hub>, device: &Device| {
+            assert!(!hub.close_rejudged(device.connection.number(), Some(device.principal.clone())));
+        };
+        let all: [&dyn Fn(&Arc<Hub>, &Device); 4] = [&revoked, &suspended, &listed, &other_rights];
+        for take in all {
+            let hub = hub();
+            let device = parting(&hub);
+            let before = device.calls();
+            take(&hub, &device);
+            assert!(device.connection.is_withheld());
+            assert_eq!(device.calls(), before + 1);
+        }
+    }
+
+    #[test]
+    fn who_has_closed_is_not_concerned_by_what_takes_no_right_or_another_s() {
+        let hub = hub();
+        let (parting, other) = (parting(&hub), device(&hub, "other"));
+        let before = parting.calls();
+        assert!(!hub.close_connection(parting.connection.number(), CloseReason::ServerShuttingDown));
+        purge(&hub, &[other]);
+        assert!(!parting.connection.is_withheld());
+        assert_eq!(parting.calls(), before);
+        drop(parting);
+        assert!(hub.partings.is_empty(), "nothing is left of it");
     }
 
     #[test]

@@ -36,7 +36,7 @@ use signet_wire::{ReasonCode, TopicName};
 pub(crate) use attach::{Attach, Attached};
 pub use command::Hears;
 pub(crate) use policy::PolicySlot;
-pub(crate) use pressure::may_be_lost;
+pub(crate) use pressure::{Outline, may_be_lost};
 pub use pressure::{Backlog, Pressure};
 pub use purge::{Condemned, Consequences, Purged, RetainedTaken};
 pub use restore::{Restored, Restoring};
@@ -75,6 +75,8 @@ pub struct Hub {
     principals: DashMap<PrincipalKey, Own, RandomState>,
     load: Load,
     links: DashMap<u64, Registered, RandomState>,
+    /// Connections that have closed and whose owner may still be writing what they said.
+    partings: DashMap<u64, Registered, RandomState>,
     numbers: AtomicU64,
     timers: Timers,
     closings: Closings,
@@ -150,6 +152,7 @@ impl Hub {
             principals: DashMap::default(),
             load: Load::default(),
             links: DashMap::default(),
+            partings: DashMap::default(),
             numbers: AtomicU64::new(1),
             timers: Timers::default(),
             closings: Closings::default(),
@@ -211,8 +214,17 @@ impl Hub {
         }
     }
 
-    pub(crate) fn unregister(&self, link: &Link) {
+    /// The connection has closed. Until [`Self::forget_parting`] who takes rights from it finds it still.
+    pub(crate) fn unregister(&self, link: &Arc<Link>) {
+        // In this order it is in one of the two at any time.
+        let tag = tag_of(link.principal.certificate());
+        self.partings.insert(link.number, Registered { tag, link: Arc::clone(link) });
         self.links.remove(&link.number);
+    }
+
+    /// Nothing more is written to a connection that has closed.
+    pub(crate) fn forget_parting(&self, link: &Link) {
+        self.partings.remove(&link.number);
     }
 
     fn link(&self, number: u64) -> Option<Arc<Link>> {

@@ -7,12 +7,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use dashmap::DashMap;
 use foldhash::quality::RandomState;
 use signet_acl::{Policy, Subject};
 use signet_identity::{CertificateId, Principal, PrincipalKey};
 
 use crate::close::CloseReason;
-use crate::hub::{Hub, tag_of};
+use crate::hub::closing::silence;
+use crate::hub::{Hub, Registered, tag_of};
 use crate::link::Link;
 use crate::message::{Author, Message};
 use crate::session::{Expiry, Session, SessionRef};
@@ -85,7 +87,12 @@ impl Hub {
     /// belong to.
     pub fn purge(&self, condemned: &Condemned, consequences: &Arc<Consequences>, now: Now) -> Purged {
         let mut purged = Purged::default();
-        let links = self.links_of(&condemned.certificates);
+        let links = links_of(&self.links, &condemned.certificates);
+        // What has closed already has nothing to take back, but may have something to write.
+        for parting in links_of(&self.partings, &condemned.certificates) {
+            parting.condemn(Arc::clone(consequences));
+            silence(&parting);
+        }
         for link in &links {
             link.condemn(Arc::clone(consequences));
         }
@@ -100,15 +107,6 @@ impl Hub {
             purged.retained += self.retained.remove_by_publisher(principal, taken);
         }
         purged
-    }
-
-    fn links_of(&self, certificates: &HashSet<CertificateId, RandomState>) -> Vec<Arc<Link>> {
-        let tags: HashSet<u64, RandomState> = certificates.iter().map(tag_of).collect();
-        let tagged = self.links.iter().filter(|registered| tags.contains(&registered.tag));
-        tagged
-            .filter(|registered| certificates.contains(registered.link.principal.certificate()))
-            .map(|registered| Arc::clone(&registered.link))
-            .collect()
     }
 
     /// Condemns one connection, with `consequences` for it, its session and what its certificate has retained. For the rest
@@ -161,6 +159,18 @@ impl Hub {
         };
         self.retained.remove_by_publisher(principal.key(), theirs);
     }
+}
+
+fn links_of(
+    links: &DashMap<u64, Registered, RandomState>,
+    certificates: &HashSet<CertificateId, RandomState>,
+) -> Vec<Arc<Link>> {
+    let tags: HashSet<u64, RandomState> = certificates.iter().map(tag_of).collect();
+    let tagged = links.iter().filter(|registered| tags.contains(&registered.tag));
+    tagged
+        .filter(|registered| certificates.contains(registered.link.principal.certificate()))
+        .map(|registered| Arc::clone(&registered.link))
+        .collect()
 }
 
 /// A condemned connection gives its session back.
