@@ -11,24 +11,23 @@ mod bounds;
 mod farewell;
 mod holds;
 mod leaving;
+mod output;
 
 use std::future::poll_fn;
 use std::io;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use signet_config::Listener;
 use signet_core::{Action, Actions, CloseReason, Connection, Input, Mono, Now, Peer, Pressure};
-use signet_wire::{ClientId, Connect, Packet, Version, decode_connect, decode_from_client, encode, frame};
+use signet_wire::{ClientId, Connect, Packet, Version, encode};
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
-use zeroize::Zeroize as _;
 
 use crate::admission::Ticket;
 use crate::directory::{Live, Registration, Taken};
@@ -42,6 +41,7 @@ use crate::tls::Judged;
 use bounds::{Bounds, Hearing};
 use holds::Holds;
 use leaving::Leaving;
+use output::Output;
 
 /// Room for one read from TLS: a record of the largest size.
 const READ_BYTES: usize = 16 * 1024;
@@ -91,6 +91,8 @@ enum Phase {
         /// Whether the peer may still have to read what we said. Who took its leave, and has nothing to be told, need not be
         /// waited for.
         lingers: bool,
+        /// Whether the peer is to have no more than the last words.
+        withheld: bool,
         shut: bool,
         drained: usize,
     },
@@ -100,7 +102,7 @@ struct Link {
     stream: Box<TlsStream<PeerIo>>,
     connection: Connection,
     inbound: BytesMut,
-    outbound: BytesMut,
+    outbound: Output,
     /// What of the output may not leave yet.
     holds: Holds,
     bounds: Bounds,
@@ -108,8 +110,6 @@ struct Link {
     held_up: bool,
     /// It is a CONNECT. It waits no longer than CONNECT may take: then the core refuses it, unless there is room by then.
     held_connect: Option<Box<Connect>>,
-    /// A private key is among the output.
-    secret: bool,
     actions: Actions,
     timer: Option<Pin<Box<Sleep>>>,
     /// When `timer` fires.
@@ -163,6 +163,7 @@ impl Link {
             since: judged_at,
             buffered: AtomicUsize::new(0),
             taken: Taken::default(),
+            heard: AtomicU64::new(0),
         });
         // A reload may have judged the live connections between the judgement in the handshake and the registration.
         // One that is refused at CONNECT anyway lives to be told so.
@@ -177,12 +178,11 @@ impl Link {
             stream,
             connection,
             inbound: BytesMut::new(),
-            outbound: BytesMut::new(),
+            outbound: Output::default(),
             holds: Holds::new(broker.hub().journal().cloned()),
             bounds: Bounds::new(half_open, share),
             held_up: false,
             held_connect: None,
-            secret: false,
             actions: Actions::default(),
             timer: None,
             armed: Mono::START,
@@ -222,7 +222,7 @@ impl Link {
         if self.leaving.is_some() {
             return self.poll_leaving(cx, now);
         }
-        if self.bounds.must_make_room(&self.connection, cx) {
+        if self.bounds.must_make_room(cx) {
             self.broker.metrics.not_admitted.with_label_values(&["made_room"]).inc();
             self.input(Input::Close(memory::MADE_ROOM), now);
         }
@@ -328,7 +328,7 @@ impl Link {
     /// Every whole packet that has arrived goes to the core, until one has to wait for the disk.
     fn take_packets(&mut self, cx: &mut Context<'_>, now: Now) {
         self.held_up = false;
-        let mut publishes = 0;
+        let (mut publishes, came) = (0, self.inbound.len());
         while matches!(self.phase, Phase::Open) {
             if self.holds.is_full() || (records(&self.inbound) && self.has_to_wait(cx, now)) {
                 self.held_up = true;
@@ -350,6 +350,8 @@ impl Link {
         if !self.held_up {
             self.bounds.has_memory();
         }
+        let heard = came.saturating_sub(self.inbound.len()) as u64;
+        self.registration.live().heard.fetch_add(heard, Ordering::Relaxed);
         self.bounds.came(&self.broker, publishes, 0, now.mono);
     }
 
@@ -368,17 +370,7 @@ impl Link {
         if let Some(connect) = self.held_connect.take() {
             return Some(Input::Connect(Ok(*connect)));
         }
-        Some(match frame(&mut self.inbound, self.connection.packet_bytes_max()) {
-            Ok(None) => return None,
-            Ok(Some(frame)) => match self.connection.version() {
-                None => Input::Connect(decode_connect(frame)),
-                Some(version) => match decode_from_client(frame, version) {
-                    Ok(packet) => Input::Packet(packet),
-                    Err(error) => Input::Undecodable(error),
-                },
-            },
-            Err(error) => Input::Unframable(error),
-        })
+        self.connection.next_input(&mut self.inbound)
     }
 
     fn connect(&mut self, connect: Connect, now: Now) {
@@ -387,6 +379,9 @@ impl Link {
         }
         self.input(Input::Connect(Ok(connect)), now);
         self.asked = None;
+        if self.connection.client_id().is_some() {
+            self.bounds.is_known();
+        }
     }
 
     /// One input into the core, and its actions carried out in order.
@@ -401,17 +396,17 @@ impl Link {
                     if matches!(packet, Packet::Disconnect(_)) {
                         self.holds.say_last_words(self.outbound.len());
                     }
-                    if let Err(error) = encode(&packet, version, &mut self.outbound) {
+                    if let Err(error) = self.outbound.append(false, |out| encode(&packet, version, out)) {
                         tracing::error!(%error, "a packet of our own could not be encoded and was left out");
                     }
                 }
-                Action::Deliver(delivery) => delivery.write(version, &mut self.outbound),
+                Action::Deliver(delivery) => self.outbound.append(false, |out| delivery.write(version, out)),
                 Action::Enrol(request) => {
                     crate::provisioning::submit(&self.broker, self.registration.live(), *request);
                 }
                 Action::Answer(reply) => {
-                    self.secret |= reply.is_secret();
-                    if let Err(error) = reply.write(version, &mut self.outbound) {
+                    let secret = reply.is_secret();
+                    if let Err(error) = self.outbound.append(secret, |out| reply.write(version, out)) {
                         tracing::error!(%error, "an answer of our own could not be encoded and was left out");
                     }
                 }
@@ -425,13 +420,13 @@ impl Link {
                         self.broker.lifecycle.refused(live, self.asked.as_ref(), refusal, now);
                     }
                     withheld = self.connection.withholds_output(reason);
-                    self.phase = farewell::begin(&reason, self.outbound.is_empty(), now);
+                    self.phase = farewell::begin(&reason, withheld, self.outbound.is_empty(), now);
                 }
             }
         }
         if withheld {
             let cut = self.holds.withhold(self.outbound.len());
-            self.cut_out(cut);
+            self.outbound.cut(cut);
         }
     }
 
@@ -452,24 +447,11 @@ impl Link {
                 }
             }
         }
-        if self.secret && self.outbound.is_empty() {
-            self.wipe_outbound();
-        }
         // What TLS holds back because the socket was full goes out when the socket has room again.
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(())) | Poll::Pending => Ok(moved),
         }
-    }
-
-    /// Takes these bytes out of the output.
-    fn cut_out(&mut self, cut: Range<usize>) {
-        let after = self.outbound.split_off(cut.end);
-        if let Some(cut) = self.outbound.get_mut(cut.start..).filter(|_| self.secret) {
-            cut.zeroize();
-        }
-        self.outbound.truncate(cut.start);
-        self.outbound.extend_from_slice(&after);
     }
 
     /// Waits for the next deadline of the core or of the certificate.
@@ -526,24 +508,12 @@ impl Link {
         Poll::Ready(())
     }
 
-    /// A private key was in the output and is on its way: no copy of it stays here.
-    fn wipe_outbound(&mut self) {
-        self.secret = false;
-        // Empty and unshared, so that the whole room is taken back in place.
-        self.outbound.reserve(READ_BYTES_MIN);
-        self.outbound.resize(self.outbound.capacity(), 0);
-        self.outbound.as_mut().zeroize();
-        self.outbound = BytesMut::new();
-    }
-
     /// A connection that waits holds no buffers; ten thousand of them then hold none.
     fn give_back_buffers(&mut self) {
         if self.inbound.is_empty() && self.inbound.capacity() > 0 {
             self.inbound = BytesMut::new();
         }
-        if self.outbound.is_empty() && self.outbound.capacity() > 0 {
-            self.outbound = BytesMut::new();
-        }
+        self.outbound.shrink();
         // The first bytes of a packet, and a few that wait, need not hold room for a whole record.
         let few = if self.held_up { READ_BYTES / 2 } else { FEW_BYTES };
         if (1..few).contains(&self.inbound.len())

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use signet_core::{Connection, Mono, Pressure};
+use signet_core::{Mono, Pressure};
 
 use crate::admission::Ticket;
 use crate::directory::Live;
@@ -66,13 +66,14 @@ impl Bounds {
         }
     }
 
+    /// Its CONNECT was accepted: its place among those that have not said it is free from now on, for whoever comes next.
+    pub(super) fn is_known(&mut self) {
+        self.half_open = None;
+    }
+
     /// Whether this peer, which has not said CONNECT, must make room for others now.
-    pub(super) fn must_make_room(&mut self, connection: &Connection, cx: &mut Context<'_>) -> bool {
+    pub(super) fn must_make_room(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(waiting) = &mut self.half_open else { return false };
-        if connection.client_id().is_some() {
-            self.half_open = None;
-            return false;
-        }
         let must = waiting.as_mut().poll(cx).is_ready();
         if must {
             self.half_open = None;

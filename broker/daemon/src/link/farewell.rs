@@ -15,21 +15,33 @@ const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// What is read and thrown away after a farewell, so that the peer sees it instead of a reset.
 const FAREWELL_BYTES_MAX: usize = 16 * 1024;
 
-/// The phase of a connection that was closed for `reason`. `said_all`: no output waits.
-pub(super) fn begin(reason: &CloseReason, said_all: bool, now: Now) -> Phase {
+/// The phase of a connection that was closed for `reason`. `withheld`: all output but the last words is taken back.
+/// `said_all`: no output waits.
+pub(super) fn begin(reason: &CloseReason, withheld: bool, said_all: bool, now: Now) -> Phase {
     let until = now.mono.after(FAREWELL_WITHIN);
-    Phase::Farewell { until, lingers: !took_its_leave(reason) || !said_all, shut: false, drained: 0 }
+    Phase::Farewell {
+        until,
+        lingers: !took_its_leave(reason) || !said_all,
+        withheld,
+        shut: false,
+        drained: 0,
+    }
 }
 
 impl Link {
     /// The last words are written, the sending half is closed, and what the peer still says is read for a moment:
     /// closing a socket with unread bytes would reset it, and the peer might never see why it was closed. A peer that has
     /// said DISCONNECT says no more ([MQTT-3.14.4-1]): when nothing of ours is under way to it either, closing is enough.
+    ///
+    /// A certificate that is revoked meanwhile ends all that at once: nothing more is written.
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
+        if matches!(self.phase, Phase::Farewell { withheld: false, .. }) && self.connection.is_withheld() {
+            return Poll::Ready(());
+        }
         if self.poll_outbound(cx).is_err() {
             return Poll::Ready(());
         }
-        let Phase::Farewell { until, lingers, shut, drained } = &mut self.phase else {
+        let Phase::Farewell { until, lingers, shut, drained, .. } = &mut self.phase else {
             return Poll::Ready(());
         };
         if now.mono >= *until || *drained >= FAREWELL_BYTES_MAX {
@@ -76,7 +88,7 @@ impl Link {
             return;
         }
         let held = self.holds.give_up(self.outbound.len());
-        self.cut_out(held);
+        self.outbound.cut(held);
         if self.poll_outbound(cx).is_ok() {
             let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
         }
