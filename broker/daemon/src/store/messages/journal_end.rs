@@ -6,7 +6,7 @@
 //! cannot read, so before anything is cut the journal is copied aside.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use signet_core::Now;
@@ -25,7 +25,8 @@ const COPIES_MAX: usize = 4;
 const SHORT_BYTES: u64 = 16;
 
 /// Copies the newest journal in `rows` aside when it ends in something that is neither an entry nor room for one: the engine
-/// cuts that off without a word. Where the copy is.
+/// cuts that off without a word. Where the copy is. Room is zeros up to the end of the file; the engine takes the first zero
+/// for it, whatever is behind.
 ///
 /// An entry that reaches beyond the end of the file is what a full disk or a kill leaves of a batch. When the batches before it
 /// reach to `known`, the last commit that is known to have been confirmed, it was not, and needs no copy: a full disk has no
@@ -139,18 +140,22 @@ enum End {
 /// Batches are passed by their lengths alone.
 fn read(path: &Path) -> std::io::Result<Shown> {
     let mut reader = BufReader::new(File::open(path)?);
-    let end = reader.get_ref().metadata()?.len();
-    let commit_key = Key::Commit.encode();
+    let bytes = reader.get_ref().metadata()?.len();
+    let commit_key = Key::Commit.encode().len() as u64;
     let mut last: Option<Last> = None;
     let mut complete = 0;
     let mut open = false;
-    loop {
+    let short = |open, complete| if open { End::Short { complete } } else { End::Unreadable };
+    let end = loop {
         let start = reader.stream_position()?;
-        let entry = match entry(&mut reader) {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(Shown { last, end: End::Unreadable }),
-            // Zeros behind the last batch, or the end of the file.
-            Err(_) => return Ok(Shown { last, end: End::Room }),
+        let entry = match entry(&mut reader)? {
+            Found::Entry(entry) => entry,
+            Found::Unknown => break End::Unreadable,
+            Found::Torn => break short(open, complete),
+            // Room is what is zero up to the end: with anything behind, something was there that has gone.
+            Found::Zero if !is_zero(&mut reader)? => break End::Unreadable,
+            Found::Zero | Found::Nothing if open => break End::Short { complete },
+            Found::Zero | Found::Nothing => break End::Room,
         };
         let skip = match entry {
             Entry::Start => {
@@ -164,26 +169,65 @@ fn read(path: &Path) -> std::io::Result<Shown> {
                 skip
             }
             Entry::Other(skip) => skip,
-            Entry::Item { key, value } if key == commit_key.len() as u64 && value <= SHORT_BYTES => {
-                let mut bytes = vec![0; commit_key.len() + usize::try_from(value).unwrap_or_default()];
-                if reader.read_exact(&mut bytes).is_err() {
-                    return Ok(Shown { last, end: End::Room });
+            Entry::Item { key, value } if key == commit_key && value <= SHORT_BYTES => {
+                match commit(&mut reader, key, value)? {
+                    Some(Ok(number)) => {
+                        if let Some(last) = &mut last {
+                            last.commit = Some(number);
+                        }
+                        0
+                    }
+                    Some(Err(NoCommit)) => 0,
+                    None => break short(open, complete),
                 }
-                let (key, value) = bytes.split_at(commit_key.len());
-                if let (Some(last), Ok(Row::Commit(commit))) =
-                    (&mut last, Decoder::new(Now::default()).row(key, value))
-                {
-                    last.commit = Some(commit);
-                }
-                0
             }
             Entry::Item { key, value } => key + value,
         };
-        let next = reader.stream_position()?.checked_add(skip).filter(|next| *next <= end);
-        let Some(next) = next else {
-            return Ok(Shown { last, end: if open { End::Short { complete } } else { End::Unreadable } });
-        };
+        let next = reader.stream_position()?.checked_add(skip).filter(|next| *next <= bytes);
+        let Some(next) = next else { break short(open, complete) };
         reader.seek(SeekFrom::Start(next))?;
+    };
+    Ok(Shown { last, end })
+}
+
+/// It is another row.
+struct NoCommit;
+
+/// Reads the key and the value of a short row: the number of a commit, if it is that. `None`: the file ends before.
+fn commit(reader: &mut impl Read, key: u64, value: u64) -> std::io::Result<Option<Result<u64, NoCommit>>> {
+    let key = usize::try_from(key).unwrap_or_default();
+    let mut bytes = vec![0; key + usize::try_from(value).unwrap_or_default()];
+    if !fill(reader, &mut bytes)? {
+        return Ok(None);
+    }
+    let (key, value) = bytes.split_at(key);
+    Ok(Some(match Decoder::new(Now::default()).row(key, value) {
+        Ok(Row::Commit(number)) if key == Key::Commit.encode() => Ok(number),
+        _ => Err(NoCommit),
+    }))
+}
+
+/// Whether all that is left is zero.
+fn is_zero(reader: &mut impl Read) -> std::io::Result<bool> {
+    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let mut bytes = vec![0; ZEROS.len()];
+    loop {
+        let count = reader.read(&mut bytes)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        if bytes.get(..count) != ZEROS.get(..count) {
+            return Ok(false);
+        }
+    }
+}
+
+/// Reads as many bytes as there is place for; false when the file ends before.
+fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> std::io::Result<bool> {
+    match reader.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -200,26 +244,40 @@ enum Entry {
     Other(u64),
 }
 
-/// The next entry; `None`: it is none. An error: there is nothing more, or only room.
-fn entry(reader: &mut impl Read) -> std::io::Result<Option<Entry>> {
+/// What comes next in a journal.
+enum Found {
+    Entry(Entry),
+    /// The file ends here.
+    Nothing,
+    /// The file ends in the middle of an entry's header.
+    Torn,
+    /// A zero, where the tag of an entry should be.
+    Zero,
+    /// No entry.
+    Unknown,
+}
+
+fn entry(reader: &mut impl Read) -> std::io::Result<Found> {
     let mut tag = [0];
-    reader.read_exact(&mut tag)?;
+    if !fill(reader, &mut tag)? {
+        return Ok(Found::Nothing);
+    }
     Ok(match tag[0] {
-        0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-        START => {
-            reader.read_exact(&mut [0; 12])?;
-            Some(Entry::Start)
-        }
+        0 => Found::Zero,
+        START if fill(reader, &mut [0; 12])? => Found::Entry(Entry::Start),
         ITEM => {
             // Kind of value, compression, keyspace, length of the key, of the value, and of the value as it is stored.
             let mut header = [0; 20];
-            reader.read_exact(&mut header)?;
+            if !fill(reader, &mut header)? {
+                return Ok(Found::Torn);
+            }
             let [.., k0, k1, _, _, _, _, v0, v1, v2, v3] = header;
             let key = u16::from_le_bytes([k0, k1]).into();
-            Some(Entry::Item { key, value: u32::from_le_bytes([v0, v1, v2, v3]).into() })
+            Found::Entry(Entry::Item { key, value: u32::from_le_bytes([v0, v1, v2, v3]).into() })
         }
-        END => Some(Entry::End(12)),
-        CLEAR => Some(Entry::Other(8)),
-        _ => None,
+        START => Found::Torn,
+        END => Found::Entry(Entry::End(12)),
+        CLEAR => Found::Entry(Entry::Other(8)),
+        _ => Found::Unknown,
     })
 }

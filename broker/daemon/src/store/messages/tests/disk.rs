@@ -270,6 +270,53 @@ fn a_journal_that_the_engine_would_cut_is_copied_first_and_few_copies_are_kept()
 }
 
 #[test]
+fn zeros_with_something_behind_them_are_damage_and_zeros_up_to_the_end_are_room() {
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", "1")).unwrap();
+    let head = fs::read(path.join("messages.head")).unwrap();
+    let end = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let first = end(&fs::read(journal(&path)).unwrap());
+    store.commit(&retained("b", "2")).unwrap();
+    let second = end(&fs::read(journal(&path)).unwrap());
+    store.commit(&retained("c", "3")).unwrap();
+    drop(store);
+    let confirmed = fs::read(path.join("messages.head")).unwrap();
+    let whole = fs::read(journal(&path)).unwrap();
+    // The second batch never reached the disk, or was overwritten, and the third did.
+    let mut holed = whole.clone();
+    holed[first..second].fill(0);
+    let damage = |head: &[u8]| {
+        fs::write(journal(&path), &holed).unwrap();
+        fs::write(path.join("messages.head"), head).unwrap();
+        copies(&path).iter().for_each(|copy| fs::remove_file(copy).unwrap());
+    };
+    // As after a power failure: what is known to be confirmed is there, and the rest is kept as a copy.
+    damage(&head);
+    assert_eq!(shown(&open(&path).unwrap()), ["a=1"]);
+    assert!(copies(&path).iter().any(|copy| fs::read(copy).unwrap() == holed));
+    // What was confirmed is gone: refused, and the engine, which cuts it off all the same, leaves a copy.
+    damage(&confirmed);
+    assert!(matches!(open(&path).unwrap_err(), MessagesError::Corrupt { .. }));
+    assert!(copies(&path).iter().any(|copy| fs::read(copy).unwrap() == holed));
+    damage(&confirmed);
+    assert!(DiskStore::open(&path, Damaged::MoveAside).unwrap().moved_aside.is_some());
+    assert!(copies(&path).iter().any(|copy| fs::read(copy).unwrap() == holed));
+    // Room alone, as much or as little of it as there may be.
+    let (_dir, path) = folder();
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", "1")).unwrap();
+    drop(store);
+    let whole = fs::read(journal(&path)).unwrap();
+    let first = end(&whole);
+    for room in [0, 1, 12, 20, 200_000] {
+        fs::write(journal(&path), [&whole[..first], &vec![0; room]].concat()).unwrap();
+        assert_eq!(shown(&open(&path).unwrap()), ["a=1"]);
+        assert_eq!(copies(&path), [PathBuf::new(); 0], "{room}");
+    }
+}
+
+#[test]
 fn a_confirmed_batch_that_is_gone_is_damage_and_not_forgotten() {
     let (_dir, path) = folder();
     let mut store = open(&path).unwrap();
