@@ -161,8 +161,11 @@ async fn look_at_list(
     authority: &Arc<Authority>,
     told: &mut HashMap<CaId, String>,
 ) -> Duration {
-    let (looking, at) = (Arc::clone(registry), Arc::clone(authority));
-    let looked = tokio::task::spawn_blocking(move || at.look_at_list(&looking)).await;
+    let (looking, at, asked) = (Arc::clone(registry), Arc::clone(authority), Arc::clone(broker));
+    let looked = tokio::task::spawn_blocking(move || {
+        at.look_at_list(&looking, |edition| crate::reload::admits_list(&asked, edition))
+    })
+    .await;
     let subject = authority.issuer().subject();
     let wrong = match looked {
         Ok(Ok(looked)) => {

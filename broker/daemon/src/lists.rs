@@ -63,12 +63,29 @@ impl Memory {
             }
         }
         self.unwritten |= !news.is_empty();
+        (news, self.write())
+    }
+
+    /// Remembers a list that this broker is to publish from now on, before anybody gets it. As with [`Self::see`], that it cannot
+    /// be written is no reason against it.
+    ///
+    /// # Errors
+    /// A newer one was seen.
+    pub(crate) fn admit(&mut self, edition: Edition) -> Result<Result<(), EditionsError>, Edition> {
+        if let Some(newer) = self.editions.newer_than(&edition) {
+            return Err(newer.clone());
+        }
+        self.unwritten |= self.editions.see(edition);
+        Ok(self.write())
+    }
+
+    fn write(&mut self) -> Result<(), EditionsError> {
         let written = match &self.file {
             Some(file) if self.unwritten => write(file, &self.editions),
             _ => Ok(()),
         };
-        self.unwritten = self.unwritten && written.is_err();
-        (news, written)
+        self.unwritten &= written.is_err();
+        written
     }
 
     /// Whether lists would be forgotten at a restart.

@@ -155,6 +155,15 @@ fn see_lists(broker: &Broker, tried: &mut Tried) -> Vec<Edition> {
     news
 }
 
+/// Remembers a list from outside that is to be published, unless a newer one was seen, by this process or an earlier one.
+pub(crate) fn admits_list(broker: &Broker, edition: Edition) -> bool {
+    let admitted = broker.reloading.lock().lists.admit(edition);
+    if let Ok(Err(error)) = &admitted {
+        crate::lists::tell_unwritten(broker, error);
+    }
+    admitted.is_ok()
+}
+
 /// The TLS of the listeners, and then of `[[https]]`.
 pub(crate) fn in_force(broker: &Broker) -> impl Iterator<Item = Arc<TlsListener>> {
     let listeners = broker.listeners.iter().map(|listening| listening.tls.load_full());

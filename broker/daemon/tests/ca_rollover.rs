@@ -373,6 +373,15 @@ fn an_authority_of_before_without_its_key_takes_its_list_from_outside_and_says_w
     setup.ask(&["device", "add", "sensor-4", "--key", "--out", "new"]);
     setup.ask(&["device", "revoke", "sensor-4"]);
     wait_for_trail(&setup, &format!("from outside, published from ca/issuing.crl: number {number}"));
+    // An older one is not published either by a process that has seen neither of them.
+    setup.stop();
+    fs::write(&list, sign_outside(&setup.path("ca"), &key, number - 1, &[])).unwrap();
+    setup.start();
+    wait_for_trail(&setup, "it is older than a list of this authority");
+    assert!(!trail(&setup).contains(&format!("number {}", number - 1)));
+    fs::write(&list, sign_outside(&setup.path("ca"), &key, number + 1, &[])).unwrap();
+    setup.ask(&["device", "revoke", "sensor-1"]);
+    wait_for_trail(&setup, &format!("from outside, published from ca/issuing.crl: number {}", number + 1));
 }
 
 #[test]

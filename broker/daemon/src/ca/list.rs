@@ -13,6 +13,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certific
 
 use super::{Authority, AuthorityError, read, replace};
 use crate::store::RegistryService;
+use crate::tls::Edition;
 
 /// The largest own revocation list that is read back, in bytes: about a million entries.
 const CRL_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -96,11 +97,16 @@ impl Authority {
         if self.signs { self.crl_validity / 2 } else { OUTSIDE_LOOK }
     }
 
-    /// Looks at the list of an authority whose key is not here: a new one in its file is published from then on.
+    /// Looks at the list of an authority whose key is not here: a new one in its file is published from then on. `admits`
+    /// remembers what is to be published, and says whether it is no older than what was seen before, over restarts too.
     ///
     /// # Errors
     /// [`ListError`]; then the last one stays.
-    pub fn look_at_list(&self, registry: &RegistryService) -> Result<Looked, ListError> {
+    pub(crate) fn look_at_list(
+        &self,
+        registry: &RegistryService,
+        admits: impl FnOnce(Edition) -> bool,
+    ) -> Result<Looked, ListError> {
         let _one_at_a_time = self.listing.lock();
         let last = self.list();
         let there = read(&self.crl_file, CRL_BYTES_MAX).map_err(|error| match error {
@@ -110,7 +116,17 @@ impl Authority {
         let text = String::from_utf8_lossy(&there);
         let news = match &last {
             Some(last) if last.pem == text => None,
-            _ => Some(Arc::new(self.outside_list(&there, last.as_deref())?)),
+            _ => {
+                let list = self.outside_list(&there, last.as_deref())?;
+                let key = *self.issuer().key_hash().as_bytes();
+                let issuer = self.issuer().subject().to_string();
+                if !admits(Edition::of_all(key, issuer, list.number, list.this_update.unix_secs())) {
+                    return Err(self.outside(
+                        "it is older than a list of this authority that was published or in force before",
+                    ));
+                }
+                Some(Arc::new(list))
+            }
         };
         if let Some(news) = &news {
             self.list.store(Some(Arc::clone(news)));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::crl::age_order;
+use super::crl::{age_order, sha256};
 use crate::ca::replace;
 
 /// The most lists that are remembered; the ones seen first are forgotten then.
@@ -38,6 +38,14 @@ pub struct Edition {
 }
 
 impl Edition {
+    /// A list with this number of all certificates of the authority with this key: it has no issuing distribution point.
+    pub(crate) fn of_all(issuer_key: [u8; 32], issuer: String, number: u64, this_update: i64) -> Self {
+        let octets = number.to_be_bytes();
+        let leading = octets.iter().take_while(|octet| **octet == 0).count().min(octets.len() - 1);
+        let number = octets.get(leading..).map(<[u8]>::to_vec);
+        Self { issuer_key, point: sha256(&[]), issuer, number, this_update }
+    }
+
     fn is_same_list(&self, other: &Self) -> bool {
         self.issuer_key == other.issuer_key && self.point == other.point
     }
