@@ -357,6 +357,19 @@ pub enum Turned {
     Away(Refused),
     /// There is none.
     NoPlace,
+    /// Memory runs short.
+    Memory,
+}
+
+impl Turned {
+    /// The bounded label under which the dashboard counts it.
+    pub fn metric_label(self) -> &'static str {
+        match self {
+            Self::Away(refused) => refused.metric_label(),
+            Self::NoPlace => "max_connections",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 impl Admission {

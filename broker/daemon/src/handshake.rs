@@ -1,25 +1,35 @@
-//! What every address does with a peer that has not shown who it is: it reads its ClientHello, chooses the settings of TLS by
-//! that, and keeps, counts and tells of a handshake that came to nothing.
+//! What every address, of MQTT and of HTTPS, does with a peer that has not shown who it is: it lets it in or not, reads its
+//! ClientHello, chooses the settings of TLS by that, shakes hands with it in its turns and within its bounds, and keeps, counts and
+//! tells of a handshake that came to nothing.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use rustls::ServerConfig;
+use signet_core::Pressure;
 use signet_identity::{CertificateId, IdentityError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use crate::admission::Ticket;
+use crate::admission::{AddressSlot, Authority, Ticket, Turned, source_of};
 use crate::clock;
 use crate::io::PeerIo;
+use crate::memory;
+use crate::seats::{Seat, Seats};
 use crate::server::Broker;
 use crate::tls::hello::{ClientHello, HelloTap, Progress};
 use crate::tls::{
-    Ended, FailureContext, FailureRecord, Gate, LogAdvice, Refusal, TlsListener, VerifyFailure,
+    Ended, FailureContext, FailureRecord, Gate, LogAdvice, Refusal, TlsListener, VerifyFailure, guarded,
 };
+use crate::turns::InTurn;
+use crate::vital::{self, Panicked};
 
 /// How long a refused peer may take to read why.
 const REFUSAL_WITHIN: Duration = Duration::from_secs(1);
@@ -29,6 +39,42 @@ const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 const HELLO_BYTES_USUAL: usize = 1024;
 /// rustls counts a record's header into `max_fragment_size`.
 const RECORD_HEADER_BYTES: usize = 5;
+
+/// Before any cryptography: lets a peer begin a handshake, with a place among the half-open, at its address and among the `seats`
+/// of the address that it came to; or counts why not.
+pub(crate) fn let_in(
+    broker: &Broker,
+    address: IpAddr,
+    seats: &Seats,
+    most: usize,
+) -> Result<(Ticket, AddressSlot, Seat), Turned> {
+    broker.memory.taken(broker.hub(), memory::HANDSHAKE_BYTES);
+    let entered = if broker.memory.lets_in(broker.hub(), broker.admission.half_open()) {
+        // While memory runs short there are to be no more of them than there are.
+        let crowded = broker.hub().pressure() == Pressure::Shed;
+        broker.admission.enter(address, broker.clock.mono(), crowded, |ticket| seats.take(most, ticket))
+    } else {
+        Err(Turned::Memory)
+    };
+    entered
+        .inspect_err(|turned| broker.metrics.not_admitted.with_label_values(&[turned.metric_label()]).inc())
+}
+
+/// Runs the work of a peer without a name. A panic there ends it, and nothing else.
+pub(crate) fn spawn(
+    broker: &Arc<Broker>,
+    address: SocketAddr,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let broker = Arc::clone(broker);
+    tokio::spawn(async move {
+        let mut work = Box::pin(work);
+        if let Err(Panicked) = poll_fn(|cx| vital::poll_guarded(work.as_mut(), cx)).await {
+            broker.metrics.panics.inc();
+            tracing::error!(%address, "a panic in this peer's handshake ended it; this is a defect, please report it");
+        }
+    });
+}
 
 /// A handshake under way.
 pub(crate) struct Handshake {
@@ -49,8 +95,31 @@ impl Handshake {
         Self { broker, peer, listener, tap, flight_sent: false, fragment_bytes_max: 0 }
     }
 
+    /// TLS, in turns, and within the bytes that a peer may send before it is known; and the settings that this was done under.
+    /// `known`: the authority of those who are known at its address. The time is its caller's to bound.
+    pub(crate) async fn shake(
+        &mut self,
+        mut socket: TcpStream,
+        ticket: &Ticket,
+        tls: &ArcSwap<TlsListener>,
+        known: Option<Authority>,
+    ) -> Result<(TlsStream<PeerIo>, Arc<TlsListener>), Failed> {
+        let first = self.hello(&mut socket, ticket).await?;
+        let tls = tls.load_full();
+        let config = self.begin(&tls);
+        let io = PeerIo::new(socket, first).within(self.broker.config.load().limits.handshake_bytes_max);
+        let shaking = TlsAcceptor::from(config).accept(io).into_fallible();
+        let shaking = guarded(gate(&self.broker), shaking);
+        let source = source_of(self.peer.ip());
+        let (outcome, refusal) = InTurn::new(&self.broker.turns, source, known, shaking).await;
+        match outcome {
+            Ok(stream) => Ok((stream, tls)),
+            Err((error, io)) => Err(Failed { why: Why::Io(error), refusal, leaf: Vec::new(), io: Some(io) }),
+        }
+    }
+
     /// Reads until the ClientHello is whole, or is none. TLS gets the bytes that are returned to read again.
-    pub(crate) async fn hello(&mut self, socket: &mut TcpStream, ticket: &Ticket) -> io::Result<BytesMut> {
+    async fn hello(&mut self, socket: &mut TcpStream, ticket: &Ticket) -> io::Result<BytesMut> {
         let mut first = BytesMut::with_capacity(HELLO_BYTES_USUAL);
         loop {
             let seen = first.len();
@@ -68,7 +137,7 @@ impl Handshake {
     }
 
     /// The settings of TLS for this peer.
-    pub(crate) fn begin(&mut self, tls: &TlsListener) -> Arc<ServerConfig> {
+    fn begin(&mut self, tls: &TlsListener) -> Arc<ServerConfig> {
         let config = tls.server_config(self.tap.hello());
         let record =
             config.max_fragment_size.unwrap_or(usize::from(u16::MAX)).saturating_sub(RECORD_HEADER_BYTES);

@@ -41,6 +41,7 @@ mod link;
 mod portions;
 mod principals;
 mod rotation;
+mod seats;
 mod signing;
 mod standing;
 mod supervisor;

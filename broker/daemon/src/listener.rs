@@ -3,34 +3,30 @@
 //! All of it runs on the handshake runtime. What a peer can make us spend here is bounded by [`crate::admission`], by
 //! the handshake's deadline, and by the size of the ClientHello and of the certificate chain.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use signet_config::Listener;
-use signet_core::{ClientIdRule, ListenerRules, Mono, Peer, Pressure};
+use signet_core::{ClientIdRule, ListenerRules, Mono, Peer};
 use signet_registry::TlsVersion;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::admission::{AddressSlot, Authority, Ticket, Turned, source_of};
+use crate::admission::{AddressSlot, Authority, Ticket, Turned};
 use crate::clones::{self, Presence};
-use crate::handshake::{Failed, Handshake, Why, gate};
+use crate::handshake::{self, Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
 use crate::link;
-use crate::memory;
 use crate::penalty::By;
+use crate::portions::give_way_in_time;
 use crate::principals::TooFast;
+use crate::seats::{Seat, Seats};
 use crate::server::Broker;
 use crate::standing::{self, Admitted, Bearer};
-use crate::tls::{Judged, TlsListener, VerifyFailure, Which, guarded};
-use crate::turns::InTurn;
-use crate::vital::{self, Panicked};
+use crate::tls::{Judged, TlsListener, VerifyFailure, Which};
 
 /// Accepted in one go before other tasks of the thread get their turn.
 const ACCEPT_BATCH: usize = 64;
@@ -38,9 +34,6 @@ const ACCEPT_BATCH: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Half-open peers that are dropped when there is no descriptor for a new one.
 const MADE_ROOM_FOR_DESCRIPTORS: usize = 64;
-/// Connections beyond `max-connections` for as long as half-open peers make room for them; the reserve of descriptors has
-/// more.
-const OVER_MAX: usize = 32;
 /// Plaintext that TLS may hold back when the socket is full.
 const TLS_BUFFER_BYTES_MAX: usize = 32 * 1024;
 
@@ -54,17 +47,7 @@ pub struct Listening {
     /// Its TLS, replaced whole by a reload.
     pub tls: ArcSwap<TlsListener>,
     settings: ArcSwap<Listener>,
-    open: AtomicUsize,
-}
-
-/// A connection's place among those of its listener.
-#[derive(Debug)]
-pub(crate) struct OpenSlot(Arc<Listening>);
-
-impl Drop for OpenSlot {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
+    seats: Seats,
 }
 
 impl Listening {
@@ -74,13 +57,13 @@ impl Listening {
             address,
             tls: ArcSwap::new(tls),
             settings: ArcSwap::from_pointee(settings.clone()),
-            open: AtomicUsize::new(0),
+            seats: Seats::default(),
         }
     }
 
     /// Connections open now, those in their handshake included.
     pub fn connections(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.seats.taken()
     }
 
     /// The settings in force.
@@ -92,22 +75,12 @@ impl Listening {
         self.settings.store(Arc::new(settings.clone()));
         self.tls.store(tls);
     }
-
-    /// A place for a new connection. When all are taken, a peer that has not said CONNECT makes room.
-    fn open_slot(self: &Arc<Self>, newcomer: &Ticket) -> Option<OpenSlot> {
-        let most = self.settings.load().connections_max.get() as usize;
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let slot = OpenSlot(Arc::clone(self));
-        let room = before < most || (before < most + OVER_MAX && newcomer.displaces_another());
-        // One that is too many counts itself out again.
-        room.then_some(slot)
-    }
 }
 
 /// What a connection holds until it ends.
 #[derive(Debug)]
 pub(crate) struct Places {
-    _listener: OpenSlot,
+    _listener: Seat,
     address: AddressSlot,
 }
 
@@ -137,24 +110,28 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((socket, address)) => admit(&broker, &listening, socket, address, &traffic),
-            Err(error) => {
-                // The peer's haste is none of our trouble; a lack of descriptors is, and trying at once would only spin.
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
-                {
-                    broker.metrics.not_admitted.with_label_values(&["accept_failed"]).inc();
-                    broker.admission.make_room(MADE_ROOM_FOR_DESCRIPTORS);
-                    broker.complain(listening.index, "accept_failed", || {
-                        format!("a connection could not be accepted: {error}; is LimitNOFILE high enough?")
-                    });
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            Err(error) => not_accepted(&broker, listening.index, "accept_failed", &error).await,
         }
         batch += 1;
+        give_way_in_time();
         if batch % ACCEPT_BATCH == 0 {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// A connection could not be accepted. The peer's haste is none of our trouble; a lack of descriptors is, and trying at once would
+/// only spin. `index` and `kind`: what complains of it.
+pub(crate) async fn not_accepted(broker: &Broker, index: usize, kind: &'static str, error: &io::Error) {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    broker.metrics.not_admitted.with_label_values(&["accept_failed"]).inc();
+    broker.admission.make_room(MADE_ROOM_FOR_DESCRIPTORS);
+    broker.complain(index, kind, || {
+        format!("a connection could not be accepted: {error}; is LimitNOFILE high enough?")
+    });
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// Before any cryptography: may this peer begin a handshake?
@@ -165,17 +142,10 @@ fn admit(
     address: SocketAddr,
     traffic: &tokio::runtime::Handle,
 ) {
-    broker.memory.taken(broker.hub(), memory::HANDSHAKE_BYTES);
-    if !broker.memory.lets_in(broker.hub(), broker.admission.half_open()) {
-        broker.metrics.not_admitted.with_label_values(&["memory"]).inc();
-        return;
-    }
-    // While memory runs short there are to be no more of them than there are.
-    let crowded = broker.hub().pressure() == Pressure::Shed;
-    let place = |ticket: &Ticket| listening.open_slot(ticket);
-    match broker.admission.enter(address.ip(), broker.clock.mono(), crowded, place) {
+    let most = listening.settings.load().connections_max.get() as usize;
+    match handshake::let_in(broker, address.ip(), &listening.seats, most) {
+        Err(Turned::Memory) => {}
         Err(Turned::NoPlace) => {
-            broker.metrics.not_admitted.with_label_values(&["max_connections"]).inc();
             broker.complain(listening.index, "max_connections", || {
                 format!(
                     "max-connections of {} is reached: new connections are turned away",
@@ -184,7 +154,6 @@ fn admit(
             });
         }
         Err(Turned::Away(refused)) => {
-            broker.metrics.not_admitted.with_label_values(&[refused.metric_label()]).inc();
             broker.complain(listening.index, refused.metric_label(), || {
                 format!("{} connects more than [limits] allow ({})", address.ip(), refused.metric_label())
             });
@@ -199,14 +168,7 @@ fn admit(
                 shaking: Handshake::new(broker, address, listening.address),
                 known: places.address.known(broker.clock.mono()),
             };
-            let (broker, traffic) = (Arc::clone(broker), traffic.clone());
-            tokio::spawn(async move {
-                let mut work = Box::pin(arriving.shake_hands(socket, ticket, places, traffic));
-                if let Err(Panicked) = poll_fn(|cx| vital::poll_guarded(work.as_mut(), cx)).await {
-                    broker.metrics.panics.inc();
-                    tracing::error!(%address, "a panic in this peer's handshake ended it; this is a defect, please report it");
-                }
-            });
+            handshake::spawn(broker, address, arriving.shake_hands(socket, ticket, places, traffic.clone()));
         }
     }
 }
@@ -265,21 +227,8 @@ impl Arriving {
     }
 
     /// TLS, the judgement of the certificate, and the name.
-    async fn handshake(&mut self, mut socket: TcpStream, ticket: &Ticket) -> Result<Named, Failed> {
-        let first = self.shaking.hello(&mut socket, ticket).await?;
-        let tls = self.listening.tls.load_full();
-        let config = self.shaking.begin(&tls);
-        let io = PeerIo::new(socket, first).within(self.broker.config.load().limits.handshake_bytes_max);
-        let shaking = TlsAcceptor::from(config).accept(io).into_fallible();
-        let shaking = guarded(gate(&self.broker), shaking);
-        let source = source_of(self.address.ip());
-        let (outcome, refusal) = InTurn::new(&self.broker.turns, source, self.known, shaking).await;
-        let stream = match outcome {
-            Ok(stream) => stream,
-            Err((error, io)) => {
-                return Err(Failed { why: Why::Io(error), refusal, leaf: Vec::new(), io: Some(io) });
-            }
-        };
+    async fn handshake(&mut self, socket: TcpStream, ticket: &Ticket) -> Result<Named, Failed> {
+        let (stream, tls) = self.shaking.shake(socket, ticket, &self.listening.tls, self.known).await?;
         let session = stream.get_ref().1;
         let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         let chain = session.peer_certificates().unwrap_or_default();

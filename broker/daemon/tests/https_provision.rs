@@ -7,7 +7,10 @@ mod setup;
 mod site;
 
 use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::Barrier;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -99,6 +102,44 @@ fn a_device_that_lost_every_answer_gets_in_with_a_new_token_and_what_connects_st
     site.store("last", &key, &der(last.json()["certificate"].as_str().unwrap()));
     assert_eq!(connects("last"), 0);
     assert_eq!(boot().refusal(), (409, "conflict".to_owned()), "two are in use");
+}
+
+#[test]
+fn a_peer_that_sends_more_than_a_handshake_may_have_is_cut_off_as_with_mqtt() {
+    // Longer than the test: it is not the time that ends it.
+    let site = Site::started("handshake-timeout = \"2m\"\n");
+    let mut peer = TcpStream::connect(site.https()).unwrap();
+    // A ClientHello of 65 280 bytes, of which three records of 16 384 come.
+    let mut record = vec![22, 3, 1, 0x40, 0];
+    record.resize(5 + 16 * 1024, 0);
+    record[5..9].copy_from_slice(&[1, 0, 0xFF, 0]);
+    for _ in 0..3 {
+        // It may be cut off before all of it is written.
+        let _ = peer.write_all(&record);
+        record[5..9].fill(0);
+    }
+    let end = Instant::now() + Duration::from_secs(20);
+    let reason = loop {
+        let failures = site.ask(&["tls", "failures"]);
+        if let Some(reason) = failures["records"][0]["reason"].as_str() {
+            break reason.to_owned();
+        }
+        assert!(Instant::now() < end, "it is not cut off: {failures}");
+    };
+    assert!(reason.contains("handshake-bytes-max"), "{reason}");
+    assert_eq!(site.visit().get("/openapi.json").status, 200);
+}
+
+#[test]
+fn who_says_nothing_makes_room_for_who_comes_next() {
+    let site = Site::started("max-connections = 2\nhandshake-timeout = \"2m\"\n");
+    let silent = [(); 2].map(|()| TcpStream::connect(site.https()).unwrap());
+    assert_eq!(site.visit().get("/openapi.json").status, 200);
+    let gone = silent.into_iter().filter(|mut peer| {
+        peer.set_nonblocking(true).unwrap();
+        !matches!(peer.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    });
+    assert_eq!(gone.count(), 1, "the older one");
 }
 
 #[test]

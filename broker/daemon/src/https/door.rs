@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,17 +20,18 @@ use hyper_util::service::TowerToHyperService;
 use signet_config::Https as Settings;
 use signet_registry::{Standing, TlsVersion};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::caller::{Caller, Shown};
 use super::refusal::{Refused, Shape};
 use super::{Here, body};
 use crate::admission::{AddressSlot, Authority, Ticket};
-use crate::handshake::{Failed, Handshake, Why, gate};
+use crate::handshake::{self, Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
+use crate::listener::not_accepted;
+use crate::seats::{Seat, Seats};
 use crate::server::Broker;
-use crate::tls::{TlsListener, VerifyFailure, guarded};
+use crate::tls::{TlsListener, VerifyFailure};
 
 /// The most bytes of a request's line and header fields.
 pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -42,8 +43,6 @@ const REQUESTS_MAX: u32 = 100;
 const LIFE_MAX: Duration = Duration::from_secs(300);
 /// What a request under way gets to end after that, or when the broker stops.
 const LINGER: Duration = Duration::from_secs(5);
-/// After an accept that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One address that gives certificates.
 #[derive(Debug)]
@@ -52,16 +51,7 @@ pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     tls: ArcSwap<TlsListener>,
     settings: ArcSwap<Settings>,
-    open: AtomicUsize,
-}
-
-/// A connection's place among those of its door.
-struct OpenSlot(Arc<Door>);
-
-impl Drop for OpenSlot {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
+    seats: Seats,
 }
 
 impl Door {
@@ -70,7 +60,7 @@ impl Door {
             address,
             tls: ArcSwap::new(tls),
             settings: ArcSwap::from_pointee(settings.clone()),
-            open: AtomicUsize::new(0),
+            seats: Seats::default(),
         }
     }
 
@@ -81,20 +71,12 @@ impl Door {
 
     /// Connections open now.
     pub(crate) fn connections(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.seats.taken()
     }
 
     pub(crate) fn replace(&self, settings: &Settings, tls: Arc<TlsListener>) {
         self.settings.store(Arc::new(settings.clone()));
         self.tls.store(tls);
-    }
-
-    fn open_slot(self: &Arc<Self>) -> Option<OpenSlot> {
-        let most = self.settings.load().connections_max.get() as usize;
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
-        // One that is too many counts itself out again.
-        let slot = OpenSlot(Arc::clone(self));
-        (before < most).then_some(slot)
     }
 }
 
@@ -112,41 +94,32 @@ pub(crate) async fn accept(broker: Arc<Broker>, door: Arc<Door>, socket: std::ne
         let accepted = tokio::select! {
             biased;
             () = broker.stop_requested() => return,
-            accepted = socket.accept() => accepted,
+            accepted = async {
+                broker.turns.room().await;
+                socket.accept().await
+            } => accepted,
         };
         match accepted {
             Ok((socket, address)) => admit(&broker, &door, &routes, socket, address),
-            Err(error) => {
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
-                {
-                    broker.metrics.not_admitted.with_label_values(&["accept_failed"]).inc();
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            Err(error) => not_accepted(&broker, 0, "https_accept_failed", &error).await,
         }
     }
 }
 
 /// Before any cryptography: may this peer begin a handshake?
 fn admit(broker: &Arc<Broker>, door: &Arc<Door>, routes: &Router, socket: TcpStream, address: SocketAddr) {
-    let not_admitted = |label| broker.metrics.not_admitted.with_label_values(&[label]).inc();
-    let Some(open) = door.open_slot() else {
-        not_admitted("max_connections");
-        return;
+    let most = door.settings.load().connections_max.get() as usize;
+    // Why not is counted.
+    let Ok((ticket, slot, seat)) = handshake::let_in(broker, address.ip(), &door.seats, most) else { return };
+    let arriving = Arriving {
+        broker: Arc::clone(broker),
+        door: Arc::clone(door),
+        address,
+        shaking: Handshake::new(broker, address, door.address),
+        known: slot.known(broker.clock.mono()),
+        in_force: None,
     };
-    match broker.admission.admit(address.ip(), broker.clock.mono()) {
-        Err(refused) => not_admitted(refused.metric_label()),
-        Ok((ticket, slot)) => {
-            let arriving = Arriving {
-                broker: Arc::clone(broker),
-                door: Arc::clone(door),
-                address,
-                shaking: Handshake::new(broker, address, door.address),
-                in_force: None,
-            };
-            tokio::spawn(arriving.run(socket, ticket, (open, slot), routes.clone()));
-        }
-    }
+    handshake::spawn(broker, address, arriving.run(socket, ticket, (seat, slot), routes.clone()));
 }
 
 /// A peer that has not finished its handshake.
@@ -155,6 +128,8 @@ struct Arriving {
     door: Arc<Door>,
     address: SocketAddr,
     shaking: Handshake,
+    /// The authority of those who are good and come from its address.
+    known: Option<Authority>,
     /// The authority of the certificate in force that was shown.
     in_force: Option<Authority>,
 }
@@ -164,7 +139,7 @@ impl Arriving {
         mut self,
         socket: TcpStream,
         ticket: Ticket,
-        mut places: (OpenSlot, AddressSlot),
+        mut places: (Seat, AddressSlot),
         routes: Router,
     ) {
         let within = self.door.settings.load().handshake_timeout;
@@ -198,21 +173,13 @@ impl Arriving {
     /// TLS, and the judgement of the certificate, if one is shown.
     async fn handshake(
         &mut self,
-        mut socket: TcpStream,
+        socket: TcpStream,
         ticket: &Ticket,
     ) -> Result<(TlsStream<PeerIo>, Caller), Failed> {
         drop(socket.set_nodelay(true));
-        let first = self.shaking.hello(&mut socket, ticket).await?;
-        let tls = self.door.tls();
-        let config = self.shaking.begin(&tls);
-        let shaking = TlsAcceptor::from(config).accept(PeerIo::new(socket, first)).into_fallible();
-        let (outcome, refusal) = guarded(gate(&self.broker), shaking).await;
-        let stream = match outcome {
-            Ok(stream) => stream,
-            Err((error, io)) => {
-                return Err(Failed { why: Why::Io(error), refusal, leaf: Vec::new(), io: Some(io) });
-            }
-        };
+        let (mut stream, tls) = self.shaking.shake(socket, ticket, &self.door.tls, self.known).await?;
+        // From here on the header, the body and the time of each request are bounded.
+        stream.get_mut().0.unbounded();
         let version = match stream.get_ref().1.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => ("1.2", TlsVersion::V12),
             _ => ("1.3", TlsVersion::V13),
