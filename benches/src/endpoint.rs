@@ -10,7 +10,7 @@ use mqttbytes::v4::{Connect, Publish, Subscribe};
 use signet_acl::{ParseOptions, Policy};
 use signet_core::{Action, Actions, Connection, Hub, Input, Limits, ListenerRules, Mono, Now, Peer, Wall};
 use signet_identity::{CertificateId, Principal, ThingName};
-use signet_wire::{Version, decode_connect, decode_from_client, encode, frame};
+use signet_wire::{Version, encode};
 
 const NOW: Now = Now { mono: Mono::START, wall: Wall(1_800_000_000_000) };
 /// CONNACK of 3.1.1: accepted, no session.
@@ -94,22 +94,8 @@ impl Endpoint {
     /// Takes bytes from the network and acts on every whole packet.
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
         self.inbound.extend_from_slice(bytes);
-        loop {
-            let input = match frame(&mut self.inbound, self.connection.packet_bytes_max()) {
-                Ok(None) => return,
-                Ok(Some(frame)) => match self.connection.version() {
-                    None => Input::Connect(decode_connect(frame)),
-                    Some(version) => match decode_from_client(frame, version) {
-                        Ok(packet) => Input::Packet(packet),
-                        Err(error) => Input::Undecodable(error),
-                    },
-                },
-                Err(error) => Input::Unframable(error),
-            };
+        while let Some(input) = self.connection.next_input(&mut self.inbound) {
             self.input(input);
-            if self.connection.is_closed() {
-                return;
-            }
         }
     }
 

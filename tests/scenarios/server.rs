@@ -10,7 +10,7 @@ use signet_acl::{ParseOptions, Policy};
 use signet_core::journal::{Durability, Journal, Portion, Ticket};
 use signet_core::{Action, Actions, Connection, Hub, Input, Limits, ListenerRules, Now, Peer};
 use signet_identity::{CertificateId, Principal, ThingName};
-use signet_wire::{Version, decode_connect, decode_from_client, encode, frame};
+use signet_wire::{Version, encode};
 
 use crate::disk::Disk;
 
@@ -59,17 +59,7 @@ impl End {
     pub(crate) fn hear(&mut self, bytes: &[u8], now: Now) {
         self.inbound.extend_from_slice(bytes);
         while !self.closed {
-            let input = match frame(&mut self.inbound, self.connection.packet_bytes_max()) {
-                Ok(None) => return,
-                Ok(Some(frame)) => match self.connection.version() {
-                    None => Input::Connect(decode_connect(frame)),
-                    Some(version) => match decode_from_client(frame, version) {
-                        Ok(packet) => Input::Packet(packet),
-                        Err(error) => Input::Undecodable(error),
-                    },
-                },
-                Err(error) => Input::Unframable(error),
-            };
+            let Some(input) = self.connection.next_input(&mut self.inbound) else { return };
             self.input(input, now);
         }
     }

@@ -12,7 +12,7 @@ use signet_core::{
     Action, Actions, CloseReason, Connection, Hub, Input, Limits, ListenerRules, Mono, Now, Peer, Wall,
 };
 use signet_identity::{CertificateId, Principal, ThingName};
-use signet_wire::{decode_connect, decode_from_client, encode, frame};
+use signet_wire::encode;
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -273,20 +273,7 @@ impl Link {
             self.handle(Input::Wake, now);
             return true;
         }
-        if self.to_broker.is_empty() {
-            return false;
-        }
-        let input = match frame(&mut self.to_broker, self.connection.packet_bytes_max()) {
-            Ok(None) => return false,
-            Err(error) => Input::Unframable(error),
-            Ok(Some(frame)) => match self.connection.version() {
-                None => Input::Connect(decode_connect(frame)),
-                Some(version) => match decode_from_client(frame, version) {
-                    Ok(packet) => Input::Packet(packet),
-                    Err(error) => Input::Undecodable(error),
-                },
-            },
-        };
+        let Some(input) = self.connection.next_input(&mut self.to_broker) else { return false };
         self.handle(input, now);
         true
     }

@@ -19,8 +19,7 @@ pub type SubscriptionIds = SmallVec<[u32; 4]>;
 /// One thing that happens to a connection.
 #[derive(Debug)]
 pub enum Input {
-    /// The first packet, decoded or not. The caller decodes with `decode_connect` while
-    /// [`crate::Connection::version`] is `None`.
+    /// The first packet, decoded or not: [`crate::Connection::next_input`].
     Connect(Result<Connect, ConnectError>),
     /// Any later packet.
     Packet(Packet),

@@ -9,7 +9,7 @@ use signet_acl::{ParseOptions, Policy};
 use signet_core::{Action, Actions, Connection, Hub, Input, Limits, ListenerRules, Mono, Now, Peer, Wall};
 use signet_identity::{CertificateId, Principal, ThingName};
 use signet_wire::{
-    ClientId, Connect, ConnectProperties, Packet, TopicName, Version, decode_connect, decode_from_client,
+    ClientId, Connect, ConnectProperties, Packet, TopicName, Version,
     decode_from_server, encode, frame,
 };
 
@@ -138,18 +138,7 @@ impl World {
 
     fn next_packet(&mut self, place: usize) -> Option<Input> {
         let client = self.clients.get_mut(place)?;
-        let connection = client.connection.as_ref().filter(|connection| !connection.is_closed())?;
-        match frame(&mut client.inbound, connection.packet_bytes_max()) {
-            Ok(None) => None,
-            Ok(Some(frame)) => Some(match connection.version() {
-                None => Input::Connect(decode_connect(frame)),
-                Some(version) => match decode_from_client(frame, version) {
-                    Ok(packet) => Input::Packet(packet),
-                    Err(error) => Input::Undecodable(error),
-                },
-            }),
-            Err(error) => Some(Input::Unframable(error)),
-        }
+        client.connection.as_ref()?.next_input(&mut client.inbound)
     }
 
     fn input(&mut self, place: usize, input: Input) {

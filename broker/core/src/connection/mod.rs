@@ -5,6 +5,7 @@ mod alias;
 mod connect;
 mod deliver;
 mod enrol;
+mod inbound;
 mod publish;
 mod subscribe;
 
@@ -17,8 +18,7 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 use signet_identity::{Principal, Role};
 use signet_wire::{
-    AckProperties, ClientId, Disconnect, DisconnectProperties, Packet, ReasonCode, Text, Version,
-    encoded_len,
+    AckProperties, ClientId, Disconnect, DisconnectProperties, Packet, ReasonCode, Text, Version, encoded_len,
 };
 
 use crate::action::{Action, Actions, Input};

@@ -7,8 +7,7 @@ use signet_core::provisioning::Request;
 use signet_core::{CloseReason, Event, Input};
 use signet_wire::{
     Ack, ConnAck, Disconnect, EncodeError, Packet, Publish, QoS, QosId, ReasonCode, Requested, SubAck,
-    Subscribe, SubscriptionFilter, Text, UnsubAck, Unsubscribe, decode_connect, decode_from_client, encode,
-    frame,
+    Subscribe, SubscriptionFilter, Text, UnsubAck, Unsubscribe, encode,
 };
 
 impl World {
@@ -49,17 +48,7 @@ impl World {
         let mut inbound = BytesMut::from(bytes);
         while client.closed.is_none() {
             let Some(connection) = &mut client.connection else { break };
-            let input = match frame(&mut inbound, connection.packet_bytes_max()) {
-                Ok(None) => break,
-                Ok(Some(frame)) => match connection.version() {
-                    None => Input::Connect(decode_connect(frame)),
-                    Some(version) => match decode_from_client(frame, version) {
-                        Ok(packet) => Input::Packet(packet),
-                        Err(error) => Input::Undecodable(error),
-                    },
-                },
-                Err(error) => Input::Unframable(error),
-            };
+            let Some(input) = connection.next_input(&mut inbound) else { break };
             client.input(input, now);
         }
         self.drive();
