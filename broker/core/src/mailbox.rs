@@ -49,6 +49,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The part of its message's bytes that is this entry's: whoever holds the message too, another queue or the retained
+    /// store, has as much of it.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.message.bytes / Arc::strong_count(&self.message).max(1)
+    }
+
     /// As it is recorded.
     fn queued(&self) -> QueuedEntry {
         QueuedEntry {
@@ -139,9 +145,11 @@ impl Mailbox {
         self.at_most_once_bytes + self.acknowledged_live.bytes
     }
 
-    /// Bytes of live QoS 0 messages that wait.
-    pub(crate) fn at_most_once_bytes(&self) -> usize {
-        self.at_most_once_bytes
+    /// Bytes that the end of this queue gives back of its live messages: of QoS 0, and with `all` of QoS 1 and 2 too.
+    pub(crate) fn bytes_given_back(&self, all: bool) -> usize {
+        let acknowledged = self.acknowledged.iter().filter(|_| all);
+        let live = self.at_most_once.iter().chain(acknowledged).filter(|entry| !entry.replay);
+        live.map(Entry::own_bytes).sum()
     }
 
     /// From now on what waits is recorded, or no longer.

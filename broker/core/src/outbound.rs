@@ -71,6 +71,15 @@ impl Outbound {
         self.bytes
     }
 
+    /// The part of those bytes that is this session's alone, as [`Entry::own_bytes`] has it.
+    pub(crate) fn bytes_given_back(&self) -> usize {
+        let published = self.exchanges.iter().filter_map(|exchange| match &exchange.stage {
+            Stage::Published(entry) if !entry.replay => Some(entry.own_bytes()),
+            _ => None,
+        });
+        published.sum()
+    }
+
     /// Slots of the client's Receive Maximum in use. PUBREC frees none, PUBCOMP does (`[MQTT5-4.9.0-2]`).
     pub(crate) fn used(&self) -> usize {
         self.exchanges.len() - self.unsent

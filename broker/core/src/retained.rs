@@ -25,7 +25,7 @@ use signet_identity::PrincipalKey;
 use signet_wire::{ReasonCode, TopicFilter, TopicName};
 
 use crate::journal::{Journal, Record, Ticket};
-use crate::message::{Author, Message};
+use crate::message::{Author, Message, properties_bytes};
 use crate::time::Mono;
 use seek::{Verdict, literal_prefix, verdict};
 
@@ -314,6 +314,14 @@ impl RetainedStore {
     #[must_use]
     pub fn bytes_of(&self, publisher: &PrincipalKey) -> usize {
         self.accounts.get(publisher).map_or(0, |account| account.bytes)
+    }
+
+    /// Bytes of payload and properties of what is retained on a topic; 0: nothing.
+    pub(crate) fn content_bytes_at(&self, topic: &TopicName) -> usize {
+        self.topics.get(&**topic).map_or(0, |kept| {
+            let message = &kept.message;
+            message.payload.len() + message.properties.as_deref().map_or(0, properties_bytes)
+        })
     }
 
     fn live(&self, topic: &str, now: Mono) -> Option<Arc<Message>> {

@@ -35,6 +35,21 @@ pub struct Live {
     pub buffered: AtomicUsize,
     /// What its peer has taken.
     pub taken: Taken,
+    /// Bytes of the whole packets that it has sent.
+    pub heard: AtomicU64,
+}
+
+/// What the buffers of a connection hold, and what its peer does about it, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffers {
+    /// Its number in the core.
+    pub connection: u64,
+    /// What they hold.
+    pub bytes: usize,
+    /// What its peer has taken lately.
+    pub taken: u64,
+    /// What its peer has sent in whole packets since it came.
+    pub heard: u64,
 }
 
 /// Bytes that a peer has taken. Its connection counts, and one other marks the looks.
@@ -101,14 +116,18 @@ impl Directory {
         self.connections.is_empty()
     }
 
-    /// The number of each connection, what its buffers hold, and what its peer has taken lately, both in bytes; those where
-    /// both are nothing are left out.
-    pub fn buffers(&self) -> impl Iterator<Item = (u64, usize, u64)> + '_ {
+    /// The buffers of each connection; those that hold nothing and whose peer has taken nothing lately are left out.
+    pub fn buffers(&self) -> impl Iterator<Item = Buffers> + '_ {
         let held = self.connections.iter().map(|entry| {
             let live = entry.value();
-            (*entry.key(), live.buffered.load(Ordering::Relaxed), live.taken.lately())
+            Buffers {
+                connection: *entry.key(),
+                bytes: live.buffered.load(Ordering::Relaxed),
+                taken: live.taken.lately(),
+                heard: live.heard.load(Ordering::Relaxed),
+            }
         });
-        held.filter(|(_, bytes, taken)| *bytes > 0 || *taken > 0)
+        held.filter(|own| own.bytes > 0 || own.taken > 0)
     }
 
     /// What peers take from now on counts anew, beside what they took since the last look.

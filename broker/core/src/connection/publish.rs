@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use signet_wire::{
-    Ack, Packet, PacketId, Publish, QoS, QosId, ReasonCode, TopicName, Version, packet_len,
-};
+use signet_wire::{Ack, Packet, PacketId, Publish, QoS, QosId, ReasonCode, TopicName, Version, packet_len};
 
 use crate::action::{Action, Actions};
 use crate::close::{CloseReason, Violation};
@@ -134,10 +132,15 @@ impl Open {
     }
 
     /// Whether the packet that begins with these bytes is a PUBLISH of 3.1.1, of QoS 1 or 2, that memory has room for although its
-    /// name is refused others. One that has not come to its end is not told apart yet: it is asked again.
+    /// name is refused others. One that has not come to its end may go on coming: then it is asked again.
     pub(super) fn may_publish_nonetheless(&self, hub: &Hub, packet: &[u8]) -> bool {
-        let Some((topic, retain, payload_bytes)) = outline(packet) else { return false };
-        hub.pressure() == Pressure::Tight && !self.is_message_shed(hub, &topic, retain, payload_bytes)
+        if hub.pressure() != Pressure::Tight {
+            return false;
+        }
+        let is_whole = packet_len(packet).is_some_and(|length| packet.len() >= length);
+        let message = outline(packet).filter(|_| is_whole);
+        !is_whole
+            || message.is_some_and(|(topic, retain, bytes)| !self.is_message_shed(hub, &topic, retain, bytes))
     }
 
     /// Memory runs short. QoS 0 is lost; a 5.0 client is told that its message was not taken; a 3.1.1 client cannot be

@@ -6,10 +6,11 @@
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use signet_identity::PrincipalKey;
-use signet_wire::QoS;
+use signet_wire::{QoS, TopicName};
 
 use crate::close::CloseReason;
 use crate::hub::{Hub, Usage};
+use crate::router::Matches;
 use crate::session::{Expiry, SessionRef};
 
 /// How short memory is.
@@ -18,8 +19,8 @@ pub enum Pressure {
     /// There is enough.
     #[default]
     None,
-    /// What [`Self::Shed`] refuses to everybody is refused to those whose name holds more than [`Hub::set_fair_share`] says. All others
-    /// notice nothing.
+    /// What [`Self::Shed`] refuses to everybody is refused to those whose name holds more than [`Hub::set_fair_share`] says; of
+    /// messages, those that make what such a name holds more. All others notice nothing.
     Tight,
     /// Nothing new is taken on: QoS 0 is dropped, QoS 1 and 2 and new subscriptions are refused with 0x97, and whoever has
     /// no session yet gets CONNACK 0x89.
@@ -58,13 +59,23 @@ impl Pressure {
     }
 }
 
+/// What of a message says whether memory has room for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outline<'a> {
+    pub(crate) topic: &'a TopicName,
+    pub(crate) retain: bool,
+    /// Bytes of its payload and its properties.
+    pub(crate) content_bytes: usize,
+}
+
 /// What waits for one connected session and is given back when its connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
     /// [`crate::Connection::number`] of the connection that owns it.
     pub connection: u64,
     /// Bytes of messages in its queues: QoS 0, and QoS 1 and 2, those in flight included, only where the session ends with the
-    /// connection. A message that waits in several queues counts in each.
+    /// connection. Of a message that waits in several queues each has its part, since the end of one of them gives back
+    /// no more: together they have it once.
     pub bytes: usize,
 }
 
@@ -110,6 +121,18 @@ impl Hub {
         }
     }
 
+    /// As [`Self::sheds`], of a message of the session `from`. Of a name above its share none is refused that makes nobody's
+    /// share larger: it takes the place of another, or goes to others who are within theirs.
+    pub(crate) fn sheds_message(
+        &self,
+        name: &PrincipalKey,
+        usage: &Usage,
+        message: &Outline<'_>,
+        from: u64,
+    ) -> bool {
+        self.sheds(name, usage) && (self.pressure() != Pressure::Tight || self.adds_to_a_hoard(message, from))
+    }
+
     /// As [`Self::sheds`], of a name that may have nothing here.
     pub(crate) fn sheds_newcomer(&self, name: &PrincipalKey) -> bool {
         if self.pressure() == Pressure::None {
@@ -120,25 +143,41 @@ impl Hub {
         self.sheds(name, &usage.unwrap_or_default())
     }
 
-    /// Whether what a name keeps in queues, in flight and retained is more than its share.
+    /// Whether what a name keeps in queues, in flight, subscribed to and retained is more than its share.
     fn is_above_share(&self, name: &PrincipalKey, usage: &Usage) -> bool {
         let share = self.load.fair_share.load(Ordering::Relaxed);
-        let queued = usage.queued_bytes() + usage.replayed_bytes();
-        queued > share || queued + self.retained.bytes_of(name) > share
+        let held = usage.queued_bytes() + usage.replayed_bytes() + usage.subscribed_bytes();
+        held > share || held + self.retained.bytes_of(name) > share
+    }
+
+    /// Whether a message would be retained and is longer than what is retained on its topic, or would go to a name that is above
+    /// its share.
+    fn adds_to_a_hoard(&self, message: &Outline<'_>, from: u64) -> bool {
+        if message.retain && self.retained.content_bytes_at(message.topic) < message.content_bytes {
+            return true;
+        }
+        let mut matches = Matches::new();
+        self.index.matches(message.topic, from, &mut matches);
+        // Who of a group gets it is not known, and all of them may be of one name.
+        !matches.shared().is_empty()
+            || matches.plain().iter().any(|hit| {
+                let session = &hit.subscriber;
+                self.is_above_share(&session.key.principal, &session.usage)
+            })
     }
 
     /// The connected sessions that something waits for which the end of the connection gives back, in no particular order.
     #[must_use]
     pub fn backlogs(&self) -> Vec<Backlog> {
         let waiting = |cell: &SessionRef| {
-            let ends = cell.state.lock().expiry == Expiry::AtClose;
+            let (ends, inflight) = {
+                let state = cell.state.lock();
+                let ends = state.expiry == Expiry::AtClose;
+                (ends, if ends { state.outbound.bytes_given_back() } else { 0 })
+            };
             let mailbox = cell.mailbox.lock();
             let connection = mailbox.link()?.number;
-            let bytes = if ends {
-                mailbox.bytes_waiting() + cell.inflight.bytes()
-            } else {
-                mailbox.at_most_once_bytes()
-            };
+            let bytes = mailbox.bytes_given_back(ends) + inflight;
             (bytes > 0).then_some(Backlog { connection, bytes })
         };
         self.cells(|_| true).iter().filter_map(waiting).collect()

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// About what a subscription takes: in its session, in the index, and its filter in both.
+const SUBSCRIPTION_BYTES: usize = 512;
+
 /// Counted by the sessions of one principal, each of which holds it.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
@@ -21,6 +24,11 @@ impl Usage {
     /// So many subscriptions are gone.
     pub(crate) fn unsubscribe(&self, count: usize) {
         take(&self.subscriptions, count);
+    }
+
+    /// About what its subscriptions take, in bytes.
+    pub(crate) fn subscribed_bytes(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed) * SUBSCRIPTION_BYTES
     }
 
     /// Bytes of messages that wait in the queues, or are in flight.
