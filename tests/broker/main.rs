@@ -1,13 +1,14 @@
 //! The whole broker over mutual TLS: what only sockets, files and certificates can show.
 //!
-//! Packets and time are tried in `tests/conformance`. Every broker here checks when it goes that no connection's work
-//! has panicked.
+//! Packets and time are tried in `tests/conformance`. Every broker here but those of `panics` checks when it goes that no
+//! connection's work has panicked.
 
 mod connect;
 mod doors;
 mod held;
 mod leave;
 mod names;
+mod panics;
 mod refusals;
 mod reload;
 mod stop;

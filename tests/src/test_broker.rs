@@ -242,6 +242,14 @@ impl TestBroker {
         }
     }
 
+    /// Stops in good order, after the work of so many connections has panicked.
+    pub fn stop_after_panics(mut self, count: u32) {
+        assert!(self.metric("signet_panics_total") == f64::from(count));
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+    }
+
     /// Handshakes that failed, once there are `count` of them: the client may know of a refusal before it is recorded.
     #[must_use]
     pub fn tls_failures(&self, count: u64) -> FailureReport {
