@@ -166,3 +166,15 @@ fn certificate_name_that_is_no_name_is_never_replaced_by_another() {
     }
     assert_eq!(broker.broker().status().connections, 0);
 }
+
+#[test]
+fn who_is_accepted_is_no_half_open_peer_any_more_when_it_hears_so() {
+    let broker = TestBroker::start(SHARED);
+    for version in BOTH {
+        let mut waiting = broker.device("sensor-002").open(version).expect("the handshake is good");
+        let _client = broker.device("sensor-001").connect(&connect(version, "a"), version);
+        assert_eq!(broker.broker().status().half_open, 1, "the one that has not said CONNECT");
+        assert!(waiting.try_connect(&connect(version, "a")));
+        assert_eq!(broker.broker().status().half_open, 0);
+    }
+}

@@ -1,10 +1,12 @@
 //! Certificates that are revoked while their bearer is on the way in, and TLS sessions that would go on.
 
 use crate::{FLEET, NOT_AUTHORIZED, TICKETS};
+use signet_certs_dev::Leaf;
 use signet_tests::build::*;
+use signet_tests::raw_client::RawClient;
 use signet_tests::received::Received;
 use signet_tests::registered::registered;
-use signet_tests::test_broker::issue;
+use signet_tests::test_broker::{TestBroker, issue};
 
 #[test]
 fn a_ticket_of_a_revoked_certificate_is_refused() {
@@ -63,9 +65,36 @@ fn a_certificate_revoked_during_its_handshake_is_refused() {
 
 #[test]
 fn what_was_encoded_for_a_slow_reader_is_withheld_from_the_revocation_on() {
-    const MESSAGE_BYTES: usize = 8 * 1024;
     /// The end of the message that is under way, what is around it, and DISCONNECT.
     const STILL_SENT_MAX: u64 = MESSAGE_BYTES as u64 + 512;
+    let (broker, device, mut slow) = with_a_slow_reader();
+    broker.revoke(&device);
+    let sent = sent_from_now_on(&broker, &mut slow);
+    assert!(sent <= STILL_SENT_MAX, "{sent} bytes were sent after the return");
+}
+
+#[test]
+fn what_is_still_to_be_written_when_a_connection_was_ended_is_withheld_from_the_revocation_on() {
+    type Taken = fn(&TestBroker, &Leaf);
+    let taken: [Taken; 2] = [TestBroker::revoke, TestBroker::suspend];
+    for take in taken {
+        let (broker, device, mut slow) = with_a_slow_reader();
+        // Its farewell begins: for a second it may read what is on its way.
+        broker.broker().kick("sensor-1", None).expect("it is connected");
+        let closed = || broker.labelled("signet_connections_closed_total", "{reason=\"administrative\"}");
+        while closed() < 1.0 {
+            std::thread::yield_now();
+        }
+        take(&broker, &device);
+        assert_eq!(sent_from_now_on(&broker, &mut slow), 0);
+    }
+}
+
+/// The size of what is sent to a slow reader.
+const MESSAGE_BYTES: usize = 8 * 1024;
+
+/// A broker with a device that reads nothing, and to which nothing more leaves.
+fn with_a_slow_reader() -> (TestBroker, Leaf, RawClient) {
     /// So many messages in a row find no room while nothing leaves.
     const AT_REST: u64 = 200;
     let broker = registered(FLEET, "", "");
@@ -75,20 +104,29 @@ fn what_was_encoded_for_a_slow_reader_is_withheld_from_the_revocation_on() {
     let mut slow = broker.anonymous().presenting(&device).connect(&connect(V5, "a"), V5);
     slow.subscribe("devices/sensor-1/commands/#", 0);
     let mut commander = broker.anonymous().presenting(&admin).connect(&connect(V5, "a"), V5);
-    let counts = || broker.broker().hub().counters().snapshot();
+    let dropped = || broker.broker().hub().counters().snapshot().dropped_queue_full;
     let message = "x".repeat(MESSAGE_BYTES);
     let mut full = 0;
     while full < AT_REST {
-        let before = counts().dropped_queue_full;
+        let before = dropped();
         commander.publish("devices/sensor-1/commands/x", &message, 0);
-        full = if counts().dropped_queue_full > before { full + 1 } else { 0 };
+        full = if dropped() > before { full + 1 } else { 0 };
     }
-    broker.revoke(&device);
-    let before = counts().bytes_sent;
-    while slow.receive_or_end().is_some() {}
+    commander.send(disconnect());
+    commander.expect_closed();
     while broker.broker().directory.len() > 1 {
         std::thread::yield_now();
     }
-    let sent = counts().bytes_sent - before;
-    assert!(sent <= STILL_SENT_MAX, "{sent} bytes were sent after the return");
+    (broker, device, slow)
+}
+
+/// The bytes that the last connection of a broker is sent from now on until it ends, while its peer reads all there is.
+fn sent_from_now_on(broker: &TestBroker, reader: &mut RawClient) -> u64 {
+    let sent = || broker.broker().hub().counters().snapshot().bytes_sent;
+    let before = sent();
+    while reader.receive_or_end().is_some() {}
+    while !broker.broker().directory.is_empty() {
+        std::thread::yield_now();
+    }
+    sent() - before
 }
