@@ -60,7 +60,7 @@ pub(crate) fn let_in(
         .inspect_err(|turned| broker.metrics.not_admitted.with_label_values(&[turned.metric_label()]).inc())
 }
 
-/// Runs the work of a peer without a name. A panic there ends it, and nothing else.
+/// Runs the work of a peer without a name, and of one that came for a certificate. A panic there ends it, and nothing else.
 pub(crate) fn spawn(
     broker: &Arc<Broker>,
     address: SocketAddr,
@@ -71,7 +71,7 @@ pub(crate) fn spawn(
         let mut work = Box::pin(work);
         if let Err(Panicked) = poll_fn(|cx| vital::poll_guarded(work.as_mut(), cx)).await {
             broker.metrics.panics.inc();
-            tracing::error!(%address, "a panic in this peer's handshake ended it; this is a defect, please report it");
+            tracing::error!(%address, "a panic in this peer's handshake or HTTPS request ended it; this is a defect, please report it");
         }
     });
 }

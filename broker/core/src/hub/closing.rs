@@ -312,6 +312,7 @@ mod tests {
 
     #[test]
     fn who_has_closed_is_told_when_the_right_to_what_it_still_writes_is_taken() {
+        type Taken = fn(&Arc<Hub>, &Device);
         let revoked = |hub: &Arc<Hub>, device: &Device| {
             let condemned = Condemned {
                 certificates: std::iter::once(*device.principal.certificate()).collect(),
@@ -328,7 +329,7 @@ mod tests {
         let other_rights = |hub: &Arc<Hub>, device: &Device| {
             assert!(!hub.close_rejudged(device.connection.number(), Some(device.principal.clone())));
         };
-        let all: [&dyn Fn(&Arc<Hub>, &Device); 4] = [&revoked, &suspended, &listed, &other_rights];
+        let all: [Taken; 4] = [revoked, suspended, listed, other_rights];
         for take in all {
             let hub = hub();
             let device = parting(&hub);

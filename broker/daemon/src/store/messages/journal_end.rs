@@ -209,7 +209,7 @@ fn commit(reader: &mut impl Read, key: u64, value: u64) -> std::io::Result<Optio
 
 /// Whether all that is left is zero.
 fn is_zero(reader: &mut impl Read) -> std::io::Result<bool> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut bytes = vec![0; ZEROS.len()];
     loop {
         let count = reader.read(&mut bytes)?;

@@ -312,7 +312,7 @@ fn zeros_with_something_behind_them_are_damage_and_zeros_up_to_the_end_are_room(
     for room in [0, 1, 12, 20, 200_000] {
         fs::write(journal(&path), [&whole[..first], &vec![0; room]].concat()).unwrap();
         assert_eq!(shown(&open(&path).unwrap()), ["a=1"]);
-        assert_eq!(copies(&path), [PathBuf::new(); 0], "{room}");
+        assert!(copies(&path).is_empty(), "{room}");
     }
 }
 
