@@ -21,7 +21,6 @@ use crate::handshake::{self, Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
 use crate::link;
 use crate::penalty::By;
-use crate::portions::give_way_in_time;
 use crate::principals::TooFast;
 use crate::seats::{Seat, Seats};
 use crate::server::Broker;
@@ -113,7 +112,6 @@ pub(crate) async fn accept(
             Err(error) => not_accepted(&broker, listening.index, "accept_failed", &error).await,
         }
         batch += 1;
-        give_way_in_time();
         if batch % ACCEPT_BATCH == 0 {
             tokio::task::yield_now().await;
         }
