@@ -3,6 +3,8 @@
 //!
 //! Each of these runs in a process of its own: one is to end, and of the other what it says is looked at.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -32,8 +34,14 @@ fn in_a_process_of_its_own(test: &str) -> Option<Output> {
     if std::env::var_os(OWN).is_some() {
         return None;
     }
-    let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args([&format!("panics::{test}"), "--exact", "--nocapture"]).env(OWN, "1");
+    // What it leaves in its folders, since it cannot clear up, goes with this one; and no core is wanted.
+    let folder = tempfile::tempdir().unwrap();
+    let mut again = Command::new("sh");
+    again.args(["-c", "ulimit -c 0; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+    again
+        .args([&format!("panics::{test}"), "--exact", "--nocapture"])
+        .env(OWN, "1")
+        .env("TMPDIR", folder.path());
     Some(again.output().unwrap())
 }
 
