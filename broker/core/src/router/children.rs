@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
-use foldhash::quality::RandomState;
 use smol_str::SmolStr;
 
 use super::Subscriber;
 use super::matches::Matches;
+use super::set::Set;
+use super::table::{Place, Table};
 use super::trie::{Ends, Links, Node, Visit};
 
 /// Up to so many children a node is copied as a whole when one of them changes.
@@ -17,7 +17,7 @@ const FEW_MAX: usize = 16;
 const SHARDS_MIN: usize = 4;
 /// ... and gets this times more ...
 const SHARDS_GROWTH: usize = 16;
-/// ... until it has so many. A shard takes 128 bytes.
+/// ... until it has so many. A shard takes 64 bytes.
 const SHARDS_MAX: usize = 1024;
 /// Children per shard above which a map with more shards is built. A shard that grows moves its children while readers
 /// of that shard wait: this keeps it to some ten microseconds up to half a million children, and to some hundred for ten
@@ -36,9 +36,22 @@ pub(super) enum Children<S> {
 
 pub(super) struct Wide<S> {
     shards: usize,
-    map: DashMap<SmolStr, Child<S>, RandomState>,
+    map: Table<Branch<S>>,
     /// Written by the trie's one writer; counting the map's shards would lock each.
     len: AtomicUsize,
+}
+
+/// A child of a wide node. Half of them lie in two cache lines.
+#[repr(align(32))]
+struct Branch<S> {
+    level: SmolStr,
+    child: Child<S>,
+}
+
+impl<S> Place for Branch<S> {
+    fn key(&self) -> &[u8] {
+        self.level.as_bytes()
+    }
 }
 
 /// A child with nothing below, which in a fleet is nearly every one, lies in the map itself: a look-up waits for memory
@@ -75,7 +88,7 @@ impl<S> Children<S> {
             Self::Few(few) => nodes.extend(few.into_iter().map(|(_, child)| child)),
             Self::Wide(wide) => {
                 if let Some(wide) = Arc::into_inner(wide) {
-                    nodes.extend(wide.map.into_iter().filter_map(|(_, child)| match child {
+                    nodes.extend(wide.map.into_places().filter_map(|branch| match branch.child {
                         Child::Leaf(_) => None,
                         Child::Node(node) => Some(node),
                     }));
@@ -92,7 +105,9 @@ impl<S: Clone> Children<S> {
             Self::Few(few) => {
                 few.iter().find(|(label, _)| label == level).map(|(_, child)| Arc::clone(child))
             }
-            Self::Wide(wide) => wide.map.get(level).map(|child| child.clone().into_node()),
+            Self::Wide(wide) => {
+                wide.map.read(level.as_bytes(), |branch| branch.child.clone()).map(Child::into_node)
+            }
         }
     }
 
@@ -150,12 +165,11 @@ impl<S: Subscriber> Children<S> {
 
 impl<S: Clone> Wide<S> {
     fn new(shards: usize, children: impl Iterator<Item = (SmolStr, Child<S>)>) -> Self {
-        let map = DashMap::with_hasher_and_shard_amount(RandomState::default(), shards);
-        for (label, child) in children {
-            map.insert(label, child);
+        let (map, mut len) = (Table::new(shards), 0);
+        for (level, child) in children {
+            len += usize::from(map.file(Branch { level, child }).is_none());
         }
-        let len = AtomicUsize::new(map.len());
-        Self { shards, map, len }
+        Self { shards, map, len: AtomicUsize::new(len) }
     }
 
     /// Sets or removes a child in place; gives the children in another form when this one no longer fits them.
@@ -163,33 +177,32 @@ impl<S: Clone> Wide<S> {
         // What is replaced is dropped when its shard is free again.
         let (replaced, len) = match child {
             Some(child) => {
-                let replaced = self.replace(level, Child::new(child));
+                let replaced = self.map.file(Branch { level: level.into(), child: Child::new(child) });
                 let new = usize::from(replaced.is_none());
                 (replaced, self.len.fetch_add(new, Ordering::Relaxed) + new)
             }
             None => {
-                let removed = self.map.remove(level).map(|(_, child)| child);
+                let removed = self.map.remove(level.as_bytes());
                 let gone = usize::from(removed.is_some());
                 (removed, self.len.fetch_sub(gone, Ordering::Relaxed) - gone)
             }
         };
         drop(replaced);
         if len <= FEW_MAX / 2 {
-            let few = self.map.iter().map(|entry| (entry.key().clone(), entry.value().clone().into_node()));
+            let few = self.all().into_iter().map(|(level, child)| (level, child.into_node()));
             Some(Children::Few(few.collect()))
         } else if len > self.shards * SHARD_LEN_MAX && self.shards < SHARDS_MAX {
-            let children = self.map.iter().map(|entry| (entry.key().clone(), entry.value().clone()));
+            let children = self.all().into_iter();
             Some(Children::Wide(Arc::new(Self::new(self.shards * SHARDS_GROWTH, children))))
         } else {
             None
         }
     }
 
-    fn replace(&self, level: &str, child: Child<S>) -> Option<Child<S>> {
-        if let Some(mut present) = self.map.get_mut(level) {
-            return Some(std::mem::replace(&mut *present, child));
-        }
-        self.map.insert(level.into(), child)
+    fn all(&self) -> Vec<(SmolStr, Child<S>)> {
+        let mut all = Vec::with_capacity(self.len.load(Ordering::Relaxed));
+        self.map.for_each(|branch| all.push((branch.level.clone(), branch.child.clone())));
+        all
     }
 }
 
@@ -201,17 +214,29 @@ impl<S: Subscriber> Wide<S> {
         publisher: u64,
         out: &mut Matches<S>,
     ) -> Option<Arc<Node<S>>> {
-        let large = match &*self.map.get(level)? {
-            Child::Node(node) => return Some(Arc::clone(node)),
-            Child::Leaf(ends) => {
-                let rest = ends.behind_run(rest)?;
-                ends.collect(rest, publisher, out).map(Option::<&Arc<_>>::cloned)
-            }
-        };
+        let below = self.map.read(level.as_bytes(), |branch| match &branch.child {
+            Child::Node(node) => Below::Node(Arc::clone(node)),
+            Child::Leaf(ends) => Below::Ends(match ends.behind_run(rest) {
+                Some(rest) => ends.collect(rest, publisher, out).map(Option::<&Arc<_>>::cloned),
+                None => [None, None],
+            }),
+        });
         // The shard is free again.
-        large.iter().flatten().for_each(|set| set.collect(publisher, out));
-        None
+        match below? {
+            Below::Node(node) => Some(node),
+            Below::Ends(large) => {
+                large.iter().flatten().for_each(|set| set.collect(publisher, out));
+                None
+            }
+        }
     }
+}
+
+/// What a look-up goes on with behind a wide node.
+enum Below<S> {
+    Node(Arc<Node<S>>),
+    /// The large sets of a child with nothing below.
+    Ends([Option<Arc<Set<S>>>; 2]),
 }
 
 impl<S: Clone> Child<S> {
@@ -233,6 +258,6 @@ mod tests {
 
     #[test]
     fn a_device_below_a_wide_node_takes_96_bytes_in_the_map() {
-        assert_eq!(size_of::<(SmolStr, Child<Arc<u64>>)>(), 96);
+        assert_eq!(size_of::<Option<Branch<Arc<u64>>>>(), 96);
     }
 }

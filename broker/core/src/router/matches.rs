@@ -97,8 +97,11 @@ impl<S> Matches<S> {
         self.plain.shrink_to(KEPT_HITS_MAX);
         self.shared.clear();
         self.shared.shrink_to(KEPT_HITS_MAX);
-        self.places.clear();
-        self.places.shrink_to(KEPT_HITS_MAX);
+        // Nearly no look-up uses it, and each would look through it.
+        if self.places.capacity() > 0 {
+            self.places.clear();
+            self.places.shrink_to(KEPT_HITS_MAX);
+        }
         self.earlier = 0;
         self.search = Search::Scan;
     }

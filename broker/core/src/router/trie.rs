@@ -146,7 +146,9 @@ impl<S: Subscriber> Trie<S> {
         if topic.starts_with('$') {
             // [MQTT5-4.7.2-1]: neither '#' nor '+' matches a first level that begins with '$'.
             let (level, rest) = first_level(topic);
-            waiting.extend(root.links.children.enter(level, rest, publisher, out).map(|child| (child, rest)));
+            if let Some(child) = root.links.children.enter(level, rest, publisher, out) {
+                waiting.push((child, rest));
+            }
         } else {
             waiting.push((Visit::Borrowed(&root), Some(topic)));
         }
@@ -158,18 +160,22 @@ impl<S: Subscriber> Trie<S> {
             }
             let Some(rest) = rest else { continue };
             let (level, rest) = first_level(rest);
-            match &visit {
+            let (plus, child) = match &visit {
                 Visit::Borrowed(node) => {
                     let Links { plus, children } = &node.links;
-                    waiting.extend(plus.as_ref().map(|child| (Visit::Borrowed(child), rest)));
-                    waiting.extend(children.enter(level, rest, publisher, out).map(|child| (child, rest)));
+                    (plus.as_ref().map(Visit::Borrowed), children.enter(level, rest, publisher, out))
                 }
                 Visit::Owned(node) => {
                     let Links { plus, children } = &node.links;
-                    waiting.extend(plus.clone().map(|child| (Visit::Owned(child), rest)));
                     let child = children.enter(level, rest, publisher, out).map(Visit::into_owned);
-                    waiting.extend(child.map(|child| (Visit::Owned(child), rest)));
+                    (plus.clone().map(Visit::Owned), child.map(Visit::Owned))
                 }
+            };
+            if let Some(plus) = plus {
+                waiting.push((plus, rest));
+            }
+            if let Some(child) = child {
+                waiting.push((child, rest));
             }
         }
     }
@@ -393,8 +399,9 @@ impl<S> Visit<'_, S> {
 
 /// The first level, and what lies behind its '/', if there is one.
 fn first_level(text: &str) -> (&str, Option<&str>) {
-    match text.split_once('/') {
-        Some((level, rest)) => (level, Some(rest)),
+    // Levels are short: looking at each byte beats preparing a search.
+    match text.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     }
 }
