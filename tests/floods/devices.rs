@@ -77,7 +77,12 @@ fn one_device_has_as_many_subscriptions_as_it_may_and_not_one_more() {
         let (mut granted, mut refused) = (0, 0);
         let mut held = Vec::new();
         for session in 0..sessions {
-            let mut client = connected(site, "greedy", &format!("s{session}"));
+            // Where memory is tight whoever has so many is not let in with one more session.
+            let mut client = site.device("greedy").open(V5).expect("it may shake hands");
+            if !client.try_connect(&build::connect(V5, format!("greedy-s{session}"))) {
+                refused += 2000;
+                continue;
+            }
             for batch in 0..10 {
                 let filters: Vec<_> = (0..1000 / 5)
                     .map(|n| build::sub(format!("devices/greedy/{session}/{batch}/{n}"), 1))
@@ -94,7 +99,10 @@ fn one_device_has_as_many_subscriptions_as_it_may_and_not_one_more() {
             held.push(client);
         }
         if !beside::is_asked_for() {
-            assert_eq!(granted, (sessions * 1000).min(10_000), "1000 for a session, 10000 for a name");
+            let most = (sessions * 1000).min(10_000);
+            assert!(granted <= most, "{granted}: 1000 for a session, 10000 for a name");
+            let share = usize::try_from(ceiling_bytes()).expect("64 bits") / 64 / 512;
+            assert!(granted >= share.min(most), "{granted}: {share} are the share of a name");
         }
         assert_eq!(granted + refused, sessions * 2000);
         json!({ "asked": sessions * 2000, "granted": granted, "refused_0x97": refused })

@@ -83,7 +83,8 @@ pub struct Limits {
     pub retained_messages_per_principal_max: usize,
     /// Bytes of retained messages of one principal. Overrun: as `retained_messages_max`.
     pub retained_bytes_per_principal_max: usize,
-    /// Payloads up to this size, in bytes, are copied out of the read buffer; larger ones keep it alive instead.
+    /// Payloads up to this size, in bytes, and those that are retained are copied out of the read buffer; larger ones keep it alive
+    /// instead, and it is a few times 16 KiB at most beside them.
     pub payload_copy_bytes_max: usize,
 }
 
@@ -121,7 +122,7 @@ impl Default for Limits {
             retained_bytes_max: 1024 * MIB,
             retained_messages_per_principal_max: 10_000,
             retained_bytes_per_principal_max: 16 * MIB,
-            payload_copy_bytes_max: 4096,
+            payload_copy_bytes_max: 16 * 1024,
         }
     }
 }

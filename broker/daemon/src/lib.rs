@@ -21,6 +21,7 @@ mod live;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod pages;
 pub mod penalty;
 pub mod provisioning;
 pub mod reload;

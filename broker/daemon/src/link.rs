@@ -47,6 +47,8 @@ use output::Output;
 const READ_BYTES: usize = 16 * 1024;
 /// With less room than this, more is made before reading.
 const READ_BYTES_MIN: usize = 2 * 1024;
+/// What TLS may keep of what was written to a peer that does not take it, in bytes: how much it is cannot be asked.
+const TLS_BYTES: usize = 64 * 1024;
 /// With so much encoded output waiting for the socket, the task neither reads nor takes messages for the peer.
 const OUTBOUND_BYTES_HIGH: usize = 64 * 1024;
 /// Less than that is kept in memory of its own size while its packet comes.
@@ -248,7 +250,8 @@ impl Link {
             return self.poll_farewell(cx, now);
         }
         self.give_back_buffers();
-        let buffered = self.inbound.capacity() + self.outbound.capacity();
+        let in_tls = if self.stream.get_ref().1.wants_write() { TLS_BYTES } else { 0 };
+        let buffered = self.inbound.capacity() + self.outbound.capacity() + in_tls;
         self.bounds.tell_buffered(&self.broker, self.registration.live(), buffered);
         self.poll_timer(cx, now)
     }

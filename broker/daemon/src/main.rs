@@ -9,6 +9,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const TOKENS_REST_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn main() -> std::process::ExitCode {
+    signet::pages::begin_small();
     let cli = signet::cli::args::Cli::parse();
     let done = signet::cli::run(cli.command);
     signet::ca::pkcs11::rest(TOKENS_REST_WITHIN);

@@ -104,7 +104,9 @@ impl Marks {
     fn fair_share(self, resident: u64) -> usize {
         let span = self.shed - self.tight;
         let left = self.shed.saturating_sub(resident).min(span);
-        let share = u128::from(self.share) * u128::from(left) / u128::from(span.max(1));
+        // What was taken on is written to the store a little later, and takes room there too: so it shrinks early.
+        let (left, span) = (u128::from(left), u128::from(span.max(1)));
+        let share = u128::from(self.share) * left * left / (span * span);
         let least = self.share / FAIR_SHARE_LEAST;
         usize::try_from(share).unwrap_or(usize::MAX).max(usize::try_from(least).unwrap_or(usize::MAX))
     }
@@ -132,7 +134,7 @@ impl Memory {
     /// Another ceiling, from the next look on.
     pub(crate) fn configure(&self, config: &Checked) {
         self.ceiling.store(ceiling_of(config).unwrap_or(0), Ordering::Relaxed);
-        choose_pages(config);
+        crate::pages::choose(self.ceiling());
     }
 
     /// The ceiling in force, in bytes; `None`: there is none.
@@ -227,21 +229,6 @@ const FAIR_SHARE: u64 = 64;
 /// That share becomes smaller as memory fills, down to one in so many bytes of it.
 const FAIR_SHARE_LEAST: u64 = 64;
 
-/// Below so large a ceiling, in bytes, huge pages take too great a part of it. The allocator asks for them, and the first few
-/// bytes of each make two MiB resident: 20 MB of a broker with 1 000 devices, who need 36.
-const SMALL_CEILING: u64 = 512 * MIB;
-
-/// With a small ceiling, has the kernel give memory in small pages from now on, until the process ends. What is there already stays
-/// as it is, so this comes first of all.
-pub(crate) fn choose_pages(config: &Checked) {
-    if ceiling_of(config).is_none_or(|ceiling| ceiling >= SMALL_CEILING) {
-        return;
-    }
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "the kernel goes on with huge pages, which take more of memory-max");
-    }
-}
-
 /// What the control group of this process allows, in bytes; `None`: everything, or it cannot be told.
 fn control_group() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -288,9 +275,7 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
             held_min = HELD_BYTES_MIN;
         }
         if (pressure == Pressure::Full || lasts) && !waits {
-            if make_room(&broker, held_min) == 0 {
-                held_min = (held_min / 2).max(HELD_BYTES_FLOOR);
-            }
+            held_min = make_room(&broker, held_min, lasts);
             last = Some((now, resident));
         }
         if broker.memory.ceiling().is_some() && looked.is_none_or(|at| now.since(at) >= EFFECT_AFTER) {
@@ -360,9 +345,10 @@ fn to_close(held: &HashMap<u64, Holding>, wanted: usize, held_min: usize, spares
     chosen
 }
 
-/// Closes those whose end gives the most back, `held_min` bytes or more, and drops the peers that wait longest to say who they are. How
-/// many were closed.
-fn make_room(broker: &Broker, held_min: usize) -> usize {
+/// Closes those whose end gives the most back, `held_min` bytes or more, and drops the peers that wait longest to say who they are. What
+/// is to be looked for next time: half as much where nobody was found. When it `lasts` there is no time for that: half as
+/// much is looked for now, again and again.
+fn make_room(broker: &Broker, held_min: usize, lasts: bool) -> usize {
     let ceiling = broker.memory.ceiling().unwrap_or(u64::MAX);
     let (resident, marks) = (broker.memory.resident(), Marks::of(ceiling));
     let wanted = usize::try_from(resident.saturating_sub(marks.calm)).unwrap_or(usize::MAX);
@@ -376,12 +362,19 @@ fn make_room(broker: &Broker, held_min: usize) -> usize {
         held.entry(backlog.connection).or_default().backlog += backlog.bytes;
     }
     // Above the brim the ceiling itself is at stake.
-    let chosen = to_close(&held, wanted, held_min, resident < marks.brim);
+    let look = |held_min: usize| to_close(&held, wanted, held_min, resident < marks.brim);
+    let (mut held_min, mut chosen) = (held_min, look(held_min));
+    while lasts && chosen.is_empty() && held_min > HELD_BYTES_FLOOR {
+        held_min /= 2;
+        chosen = look(held_min);
+    }
     let closed = chosen.into_iter().filter(|number| broker.hub().close_slow(*number)).count();
     if closed > 0 {
         tracing::warn!(closed, "connections that held the most memory were closed");
+        held_min
+    } else {
+        (held_min / 2).max(HELD_BYTES_FLOOR)
     }
-    closed
 }
 
 /// What Mosquitto's dashboards know as the heap: here all that is resident.
@@ -466,7 +459,7 @@ mod tests {
     fn the_share_of_a_name_shrinks_as_memory_fills_and_is_never_nothing() {
         let marks = Marks::of(64 * MIB);
         let kib = |resident: u64| marks.fair_share(resident * MIB) / 1024;
-        assert_eq!((kib(0), kib(40), kib(44), kib(47)), (1024, 1024, 512, 128));
+        assert_eq!((kib(0), kib(40), kib(44), kib(47)), (1024, 1024, 256, 16));
         assert_eq!((kib(48), kib(64)), (16, 16));
         // Sixteen names that hold as much as each may come to rest before everybody is refused.
         let base = 37 * MIB;

@@ -128,7 +128,7 @@ pub(crate) fn start(source: ConfigSource, config: Checked) -> Result<(Arc<Broker
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    crate::memory::choose_pages(&config);
+    crate::pages::choose(crate::memory::ceiling_of(&config));
     check_descriptors(&config)?;
     let mut memory = Memory::open(&config)?;
     let judge = Arc::new(Judge::new(Clock::start()));

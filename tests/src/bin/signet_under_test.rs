@@ -7,6 +7,7 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    signet::pages::begin_small();
     let cli = signet::cli::args::Cli::parse();
     signet::cli::out::finish(signet::cli::run(cli.command))
 }

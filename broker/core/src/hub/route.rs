@@ -116,7 +116,7 @@ impl Hub {
         let limits = self.limits.load();
         let message = Arc::new(Message::new(
             scratch.own_topic(&draft.topic),
-            own_payload(&draft.payload, &limits),
+            own_payload(&draft.payload, draft.retain, &limits),
             draft.qos,
             draft.retain,
             draft.properties.as_deref().map(|properties| Box::new(properties.detached())),
@@ -350,8 +350,9 @@ impl Scratch {
     }
 }
 
-fn own_payload(payload: &Bytes, limits: &Limits) -> Bytes {
-    if payload.len() <= limits.payload_copy_bytes_max {
+/// The payload in memory of its own, where the rest of the read buffer would be much beside it, or for long.
+fn own_payload(payload: &Bytes, retain: bool, limits: &Limits) -> Bytes {
+    if retain || payload.len() <= limits.payload_copy_bytes_max {
         Bytes::copy_from_slice(payload)
     } else {
         payload.clone()
