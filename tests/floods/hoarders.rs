@@ -1,7 +1,7 @@
 //! Devices that have the broker keep for days whatever they may.
 
 use crate::beside;
-use crate::site::{Site, V5};
+use crate::site::{Site, V5, ceiling_bytes};
 use serde_json::json;
 use signet_tests::build::{self, Version};
 use signet_tests::raw_client::RawClient;
@@ -98,6 +98,51 @@ fn what_one_name_has_the_broker_keep_for_days_costs_nobody_else_anything() {
         let others = newcomers_refused(site, 0..10);
         assert!(others == 0 || beside::is_asked_for(), "{others} of 10 are refused");
         json!({ "sessions": SESSIONS, "bytes_each": 16 * 1024, "taken": taken, "refused_0x97": refused, "newcomers_refused": others })
+    });
+}
+
+/// How long it takes until ten devices that are new here are all served, and how many were refused before.
+fn until_newcomers_are_served(site: &Site) -> (Duration, usize) {
+    let (began, mut refused) = (Instant::now(), 0);
+    for round in 1.. {
+        match newcomers_refused(site, round * 10..round * 10 + 10) {
+            0 => break,
+            some => refused += some,
+        }
+        let resident = site.resident();
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{refused} are refused, {resident} bytes: {}",
+            site.log()
+        );
+    }
+    (began.elapsed(), refused)
+}
+
+#[test]
+fn many_names_that_hoard_together_are_held_back_and_others_are_served() {
+    const NAMES: usize = 16;
+    if beside::is_asked_for() {
+        return;
+    }
+    Site::with_devices("").survives("hoarders_together", |site| {
+        let sum = |(a, b), (c, d)| (a + c, b + d);
+        let part = |hand: usize| {
+            let mine = (hand..NAMES).step_by(4);
+            mine.map(|n| hoard(site, &format!("hoarder-{n}"))).fold((0, 0), sum)
+        };
+        let (taken, refused) = std::thread::scope(|scope| {
+            let hands: Vec<_> = (0..4).map(|hand| scope.spawn(move || part(hand))).collect();
+            hands.into_iter().map(|hand| hand.join().expect("it hoards")).fold((0, 0), sum)
+        });
+        // What was taken is written to the store a little later, which takes memory for a while.
+        let (served, newcomers) = until_newcomers_are_served(site);
+        let share = usize::try_from(ceiling_bytes()).expect("64 bits") / 16;
+        assert!(taken < NAMES * 2 * share / (16 * 1024), "{taken} taken: as many as each may have alone");
+        json!({
+            "names": NAMES, "bytes_each": 16 * 1024, "taken": taken, "refused_0x97": refused,
+            "newcomers_served_after_s": served.as_secs_f64(), "newcomers_refused_before": newcomers,
+        })
     });
 }
 
