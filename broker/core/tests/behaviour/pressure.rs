@@ -134,11 +134,13 @@ fn closing_gives_back_what_waits_for_a_session_that_ends_and_of_one_that_stays_o
         let number = w.connection(reader).number();
         w.hub.backlogs().iter().find(|it| it.connection == number).unwrap().bytes
     };
-    // Each of them has a half of what waits for both: closing one alone gives back nothing of it.
-    assert!((1500..2000).contains(&backlog(&w, stays)), "{:?}", w.hub.backlogs());
-    assert!((2000..2500).contains(&backlog(&w, ends)), "{:?}", w.hub.backlogs());
+    // Each of them has a half of what waits for both, or less where the journal still has it too: closing one alone gives back
+    // nothing of it.
+    let part = backlog(&w, stays);
+    assert!((500..2000).contains(&part), "{:?}", w.hub.backlogs());
+    assert!((part + 1..part + 1000).contains(&backlog(&w, ends)), "{:?}", w.hub.backlogs());
     w.drop_connection(ends);
-    assert!((3000..4000).contains(&backlog(&w, stays)), "{:?}", w.hub.backlogs());
+    assert!(backlog(&w, stays) > part, "{:?}", w.hub.backlogs());
 }
 
 #[test]
