@@ -88,10 +88,6 @@ impl Runtimes {
         let (admin, timers) = (self.admin.handle(), self.timers.handle());
         let handshakes = self.handshakes.handle();
         vital::spawn(handshakes, "giving turns to handshakes", Arc::clone(&broker.turns).give());
-        let traffic = self.traffic.handle();
-        for _ in 0..traffic.metrics().num_workers() {
-            vital::spawn(traffic, "taking down those who have gone", Arc::clone(&broker.departures).give());
-        }
         for (socket, listening) in sockets.into_iter().zip(&broker.listeners) {
             let accepting = listener::accept(
                 Arc::clone(broker),

@@ -77,7 +77,7 @@ pub struct Broker {
     /// Whose handshake goes on next.
     pub(crate) turns: Arc<Turns>,
     /// Who has gone and is taken down next.
-    pub(crate) departures: Arc<Departures>,
+    pub(crate) departures: Departures,
     /// How fast each name comes and sends.
     pub(crate) principals: Principals,
     pub(crate) rates: ArcSwap<Rates>,
@@ -146,7 +146,7 @@ impl Broker {
             metrics,
             memory: memory::Memory::new(&config),
             turns: Turns::new(crate::runtimes::handshake_threads(&config)),
-            departures: Arc::default(),
+            departures: Departures::default(),
             principals: Principals::default(),
             rates: ArcSwap::from_pointee(Rates::of(&config)),
             failures: FailureLog::default(),
