@@ -32,7 +32,7 @@ pub(super) const LIMITS: &[Entry] = &[
         bytes(4 * KIB, MIB),
         "\"16KiB\"",
         Reload,
-        "Bytes that a peer may send until its TLS handshake is over, its certificate chain included; beyond it: closed. Raise it for long chains.",
+        "Bytes that a peer may send until its TLS handshake is over, its certificate chain included, over MQTT and HTTPS; beyond it: closed. Raise it for long chains.",
     ),
     key(
         "handshakes-in-flight-max",
