@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -115,36 +116,56 @@ enum Rank {
     Known,
 }
 
-/// Those between accept and CONNECT, in the order in which they came.
+/// One of the addresses that peers come to. Each has places of its own, which only those free that came to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entrance(u64);
+
+impl Entrance {
+    /// Another than all before.
+    pub(crate) fn another() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Those that came to one entrance, by rank, in the order in which they came.
+type Came = [BTreeMap<u64, Arc<Notify>>; 3];
+
+/// Those between accept and CONNECT.
 #[derive(Debug, Default)]
-struct HalfOpen([BTreeMap<u64, Arc<Notify>>; 3]);
+struct HalfOpen(BTreeMap<Entrance, Came>);
 
 impl HalfOpen {
     fn len(&self) -> usize {
-        self.0.iter().map(BTreeMap::len).sum()
+        self.0.values().flatten().map(BTreeMap::len).sum()
     }
 
-    fn insert(&mut self, number: u64, rank: Rank, evicted: Arc<Notify>) {
-        self.0[rank as usize].insert(number, evicted);
+    fn insert(&mut self, (entrance, number): (Entrance, u64), rank: Rank, evicted: Arc<Notify>) {
+        self.0.entry(entrance).or_default()[rank as usize].insert(number, evicted);
     }
 
-    fn remove(&mut self, number: u64) -> Option<Arc<Notify>> {
-        self.0.iter_mut().find_map(|peers| peers.remove(&number))
+    fn remove(&mut self, (entrance, number): (Entrance, u64)) -> Option<Arc<Notify>> {
+        self.0.get_mut(&entrance)?.iter_mut().find_map(|peers| peers.remove(&number))
     }
 
-    /// Takes out whoever makes room for `newcomer`, or for whomever comes next. None who came later does.
-    fn make_room(&mut self, newcomer: Option<u64>) -> Option<Arc<Notify>> {
+    /// Takes out whoever makes room for `newcomer`, or for whomever comes next. None who came later does. With `entrance` it is one
+    /// of those that came to it.
+    fn make_room(&mut self, entrance: Option<Entrance>, newcomer: Option<u64>) -> Option<Arc<Notify>> {
         const REMAIN_SHARE: usize = 4;
-        let remain = self.len() / REMAIN_SHARE;
-        let before = |peers: &BTreeMap<u64, _>| {
-            let oldest = peers.first_key_value().map(|(number, _)| *number)?;
-            newcomer.is_none_or(|newcomer| oldest < newcomer).then_some(oldest)
+        let asked = |rank: usize| {
+            let here = self.0.iter().filter(move |(at, _)| entrance.is_none_or(|entrance| entrance == **at));
+            here.map(move |(at, came)| (*at, &came[rank]))
         };
-        let oldest: [Option<u64>; 3] = array::from_fn(|rank| before(&self.0[rank]));
+        let counts: [usize; 3] = array::from_fn(|rank| asked(rank).map(|(_, peers)| peers.len()).sum());
+        let oldest: [Option<(u64, Entrance)>; 3] = array::from_fn(|rank| {
+            let oldest = asked(rank).filter_map(|(at, peers)| Some((*peers.first_key_value()?.0, at))).min();
+            oldest.filter(|(oldest, _)| newcomer.is_none_or(|newcomer| *oldest < newcomer))
+        });
+        let remain = counts.iter().sum::<usize>() / REMAIN_SHARE;
         // One of them is above its quarter; where that is the newcomer's alone, it is not asked.
-        let beyond =
-            (self.0.iter().zip(oldest)).find_map(|(peers, oldest)| oldest.filter(|_| peers.len() > remain));
-        self.remove(beyond.or_else(|| oldest.into_iter().flatten().next())?)
+        let beyond = counts.iter().zip(oldest).find_map(|(count, oldest)| oldest.filter(|_| *count > remain));
+        let (number, at) = beyond.or_else(|| oldest.into_iter().flatten().next())?;
+        self.remove((at, number))
     }
 }
 
@@ -172,7 +193,8 @@ pub struct Admission {
 /// A peer's place among the half-open. Dropped when the peer has said CONNECT or is gone.
 #[derive(Debug)]
 pub struct Ticket {
-    number: u64,
+    /// Where it came to, and as which.
+    at: (Entrance, u64),
     evicted: Arc<Notify>,
     admission: Arc<Admission>,
 }
@@ -186,30 +208,44 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.admission.table.lock().half_open.remove(self.number);
+        self.admission.table.lock().half_open.remove(self.at);
     }
 }
 
 impl Ticket {
-    /// Somebody who came before makes room for this one. False: there is nobody.
+    /// Somebody who came to the same entrance before makes room for this one. False: there is nobody.
     pub fn displaces_another(&self) -> bool {
-        let evicted = self.admission.table.lock().half_open.make_room(Some(self.number));
+        let (entrance, number) = self.at;
+        let evicted = self.admission.table.lock().half_open.make_room(Some(entrance), Some(number));
         evicted.inspect(|evicted| evicted.notify_one()).is_some()
+    }
+
+    /// Where there are more half-open peers than `most`, or in any case with `crowded`, one who came before goes, wherever it came
+    /// to: the bound and the memory are one for all.
+    fn takes_its_turn(&self, most: usize, crowded: bool) {
+        let half_open = &mut self.admission.table.lock().half_open;
+        if (crowded || half_open.len() > most)
+            && let Some(evicted) = half_open.make_room(None, Some(self.at.1))
+        {
+            evicted.notify_one();
+        }
     }
 
     /// The peer has begun with TLS. Who is known stays so.
     pub fn began(&self) {
         let half_open = &mut self.admission.table.lock().half_open;
-        if let Some(evicted) = half_open.0[Rank::Silent as usize].remove(&self.number) {
-            half_open.insert(self.number, Rank::Began, evicted);
+        let (entrance, number) = self.at;
+        let silent = half_open.0.get_mut(&entrance).map(|came| &mut came[Rank::Silent as usize]);
+        if let Some(evicted) = silent.and_then(|silent| silent.remove(&number)) {
+            half_open.insert(self.at, Rank::Began, evicted);
         }
     }
 
     /// The peer has shown a certificate in force.
     pub fn is_good(&self) {
         let half_open = &mut self.admission.table.lock().half_open;
-        if let Some(evicted) = half_open.remove(self.number) {
-            half_open.insert(self.number, Rank::Known, evicted);
+        if let Some(evicted) = half_open.remove(self.at) {
+            half_open.insert(self.at, Rank::Known, evicted);
         }
     }
 }
@@ -293,13 +329,18 @@ impl Admission {
     /// Drops `count` half-open peers; how many there were.
     pub fn make_room(&self, count: usize) -> usize {
         let mut table = self.table.lock();
-        let first = std::iter::from_fn(|| table.half_open.make_room(None)).take(count);
+        let first = std::iter::from_fn(|| table.half_open.make_room(None, None)).take(count);
         first.inspect(|evicted| evicted.notify_one()).count()
     }
 
-    /// Admits one new connection from `address`, or says why not.
-    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Mono) -> Result<(Ticket, AddressSlot), Refused> {
-        let limits = *self.limits.lock();
+    /// Admits one new connection from `address` to `entrance` under `limits`, or says why not. Nobody makes room for it.
+    fn admit(
+        self: &Arc<Self>,
+        limits: &AdmissionLimits,
+        address: IpAddr,
+        entrance: Entrance,
+        now: Mono,
+    ) -> Result<(Ticket, AddressSlot), Refused> {
         let source_key = source_of(address);
         let now = now.elapsed();
         let mut table = self.table.lock();
@@ -338,15 +379,11 @@ impl Admission {
         let number = table.next_ticket;
         table.next_ticket += 1;
         let evicted = Arc::new(Notify::new());
-        table.half_open.insert(number, rank, Arc::clone(&evicted));
-        if table.half_open.len() > limits.half_open_max
-            && let Some(evicted) = table.half_open.make_room(Some(number))
-        {
-            evicted.notify_one();
-        }
+        let at = (entrance, number);
+        table.half_open.insert(at, rank, Arc::clone(&evicted));
         let slot =
             AddressSlot { source: (!full).then_some(source_key), admission: Arc::clone(self), good: false };
-        Ok((Ticket { number, evicted, admission: Arc::clone(self) }, slot))
+        Ok((Ticket { at, evicted, admission: Arc::clone(self) }, slot))
     }
 }
 
@@ -373,21 +410,20 @@ impl Turned {
 }
 
 impl Admission {
-    /// Admits one new connection from `address` to a place of its own, or says why not. Its address is asked first: nobody
-    /// makes room for a peer that is turned away for its address. With `crowded` another half-open peer makes room in any
-    /// case. `place` finds the place.
+    /// Admits one new connection from `address` to a place of its own at `entrance`, or says why not. Its address is asked first,
+    /// and then `place` finds the place: nobody makes room for a peer that is turned away. When there are more half-open peers than
+    /// there may be, and with `crowded` in any case, another makes room for one that is let in.
     pub fn enter<T>(
         self: &Arc<Self>,
-        address: IpAddr,
+        (address, entrance): (IpAddr, Entrance),
         now: Mono,
         crowded: bool,
         place: impl FnOnce(&Ticket) -> Option<T>,
     ) -> Result<(Ticket, AddressSlot, T), Turned> {
-        let (ticket, slot) = self.admit(address, now).map_err(Turned::Away)?;
-        if crowded {
-            ticket.displaces_another();
-        }
+        let limits = *self.limits.lock();
+        let (ticket, slot) = self.admit(&limits, address, entrance, now).map_err(Turned::Away)?;
         let place = place(&ticket).ok_or(Turned::NoPlace)?;
+        ticket.takes_its_turn(limits.half_open_max, crowded);
         Ok((ticket, slot, place))
     }
 }

@@ -52,7 +52,8 @@ pub(crate) fn let_in(
     let entered = if broker.memory.lets_in(broker.hub(), broker.admission.half_open()) {
         // While memory runs short there are to be no more of them than there are.
         let crowded = broker.hub().pressure() == Pressure::Shed;
-        broker.admission.enter(address, broker.clock.mono(), crowded, |ticket| seats.take(most, ticket))
+        let from = (address, seats.entrance());
+        broker.admission.enter(from, broker.clock.mono(), crowded, |ticket| seats.take(most, ticket))
     } else {
         Err(Turned::Memory)
     };

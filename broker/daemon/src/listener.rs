@@ -56,7 +56,7 @@ impl Listening {
             address,
             tls: ArcSwap::new(tls),
             settings: ArcSwap::from_pointee(settings.clone()),
-            seats: Seats::default(),
+            seats: Seats::new(),
         }
     }
 

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::admission::Ticket;
+use crate::admission::{Entrance, Ticket};
 
 /// Connections beyond `max-connections` for as long as half-open peers make room for them; the reserve of descriptors has
 /// more.
 const OVER_MAX: usize = 32;
 
 /// How many connections are open, those in their handshake included.
-#[derive(Debug, Default)]
-pub(crate) struct Seats(Arc<AtomicUsize>);
+#[derive(Debug)]
+pub(crate) struct Seats {
+    taken: Arc<AtomicUsize>,
+    entrance: Entrance,
+}
 
 /// A connection's place among them; given back when it is dropped.
 #[derive(Debug)]
@@ -24,16 +27,27 @@ impl Drop for Seat {
 }
 
 impl Seats {
-    /// How many there are.
-    pub(crate) fn taken(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    /// All free, at an entrance of their own.
+    pub(crate) fn new() -> Self {
+        Self { taken: Arc::default(), entrance: Entrance::another() }
     }
 
-    /// A place for a new connection. When all `most` are taken, a peer that has not shown who it is makes room.
+    /// Where those come to that sit here.
+    pub(crate) fn entrance(&self) -> Entrance {
+        self.entrance
+    }
+
+    /// How many there are.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// A place for a new connection. When all `most` are taken, a peer that came to the same
+    /// entrance and has not shown who it is makes room.
     pub(crate) fn take(&self, most: usize, newcomer: &Ticket) -> Option<Seat> {
-        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
         // One that is too many counts itself out again.
-        let seat = Seat(Arc::clone(&self.0));
+        let seat = Seat(Arc::clone(&self.taken));
         let room = before < most || (before < most + OVER_MAX && newcomer.displaces_another());
         room.then_some(seat)
     }

@@ -135,11 +135,41 @@ fn who_says_nothing_makes_room_for_who_comes_next() {
     let site = Site::started("max-connections = 2\nhandshake-timeout = \"2m\"\n");
     let silent = [(); 2].map(|()| TcpStream::connect(site.https()).unwrap());
     assert_eq!(site.visit().get("/openapi.json").status, 200);
-    let gone = silent.into_iter().filter(|mut peer| {
-        peer.set_nonblocking(true).unwrap();
-        !matches!(peer.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
-    });
-    assert_eq!(gone.count(), 1, "the older one");
+    let [older, newer] = &silent;
+    assert!(is_closed(older));
+    newer.set_nonblocking(true).unwrap();
+    assert_eq!({ newer }.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// Whether the broker ends a connection on which it says nothing.
+fn is_closed(mut peer: &TcpStream) -> bool {
+    peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    match peer.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn who_finds_every_place_of_https_taken_drives_nobody_out_of_mqtt() {
+    let mut site = Site::new("max-connections = 2\n");
+    let file = site.path("signet.toml");
+    let (most, patient) = ("max-connections = 10\n", "max-connections = 10\nhandshake-timeout = \"2m\"\n");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replacen(most, patient, 1)).unwrap();
+    site.start();
+    let mut shaking = TcpStream::connect(site.mqtt()).unwrap();
+    let mut inside = [(); 2].map(|()| site.visit());
+    for client in &mut inside {
+        assert_eq!(client.get("/openapi.json").status, 200);
+    }
+    let third = TcpStream::connect(site.https()).unwrap();
+    assert!(is_closed(&third), "both places are taken");
+    // Its handshake goes on.
+    site.hello().write_tls(&mut shaking).unwrap();
+    shaking.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut answer = [0];
+    shaking.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [22], "a handshake record");
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Door {
             address,
             tls: ArcSwap::new(tls),
             settings: ArcSwap::from_pointee(settings.clone()),
-            seats: Seats::default(),
+            seats: Seats::new(),
         }
     }
 

@@ -93,6 +93,11 @@ impl Site {
         Client::dial(self.https(), &self.path("pki/root-ca.crt"), Some(&self.path(folder)))
     }
 
+    /// A client of TLS that has not said anything yet.
+    pub(crate) fn hello(&self) -> ClientConnection {
+        Client::tls(&self.path("pki/root-ca.crt"), None)
+    }
+
     /// A new token for `device`.
     pub(crate) fn token(&self, device: &str) -> String {
         self.ask(&["token", "create", device])["token"].as_str().unwrap().to_owned()
@@ -154,6 +159,13 @@ impl Response {
 impl Client {
     /// TLS, trusting `root`.
     pub(crate) fn dial(address: SocketAddr, root: &Path, folder: Option<&Path>) -> Self {
+        let tls = Self::tls(root, folder);
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(StreamOwned::new(tls, socket))
+    }
+
+    fn tls(root: &Path, folder: Option<&Path>) -> ClientConnection {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(root).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -170,9 +182,7 @@ impl Client {
             }
         };
         let name = ServerName::try_from("localhost").unwrap();
-        let socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), socket))
+        ClientConnection::new(Arc::new(config), name).unwrap()
     }
 
     /// Writes raw bytes.
