@@ -16,6 +16,8 @@ use crate::provisioning::RequestTopic;
 use crate::session::{Session, SessionRef};
 use crate::time::Now;
 
+/// The type of the packet, in the high half of its first byte.
+const PUBLISH: u8 = 3;
 /// The flag in the first byte of a PUBLISH.
 const RETAIN: u8 = 0b0001;
 const PACKET_ID_BYTES: usize = 2;
@@ -132,15 +134,18 @@ impl Open {
     }
 
     /// Whether the packet that begins with these bytes is a PUBLISH of 3.1.1, of QoS 1 or 2, that memory has room for although its
-    /// name is refused others. One that has not come to its end may go on coming: then it is asked again.
+    /// name is refused others. One that has not come to its end may go on coming: then it is asked again. One that is malformed is
+    /// not kept from being told so.
     pub(super) fn may_publish_nonetheless(&self, hub: &Hub, packet: &[u8]) -> bool {
         if hub.pressure() != Pressure::Tight {
             return false;
         }
-        let is_whole = packet_len(packet).is_some_and(|length| packet.len() >= length);
-        let message = outline(packet).filter(|_| is_whole);
-        !is_whole
-            || message.is_some_and(|(topic, retain, bytes)| !self.is_message_shed(hub, &topic, retain, bytes))
+        if packet_len(packet).is_none_or(|length| packet.len() < length) {
+            return true;
+        }
+        packet.first().is_some_and(|first| first >> 4 == PUBLISH)
+            && outline(packet)
+                .is_none_or(|(topic, retain, bytes)| !self.is_message_shed(hub, &topic, retain, bytes))
     }
 
     /// Memory runs short. QoS 0 is lost; a 5.0 client is told that its message was not taken; a 3.1.1 client cannot be
@@ -311,7 +316,7 @@ pub(super) fn takes_memory(packet: &[u8]) -> bool {
     const QOS: u8 = 0b0110;
     match packet.split_first() {
         Some((first, _)) if first >> 4 == 8 => true,
-        Some((first, rest)) if first >> 4 == 3 && first & QOS != 0 => {
+        Some((first, rest)) if first >> 4 == PUBLISH && first & QOS != 0 => {
             first & RETAIN == 0 || !has_no_payload(rest)
         }
         _ => false,
@@ -323,12 +328,10 @@ fn content_bytes(publish: &Publish) -> usize {
     publish.payload.len() + publish.properties.as_deref().map_or(0, properties_bytes)
 }
 
-/// The topic, RETAIN and the length of the payload of a whole PUBLISH of 3.1.1 that has a packet identifier.
+/// The topic, RETAIN and the length of the payload of a whole PUBLISH of 3.1.1 that has a packet identifier; `None`: it is
+/// malformed.
 fn outline(packet: &[u8]) -> Option<(TopicName, bool, usize)> {
     let first = *packet.first()?;
-    if first >> 4 != 3 {
-        return None;
-    }
     let header = 1 + packet.iter().skip(1).take(4).position(|byte| byte & 0x80 == 0)? + 1;
     let body = packet.get(header..packet_len(packet)?)?;
     let (length, rest) = body.split_first_chunk()?;

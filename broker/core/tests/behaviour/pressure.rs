@@ -408,6 +408,16 @@ fn while_memory_is_tight_a_name_above_its_share_may_say_what_makes_nobodys_share
     assert!(!waits(&w, kept(3000).packet(1), 0));
     assert!(waits(&w, kept(3001).packet(1), 0) && waits(&w, say("group", "m").qos(2).packet(1), 0));
     assert!(!waits(&w, kept(3001).packet(1), 1), "the rest is to come");
+    let malformed = |text: &[u8], by: &[u8]| {
+        let mut bytes = BytesMut::new();
+        encode(&Packet::Publish(kept(3001).packet(1)), Version::V311, &mut bytes).unwrap();
+        let place = bytes.windows(text.len()).position(|found| found == text).unwrap();
+        bytes[place..place + by.len()].copy_from_slice(by);
+        bytes
+    };
+    for bytes in [malformed(b"kept", b"kep#"), malformed(b"\0\x04kept", b"\xFF\xFF")] {
+        assert!(!w.connection(old).should_wait(&bytes), "it is closed at once: {:?}", &bytes[..12]);
+    }
     w.send(old, Packet::Publish(say("live", "of the old").qos(1).packet(1)));
     assert_eq!(w.payloads(reader), ["of the old"]);
     w.hub.set_pressure(Pressure::Shed);
