@@ -25,6 +25,10 @@ pub(crate) type Group = Arc<SharedGroup<SessionRef>>;
 
 /// So many entries leave under one lock.
 const BATCH_ENTRIES: usize = 16;
+/// What an entry takes beside its message, in bytes, with the room that its queue has for more.
+pub(crate) const ENTRY_BYTES: usize = 160;
+/// So many entries of a queue say what part of its bytes is its own.
+const SAMPLE_ENTRIES: usize = 64;
 /// Room for so many entries is kept when a queue runs empty.
 const KEPT_ENTRIES: usize = 64;
 
@@ -51,8 +55,8 @@ pub(crate) struct Entry {
 impl Entry {
     /// The part of its message's bytes that is this entry's: whoever holds the message too, another queue or the retained
     /// store, has as much of it.
-    pub(crate) fn own_bytes(&self) -> usize {
-        self.message.bytes / Arc::strong_count(&self.message).max(1)
+    fn own_bytes(&self) -> usize {
+        self.message.bytes.div_ceil(Arc::strong_count(&self.message).max(1))
     }
 
     /// As it is recorded.
@@ -66,6 +70,42 @@ impl Entry {
             subscription_ids: self.subscription_ids.clone(),
             shared: self.group.as_ref().map(|group| group.filter().clone()),
         }
+    }
+}
+
+/// What a session holds, so far as it is given back when its connection ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// About how many bytes are given back: of each message the part that is this session's, and the entries.
+    pub(crate) given_back: usize,
+    /// About how many bytes the client has to take before they are gone, those of the messages that others have too included.
+    pub(crate) to_take: usize,
+}
+
+impl Held {
+    /// Of so many `entries`, the messages of which have `bytes` together. `place` gives one of them, `None`: it is another's.
+    /// What is looked at is a bounded number of them, evenly spread, since publishers wait for the lock meanwhile.
+    pub(crate) fn of<'a>(
+        entries: usize,
+        bytes: usize,
+        mut place: impl FnMut(usize) -> Option<&'a Entry>,
+    ) -> Self {
+        let looks = entries.min(SAMPLE_ENTRIES);
+        let (mut whole, mut own, mut content) = (0, 0, 0);
+        for entry in (0..looks).filter_map(|look| place(look * entries / looks)) {
+            whole += entry.message.bytes;
+            // What is replayed is the retained store's.
+            own += if entry.replay { 0 } else { entry.own_bytes() };
+            content += entry.message.content_bytes();
+        }
+        // Where none of them was seen, they are few: then all of it is taken for this session's.
+        let scaled = |part: usize| if whole == 0 { bytes } else { bytes.saturating_mul(part) / whole };
+        Self { given_back: entries * ENTRY_BYTES + scaled(own), to_take: scaled(content) }
+    }
+
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { given_back: self.given_back + other.given_back, to_take: self.to_take + other.to_take }
     }
 }
 
@@ -145,11 +185,14 @@ impl Mailbox {
         self.at_most_once_bytes + self.acknowledged_live.bytes
     }
 
-    /// Bytes that the end of this queue gives back of its live messages: of QoS 0, and with `all` of QoS 1 and 2 too.
-    pub(crate) fn bytes_given_back(&self, all: bool) -> usize {
-        let acknowledged = self.acknowledged.iter().filter(|_| all);
-        let live = self.at_most_once.iter().chain(acknowledged).filter(|entry| !entry.replay);
-        live.map(Entry::own_bytes).sum()
+    /// What the end of this queue gives back: of QoS 0, and with `all` of QoS 1 and 2 too. Of what is replayed the entries: the
+    /// messages are the retained store's.
+    pub(crate) fn held(&self, all: bool) -> Held {
+        let of = |queue: &VecDeque<Entry>, bytes: usize| {
+            Held::of(queue.len(), bytes, |place| queue.get(place).filter(|entry| !entry.replay))
+        };
+        let lost = of(&self.at_most_once, self.at_most_once_bytes);
+        if all { lost.and(of(&self.acknowledged, self.acknowledged_live.bytes)) } else { lost }
     }
 
     /// From now on what waits is recorded, or no longer.

@@ -130,6 +130,11 @@ impl Message {
         self
     }
 
+    /// About what a client has to take of it, in bytes: topic, payload and properties.
+    pub(crate) fn content_bytes(&self) -> usize {
+        self.bytes.saturating_sub(MESSAGE_OVERHEAD_BYTES)
+    }
+
     /// Its bytes the first time that it is asked for this portion of the journal, then 0. Portions are numbered from 1, and
     /// the journal asks under its lock.
     pub(crate) fn bytes_in(&self, portion: u64) -> usize {

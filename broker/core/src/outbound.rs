@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use signet_wire::{PacketId, QoS};
 
-use crate::mailbox::Entry;
+use crate::mailbox::{Entry, Held};
 
 /// One exchange with the client, from PUBLISH to PUBACK or PUBCOMP.
 #[derive(Debug)]
@@ -71,13 +71,12 @@ impl Outbound {
         self.bytes
     }
 
-    /// The part of those bytes that is this session's alone, as [`Entry::own_bytes`] has it.
-    pub(crate) fn bytes_given_back(&self) -> usize {
-        let published = self.exchanges.iter().filter_map(|exchange| match &exchange.stage {
-            Stage::Published(entry) if !entry.replay => Some(entry.own_bytes()),
-            _ => None,
-        });
-        published.sum()
+    /// What the end of the session gives back.
+    pub(crate) fn held(&self) -> Held {
+        Held::of(self.exchanges.len(), self.bytes, |place| match &self.exchanges.get(place)?.stage {
+            Stage::Published(entry) => Some(entry),
+            Stage::Released(_) | Stage::Answered => None,
+        })
     }
 
     /// Slots of the client's Receive Maximum in use. PUBREC frees none, PUBCOMP does (`[MQTT5-4.9.0-2]`).

@@ -16,7 +16,7 @@ use crate::counters::count;
 use crate::event::{DeniedAccess, Event, Quota};
 use crate::hub::{Hub, Pressure};
 use crate::journal::{Log, Record, Ticket};
-use crate::mailbox::Entry;
+use crate::mailbox::{ENTRY_BYTES, Entry};
 use crate::message::Message;
 use crate::provisioning::is_below_aws;
 use crate::router::SubOptions;
@@ -27,8 +27,6 @@ const EVENTS_PER_SUBSCRIBE_MAX: usize = 16;
 
 /// What a subscription takes in the session and in the index, in bytes.
 const SUBSCRIPTION_BYTES: usize = 512;
-/// What a retained message takes that waits for a session, in bytes.
-const REPLAY_BYTES: usize = 160;
 
 /// What came of one SUBSCRIBE beside the reason codes.
 #[derive(Default)]
@@ -214,7 +212,7 @@ impl Open {
                 subscription_ids: options.subscription_id.into_iter().collect(),
                 group: None,
             };
-            hub.grow(REPLAY_BYTES);
+            hub.grow(ENTRY_BYTES);
             if self.cell.mailbox.lock().replay(entry, &limits).is_none() {
                 count(&counters.dropped_retained_replay);
             }

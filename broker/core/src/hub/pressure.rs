@@ -10,6 +10,7 @@ use signet_wire::{QoS, TopicName};
 
 use crate::close::CloseReason;
 use crate::hub::{Hub, Usage};
+use crate::mailbox::{ENTRY_BYTES, Held};
 use crate::router::Matches;
 use crate::session::{Expiry, SessionRef};
 
@@ -73,10 +74,13 @@ pub(crate) struct Outline<'a> {
 pub struct Backlog {
     /// [`crate::Connection::number`] of the connection that owns it.
     pub connection: u64,
-    /// Bytes of messages in its queues: QoS 0, and QoS 1 and 2, those in flight included, only where the session ends with the
+    /// About how many bytes its queues take: QoS 0, and QoS 1 and 2, those in flight included, only where the session ends with the
     /// connection. Of a message that waits in several queues each has its part, since the end of one of them gives back
-    /// no more: together they have it once.
+    /// no more: together they have it once. The place in the queue is each one's own.
     pub bytes: usize,
+    /// About how many bytes the client has to take, and to acknowledge, before they are given back without its end: the topics,
+    /// payloads and properties of the same messages, undivided.
+    pub to_take: usize,
 }
 
 impl Hub {
@@ -173,12 +177,12 @@ impl Hub {
             let (ends, inflight) = {
                 let state = cell.state.lock();
                 let ends = state.expiry == Expiry::AtClose;
-                (ends, if ends { state.outbound.bytes_given_back() } else { 0 })
+                (ends, if ends { state.outbound.held() } else { Held::default() })
             };
             let mailbox = cell.mailbox.lock();
             let connection = mailbox.link()?.number;
-            let bytes = mailbox.bytes_given_back(ends) + inflight;
-            (bytes > 0).then_some(Backlog { connection, bytes })
+            let Held { given_back: bytes, to_take } = mailbox.held(ends).and(inflight);
+            (bytes > 0).then_some(Backlog { connection, bytes, to_take })
         };
         self.cells(|_| true).iter().filter_map(waiting).collect()
     }
@@ -188,9 +192,6 @@ impl Hub {
         self.close_connection(number, CloseReason::SlowConsumer)
     }
 }
-
-/// What a queue's entry takes beside its message, in bytes.
-const ENTRY_BYTES: usize = 160;
 
 /// What a message takes that was put into `queues`.
 pub(crate) const fn taken_by(message_bytes: usize, queues: usize) -> usize {
