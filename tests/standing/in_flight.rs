@@ -85,6 +85,7 @@ fn what_is_still_to_be_written_when_a_connection_was_ended_is_withheld_from_the_
         while closed() < 1.0 {
             std::thread::yield_now();
         }
+        assert_eq!(broker.broker().directory.len(), 1, "its farewell goes on");
         take(&broker, &device);
         assert_eq!(sent_from_now_on(&broker, &mut slow), 0);
     }

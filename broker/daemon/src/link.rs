@@ -12,12 +12,13 @@ mod farewell;
 mod holds;
 mod leaving;
 mod output;
+mod unsent;
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
@@ -30,7 +31,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::admission::Ticket;
-use crate::directory::{Live, Registration, Taken};
+use crate::directory::{Flow, Live, Registration};
 use crate::io::PeerIo;
 use crate::live;
 use crate::memory;
@@ -42,13 +43,12 @@ use bounds::{Bounds, Hearing};
 use holds::Holds;
 use leaving::Leaving;
 use output::Output;
+use unsent::Unsent;
 
 /// Room for one read from TLS: a record of the largest size.
 const READ_BYTES: usize = 16 * 1024;
 /// With less room than this, more is made before reading.
 const READ_BYTES_MIN: usize = 2 * 1024;
-/// What TLS may keep of what was written to a peer that does not take it, in bytes: how much it is cannot be asked.
-const TLS_BYTES: usize = 64 * 1024;
 /// With so much encoded output waiting for the socket, the task neither reads nor takes messages for the peer.
 const OUTBOUND_BYTES_HIGH: usize = 64 * 1024;
 /// Less than that is kept in memory of its own size while its packet comes.
@@ -105,6 +105,8 @@ struct Link {
     connection: Connection,
     inbound: BytesMut,
     outbound: Output,
+    /// What of the output TLS has, and the socket has not.
+    unsent: Unsent,
     /// What of the output may not leave yet.
     holds: Holds,
     bounds: Bounds,
@@ -164,8 +166,8 @@ impl Link {
             settings,
             since: judged_at,
             buffered: AtomicUsize::new(0),
-            taken: Taken::default(),
-            heard: AtomicU64::new(0),
+            taken: Flow::default(),
+            heard: Flow::default(),
         });
         // A reload may have judged the live connections between the judgement in the handshake and the registration.
         // One that is refused at CONNECT anyway lives to be told so.
@@ -181,6 +183,7 @@ impl Link {
             connection,
             inbound: BytesMut::new(),
             outbound: Output::default(),
+            unsent: Unsent::default(),
             holds: Holds::new(broker.hub().journal().cloned()),
             bounds: Bounds::new(half_open, share),
             held_up: false,
@@ -250,7 +253,8 @@ impl Link {
             return self.poll_farewell(cx, now);
         }
         self.give_back_buffers();
-        let in_tls = if self.stream.get_ref().1.wants_write() { TLS_BYTES } else { 0 };
+        let (io, tls) = self.stream.get_ref();
+        let in_tls = self.unsent.bytes(io.sent(), tls.wants_write());
         let buffered = self.inbound.capacity() + self.outbound.capacity() + in_tls;
         self.bounds.tell_buffered(&self.broker, self.registration.live(), buffered);
         self.poll_timer(cx, now)
@@ -354,7 +358,7 @@ impl Link {
             self.bounds.has_memory();
         }
         let heard = came.saturating_sub(self.inbound.len()) as u64;
-        self.registration.live().heard.fetch_add(heard, Ordering::Relaxed);
+        self.registration.live().heard.add(heard);
         self.bounds.came(&self.broker, publishes, 0, now.mono);
     }
 
@@ -418,11 +422,12 @@ impl Link {
                 }
                 Action::Close(reason) => {
                     let live = self.registration.live();
+                    // Asked before anybody can see the end: a revocation from then on is for the farewell to see.
+                    withheld = self.connection.withholds_output(reason);
                     self.broker.closed(live, &self.connection, &reason, now);
                     if let CloseReason::Refused(refusal) = reason {
                         self.broker.lifecycle.refused(live, self.asked.as_ref(), refusal, now);
                     }
-                    withheld = self.connection.withholds_output(reason);
                     self.phase = farewell::begin(&reason, withheld, self.outbound.is_empty(), now);
                 }
             }
@@ -434,17 +439,29 @@ impl Link {
     }
 
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
+        let sent = self.stream.get_ref().0.sent();
+        let moved = self.write_outbound(cx);
+        let taken = self.stream.get_ref().0.sent() - sent;
+        if taken > 0 {
+            self.registration.live().taken.add(taken);
+        }
+        moved
+    }
+
+    fn write_outbound(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
         let mut moved = 0;
         loop {
             let free = self.holds.free(self.outbound.len(), cx.waker());
             let Some(free) = self.outbound.get(..free).filter(|free| !free.is_empty()) else { break };
+            let (io, tls) = self.stream.get_ref();
+            let (sent, wanted_write) = (io.sent(), tls.wants_write());
             match Pin::new(&mut self.stream).poll_write(cx, free)? {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => {
                     self.holds.advance(free, count);
                     self.outbound.advance(count);
-                    self.registration.live().taken.add(count);
+                    self.unsent.add(count, sent, wanted_write);
                     self.broker.hub().counters().add_bytes_sent(self.connection.number(), count as u64);
                     moved += count;
                 }
