@@ -70,12 +70,13 @@ impl Memory {
     /// be written is no reason against it.
     ///
     /// # Errors
-    /// A newer one was seen.
+    /// A newer one was published or in force.
     pub(crate) fn admit(&mut self, edition: Edition) -> Result<Result<(), EditionsError>, Edition> {
-        if let Some(newer) = self.editions.newer_than(&edition) {
+        let newer = self.editions.newer_published(&edition).or_else(|| self.editions.newer_than(&edition));
+        if let Some(newer) = newer {
             return Err(newer.clone());
         }
-        self.unwritten |= self.editions.see(edition);
+        self.unwritten |= self.editions.publish(edition);
         Ok(self.write())
     }
 

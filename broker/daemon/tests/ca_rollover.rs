@@ -373,10 +373,25 @@ fn an_authority_of_before_without_its_key_takes_its_list_from_outside_and_says_w
     setup.ask(&["device", "add", "sensor-4", "--key", "--out", "new"]);
     setup.ask(&["device", "revoke", "sensor-4"]);
     wait_for_trail(&setup, &format!("from outside, published from ca/issuing.crl: number {number}"));
-    // An older one is not published either by a process that has seen neither of them.
+    // An older one is not published either by a process that has seen neither of them. A listener's copy elsewhere, which was not
+    // renewed, is another matter: it was never newer there.
     setup.stop();
-    fs::write(&list, sign_outside(&setup.path("ca"), &key, number - 1, &[])).unwrap();
+    let older = sign_outside(&setup.path("ca"), &key, number - 1, &[]);
+    fs::write(&list, &older).unwrap();
+    fs::write(setup.path("copy.crl"), &older).unwrap();
+    let second = fs::read_to_string(setup.path("ca2/issuing.crl")).unwrap();
+    fs::write(setup.path("second.crl"), second).unwrap();
+    let file = setup.path("signet.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let lists = "session-tickets = 2\ncrl = [\"copy.crl\", \"second.crl\"]\n";
+    fs::write(&file, text.replacen("session-tickets = 2\n", lists, 1)).unwrap();
     setup.start();
+    let said = fs::read_to_string(setup.path("log")).unwrap();
+    assert!(
+        said.contains("copy.crl") && said.contains("older than the one that this broker has published"),
+        "{said}"
+    );
+    setup.ask(&["reload"]);
     wait_for_trail(&setup, "it is older than a list of this authority");
     assert!(!trail(&setup).contains(&format!("number {}", number - 1)));
     fs::write(&list, sign_outside(&setup.path("ca"), &key, number + 1, &[])).unwrap();

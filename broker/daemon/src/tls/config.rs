@@ -239,7 +239,8 @@ impl TlsListener {
         let (anchors, lists, chain) =
             (&sources.client_ca, (&*sources.crl, &*sources.crl_elsewhere), Some(&sources.certificate));
         let trust = Trust::load(anchors, lists, chain, options.trust, in_force_trust.as_deref(), now);
-        let trust = trust.and_then(|(mut trust, warnings)| {
+        let trust = trust.and_then(|(mut trust, mut warnings)| {
+            warnings.extend(trust.behind_published(&sources.editions));
             let mut problems = trust.behind(&sources.editions);
             if let Some(first) = sources.crl.first().or(chain) {
                 problems.extend(trust.set_stale(&sources.stale_by_issuer, first));

@@ -1,5 +1,5 @@
-//! Which editions of revocation lists have been in force: remembered over a restart, so that an old list cannot come back
-//! while the broker is down.
+//! Which editions of revocation lists have been in force, and which were published: remembered over a restart, so that an old list
+//! cannot come back while the broker is down.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::crl::{age_order, sha256};
 use crate::ca::replace;
 
-/// The most lists that are remembered; the ones seen first are forgotten then.
+/// The most lists that are remembered of those in force, and of those published; the ones seen first are forgotten then.
 const EDITIONS_MAX: usize = 4096;
 /// The largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -91,15 +91,21 @@ pub enum EditionsError {
     },
 }
 
-/// The newest edition seen of each list.
+/// The newest edition of each list: of those that were in force, and apart from them of those that this broker published. A list
+/// that was published never was in force for that alone, so a copy that is older than it may come into force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Editions(Vec<Edition>);
+pub struct Editions {
+    seen: Vec<Edition>,
+    published: Vec<Edition>,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
     lists: Vec<Edition>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    published: Vec<Edition>,
 }
 
 impl Editions {
@@ -123,7 +129,7 @@ impl Editions {
         if stored.version != VERSION {
             return Err(damaged(format!("its version is {}, and {VERSION} is known", stored.version)));
         }
-        Ok(Self(stored.lists))
+        Ok(Self { seen: stored.lists, published: stored.published })
     }
 
     /// Writes it in the place of what is there, with mode 0600.
@@ -132,34 +138,54 @@ impl Editions {
     /// [`EditionsError::File`].
     pub fn store(&self, path: &Path) -> Result<(), EditionsError> {
         let file = |source| EditionsError::File { path: path.to_owned(), source };
-        let stored = Stored { version: VERSION, lists: self.0.clone() };
+        let Self { seen, published } = self.clone();
+        let stored = Stored { version: VERSION, lists: seen, published };
         let bytes = serde_json::to_vec_pretty(&stored).map_err(|error| file(error.into()))?;
         replace(path, &bytes, 0o600).map_err(file)
     }
 
-    /// Remembers an edition unless a newer one of its list is known; whether it is news.
+    /// Remembers an edition that is in force unless a newer one of its list was; whether it is news.
     pub fn see(&mut self, edition: Edition) -> bool {
-        match self.0.iter_mut().find(|known| known.is_same_list(&edition)) {
-            Some(known) if edition.age_order(known).is_gt() => {
-                *known = edition;
-                true
-            }
-            Some(_) => false,
-            None => {
-                if self.0.len() >= EDITIONS_MAX {
-                    self.0.remove(0);
-                }
-                self.0.push(edition);
-                true
-            }
-        }
+        remember(&mut self.seen, edition)
     }
 
-    /// The edition of the same list that is newer than this one.
+    /// Remembers an edition that is published unless a newer one of its list was; whether it is news.
+    pub fn publish(&mut self, edition: Edition) -> bool {
+        remember(&mut self.published, edition)
+    }
+
+    /// The edition of the same list that was in force and is newer than this one.
     #[must_use]
     pub fn newer_than(&self, edition: &Edition) -> Option<&Edition> {
-        self.0.iter().find(|known| known.is_same_list(edition) && edition.age_order(known).is_lt())
+        newer(&self.seen, edition)
     }
+
+    /// The edition of the same list that was published and is newer than this one.
+    #[must_use]
+    pub fn newer_published(&self, edition: &Edition) -> Option<&Edition> {
+        newer(&self.published, edition)
+    }
+}
+
+fn remember(editions: &mut Vec<Edition>, edition: Edition) -> bool {
+    match editions.iter_mut().find(|known| known.is_same_list(&edition)) {
+        Some(known) if edition.age_order(known).is_gt() => {
+            *known = edition;
+            true
+        }
+        Some(_) => false,
+        None => {
+            if editions.len() >= EDITIONS_MAX {
+                editions.remove(0);
+            }
+            editions.push(edition);
+            true
+        }
+    }
+}
+
+fn newer<'a>(editions: &'a [Edition], edition: &Edition) -> Option<&'a Edition> {
+    editions.iter().find(|known| known.is_same_list(edition) && edition.age_order(known).is_lt())
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -236,11 +262,17 @@ mod tests {
         let mut editions = Editions::load(&path).unwrap();
         assert!(editions.see(edition(1, Some(&[2, 0]), 100)));
         assert!(editions.see(edition(2, None, 100)));
+        assert!(editions.publish(edition(1, Some(&[3, 0]), 100)));
         editions.store(&path).unwrap();
         let again = Editions::load(&path).unwrap();
         assert_eq!(again, editions);
         assert!(again.newer_than(&edition(1, Some(&[0xff]), 999)).is_some());
-        assert!(again.newer_than(&edition(1, Some(&[2, 0]), 100)).is_none());
+        assert!(
+            again.newer_than(&edition(1, Some(&[2, 0]), 100)).is_none(),
+            "what was published was not in force"
+        );
+        assert!(again.newer_published(&edition(1, Some(&[2, 0]), 100)).is_some());
+        assert!(again.newer_published(&edition(2, None, 99)).is_none());
         // Another issuer's numbers are its own.
         assert!(again.newer_than(&edition(3, Some(&[1]), 1)).is_none());
         assert!(again.newer_than(&edition(2, None, 99)).is_some());
@@ -253,6 +285,14 @@ mod tests {
         assert!(!editions.see(edition(1, Some(&[4]), 200)));
         assert!(!editions.see(edition(1, Some(&[5]), 100)));
         assert_eq!(editions.newer_than(&edition(1, Some(&[4]), 200)), Some(&edition(1, Some(&[5]), 100)));
+    }
+
+    #[test]
+    fn what_was_written_before_anything_was_published_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lists.json");
+        std::fs::write(&path, "{\"version\":1,\"lists\":[]}").unwrap();
+        assert_eq!(Editions::load(&path).unwrap(), Editions::default());
     }
 
     #[test]
@@ -274,6 +314,6 @@ mod tests {
             one.point[..4].copy_from_slice(&n.to_be_bytes());
             assert!(editions.see(one));
         }
-        assert_eq!(editions.0.len(), EDITIONS_MAX);
+        assert_eq!(editions.seen.len(), EDITIONS_MAX);
     }
 }

@@ -162,6 +162,21 @@ pub enum TrustWarning {
         /// The file that has the newer one.
         newer: String,
     },
+    /// A list is older than the one that this broker publishes for the same authority.
+    #[error(
+        "{file}: the revocation list of \"{issuer}\" ({offered}) is older than the one that this broker has published ({published}); see \
+         why this copy was not renewed"
+    )]
+    CrlBehindPublished {
+        /// The file.
+        file: String,
+        /// The list's issuer.
+        issuer: String,
+        /// Number and time of the list in the file.
+        offered: String,
+        /// Number and time of the newest that was published.
+        published: String,
+    },
     /// The server's certificate is of X.509 version 1.
     #[error(
         "{file}: the server certificate is of X.509 version 1, which OpenSSL accepts and many other TLS libraries refuse"
@@ -380,6 +395,17 @@ impl Trust {
             let problem =
                 SourceProblem::CrlBehindMemory { issuer, offered: offered.to_string(), seen: in_force };
             Some(SourceError { file: crl.file.clone(), problem })
+        };
+        self.revocation.lists().filter_map(behind).collect()
+    }
+
+    /// The lists of which this broker has published a newer one.
+    pub(super) fn behind_published(&self, seen: &Editions) -> Vec<TrustWarning> {
+        let behind = |crl: &Crl| {
+            let offered = crl.edition();
+            let published = seen.newer_published(&offered)?.to_string();
+            let (file, issuer) = (crl.file.clone(), crl.issuer.clone());
+            Some(TrustWarning::CrlBehindPublished { file, issuer, offered: offered.to_string(), published })
         };
         self.revocation.lists().filter_map(behind).collect()
     }

@@ -404,6 +404,23 @@ fn a_list_that_is_older_than_one_seen_before_a_restart_is_refused() {
 }
 
 #[test]
+fn a_list_that_is_older_than_a_published_one_is_warned_of() {
+    let world = World::new();
+    let published = build(&world.sources_with(&[&world.crl(7, &[])]), &options());
+    let mut editions = Editions::default();
+    published.trust().editions().for_each(|edition| assert!(editions.publish(edition)));
+    let warnings = |number| {
+        let mut sources = world.sources_with(&[&world.crl(number, &[])]);
+        sources.editions = editions.clone();
+        TlsListener::build(&sources, &options(), None, unix(NOW)).unwrap().1
+    };
+    assert!(
+        matches!(&warnings(6)[..], [TrustWarning::CrlBehindPublished { file, .. }] if file == "issuing.crl")
+    );
+    assert_eq!(warnings(7), []);
+}
+
+#[test]
 fn an_old_copy_at_one_listener_gives_way_to_the_newer_list_of_another() {
     let world = World::new();
     let bad = world.device("bad");
