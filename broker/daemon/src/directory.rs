@@ -33,10 +33,10 @@ pub struct Live {
     pub since: Now,
     /// Bytes that its buffers hold at the edge, as they were when it last had something to do.
     pub buffered: AtomicUsize,
-    /// What its peer has taken.
-    pub taken: Taken,
-    /// Bytes of the whole packets that it has sent.
-    pub heard: AtomicU64,
+    /// What its socket has taken.
+    pub taken: Flow,
+    /// The whole packets that its peer has sent.
+    pub heard: Flow,
 }
 
 /// What the buffers of a connection hold, and what its peer does about it, in bytes.
@@ -46,15 +46,15 @@ pub struct Buffers {
     pub connection: u64,
     /// What they hold.
     pub bytes: usize,
-    /// What its peer has taken lately.
+    /// What its socket has taken lately.
     pub taken: u64,
-    /// What its peer has sent in whole packets since it came.
+    /// What its peer has sent in whole packets lately.
     pub heard: u64,
 }
 
-/// Bytes that a peer has taken. Its connection counts, and one other marks the looks.
+/// Bytes that went one way. Their connection counts, and one other marks the looks.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct Flow {
     ever: AtomicU64,
     /// Of them, up to the last look,
     looked: AtomicU64,
@@ -62,10 +62,10 @@ pub struct Taken {
     between: AtomicU64,
 }
 
-impl Taken {
-    /// The peer has taken so many more.
-    pub fn add(&self, bytes: usize) {
-        self.ever.fetch_add(bytes as u64, Ordering::Relaxed);
+impl Flow {
+    /// So many more went.
+    pub fn add(&self, bytes: u64) {
+        self.ever.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// This is a look.
@@ -124,15 +124,15 @@ impl Directory {
                 connection: *entry.key(),
                 bytes: live.buffered.load(Ordering::Relaxed),
                 taken: live.taken.lately(),
-                heard: live.heard.load(Ordering::Relaxed),
+                heard: live.heard.lately(),
             }
         });
         held.filter(|own| own.bytes > 0 || own.taken > 0)
     }
 
-    /// What peers take from now on counts anew, beside what they took since the last look.
-    pub fn look(&self) {
-        self.connections.iter().for_each(|entry| entry.value().taken.look());
+    /// What `flow` chooses counts anew from now on, beside what went since the last look at it.
+    pub fn look(&self, flow: impl Fn(&Live) -> &Flow) {
+        self.connections.iter().for_each(|entry| flow(entry.value()).look());
     }
 
     /// All connections at this moment, cloned out so that no lock is held while they are looked at.

@@ -29,17 +29,31 @@ pub struct PeerIo {
     left: Option<usize>,
     /// The socket is closed as soon as TLS has ended, so that its sending half need not be closed before.
     closing: bool,
+    /// Bytes that the socket has taken.
+    sent: u64,
 }
 
 impl PeerIo {
     /// A stream that yields `replay` first, then what the socket brings.
     pub fn new(socket: TcpStream, replay: BytesMut) -> Self {
-        Self { socket: Some(socket), replay, held: Some(BytesMut::new()), left: None, closing: false }
+        Self {
+            socket: Some(socket),
+            replay,
+            held: Some(BytesMut::new()),
+            left: None,
+            closing: false,
+            sent: 0,
+        }
     }
 
     /// From here on a shutdown of the stream leaves the socket as it is: whoever calls this drops it next.
     pub fn close_at_once(&mut self) {
         self.closing = true;
+    }
+
+    /// Bytes that the socket has taken since there is one, those of the handshake included.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Lets the peer send `bytes` in all, those that were read before included, until [`PeerIo::unbounded`].
@@ -79,6 +93,13 @@ impl PeerIo {
         let room = HELD_BYTES_MAX.saturating_sub(held.len());
         bufs.iter().flat_map(|buf| buf.iter()).take(room).for_each(|byte| held.put_u8(*byte));
         Some(bufs.iter().map(|buf| buf.len()).sum())
+    }
+
+    fn count(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.sent += *count as u64;
+        }
+        polled
     }
 
     fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -130,7 +151,8 @@ impl AsyncWrite for PeerIo {
         if let Some(count) = self.hold_back(&[io::IoSlice::new(buf)]) {
             return Poll::Ready(Ok(count));
         }
-        self.socket()?.poll_write(cx, buf)
+        let polled = self.socket()?.poll_write(cx, buf);
+        self.count(polled)
     }
 
     fn poll_write_vectored(
@@ -141,7 +163,8 @@ impl AsyncWrite for PeerIo {
         if let Some(count) = self.hold_back(bufs) {
             return Poll::Ready(Ok(count));
         }
-        self.socket()?.poll_write_vectored(cx, bufs)
+        let polled = self.socket()?.poll_write_vectored(cx, bufs);
+        self.count(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -183,6 +206,7 @@ mod tests {
             let mut text = [0u8; 11];
             io.read_exact(&mut text).await.unwrap();
             io.write_all(b"ok").await.unwrap();
+            assert_eq!(io.sent(), 2);
             text
         });
         assert_eq!(&text, b"hello world");

@@ -34,7 +34,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Half-open peers that are dropped when there is no descriptor for a new one.
 const MADE_ROOM_FOR_DESCRIPTORS: usize = 64;
 /// Plaintext that TLS may hold back when the socket is full.
-const TLS_BUFFER_BYTES_MAX: usize = 32 * 1024;
+pub(crate) const TLS_BUFFER_BYTES_MAX: usize = 32 * 1024;
 
 /// One listener in force.
 #[derive(Debug)]

@@ -41,10 +41,13 @@ const SHORT_FOR: Duration = Duration::from_secs(3);
 /// So long it takes until what was closed has given back what it held. Meanwhile nobody else is closed, unless there is less
 /// than before.
 const EFFECT_AFTER: Duration = Duration::from_secs(1);
-/// Who has sent so many times what its buffers hold in whole packets, and for whom nothing waits, has half a packet there since nobody
-/// reads it while memory is short: it is not what memory is short of.
+/// Who has sent so many times what its buffers hold in whole packets lately, and for whom nothing waits, has half a packet there since
+/// nobody reads it while memory is short: it is not what memory is short of.
 const HEARD_SHARE: u64 = 4;
-/// Who has taken one in so many of the bytes that it holds since the look before the last, which is a second or two, makes
+/// What a peer has sent since the look before the last was sent lately: looks are so far apart. While memory is short there are none,
+/// since whoever has half a packet there is not heard.
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
+/// Who has taken one in so many of the bytes that it has to take since the look before the last, which is a second or two, makes
 /// progress: in about a minute or two it is done.
 const PROGRESS_SHARE: u64 = 64;
 /// Peers that may be on their way in while the reserve is half used up: those who come for what waits make room.
@@ -256,7 +259,7 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
     let mut last: Option<(Mono, u64)> = None;
     let mut short_since = None;
     let mut held_min = HELD_BYTES_MIN;
-    let mut looked: Option<Mono> = None;
+    let (mut looked, mut heard): (Option<Mono>, Option<Mono>) = (None, None);
     loop {
         let pressure = broker.memory.look(broker.hub());
         if pressure != said {
@@ -278,9 +281,14 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
             held_min = make_room(&broker, held_min, lasts);
             last = Some((now, resident));
         }
-        if broker.memory.ceiling().is_some() && looked.is_none_or(|at| now.since(at) >= EFFECT_AFTER) {
-            broker.directory.look();
+        let is_due = |last: Option<Mono>, every| last.is_none_or(|at| now.since(at) >= every);
+        if broker.memory.ceiling().is_some() && is_due(looked, EFFECT_AFTER) {
+            broker.directory.look(|live| &live.taken);
             looked = Some(now);
+        }
+        if broker.memory.ceiling().is_some() && pressure < Pressure::Shed && is_due(heard, HEARD_WITHIN) {
+            broker.directory.look(|live| &live.heard);
+            heard = Some(now);
         }
         drop(tokio::time::timeout(LOOK, broker.memory.short.notified()).await);
     }
@@ -305,12 +313,14 @@ fn tell(broker: &Broker, before: Pressure, now: Pressure) {
     }
 }
 
-/// What a connection holds that its end gives back, and what its peer has taken lately and sent in whole packets, in bytes.
+/// What a connection holds, and what its peer has taken and sent in whole packets lately, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Holding {
     buffers: usize,
-    /// What waits for it.
+    /// Of what waits for it, what its end gives back.
     backlog: usize,
+    /// What waits for it, whoever else holds it too.
+    to_take: usize,
     taken: u64,
     heard: u64,
 }
@@ -322,8 +332,10 @@ impl Holding {
 
     /// It is not what memory is short of.
     fn is_spared(self) -> bool {
-        let takes = self.taken > 0 && self.taken.saturating_mul(PROGRESS_SHARE) >= self.bytes() as u64;
-        takes || (self.backlog == 0 && self.heard >= (self.buffers as u64).saturating_mul(HEARD_SHARE))
+        let left = self.buffers.saturating_add(self.to_take.max(self.backlog)) as u64;
+        let takes = self.taken > 0 && self.taken.saturating_mul(PROGRESS_SHARE) >= left;
+        let waits = self.to_take > 0 || self.backlog > 0;
+        takes || (!waits && self.heard >= (self.buffers as u64).saturating_mul(HEARD_SHARE))
     }
 }
 
@@ -354,12 +366,18 @@ fn make_room(broker: &Broker, held_min: usize, lasts: bool) -> usize {
     let wanted = usize::try_from(resident.saturating_sub(marks.calm)).unwrap_or(usize::MAX);
     let dropped = broker.admission.make_room(DROPPED_AT_ONCE_MAX.min(wanted / HANDSHAKE_BYTES + 1));
     let wanted = wanted.saturating_sub(dropped * HANDSHAKE_BYTES);
-    let holding =
-        |own: Buffers| Holding { buffers: own.bytes, backlog: 0, taken: own.taken, heard: own.heard };
+    let holding = |own: Buffers| Holding {
+        buffers: own.bytes,
+        taken: own.taken,
+        heard: own.heard,
+        ..Holding::default()
+    };
     let mut held: HashMap<u64, Holding> =
         broker.directory.buffers().map(|own| (own.connection, holding(own))).collect();
     for backlog in broker.hub().backlogs() {
-        held.entry(backlog.connection).or_default().backlog += backlog.bytes;
+        let held = held.entry(backlog.connection).or_default();
+        held.backlog += backlog.bytes;
+        held.to_take += backlog.to_take;
     }
     // Above the brim the ceiling itself is at stake.
     let look = |held_min: usize| to_close(&held, wanted, held_min, resident < marks.brim);
@@ -444,6 +462,24 @@ mod tests {
     }
 
     #[test]
+    fn a_trickle_spares_nobody_for_whom_much_waits_that_others_hold_too() {
+        let kib = |kib: usize| kib * 1024;
+        // A thousand readers of one topic: of the queue of each, nearly everything is the others' too.
+        let trickles = Holding {
+            buffers: kib(64),
+            backlog: kib(4),
+            to_take: kib(4096),
+            taken: 2048,
+            ..Holding::default()
+        };
+        let reads = Holding { taken: 70 * 1024, ..trickles };
+        let held: HashMap<_, _> = [(1, trickles), (2, reads)].into();
+        assert_eq!(to_close(&held, usize::MAX, HELD_BYTES_MIN, true), [1], "an hour is no progress");
+        let shared = Holding { backlog: 0, taken: 0, heard: u64::MAX, ..trickles };
+        assert!(!shared.is_spared(), "what it sends does not make up for what it does not take");
+    }
+
+    #[test]
     fn who_writes_is_not_closed_for_the_packet_that_nobody_reads_while_memory_is_short() {
         let kib = |kib: usize| kib * 1024;
         let writer = Holding { buffers: kib(100), heard: 400 * 1024, ..Holding::default() };
@@ -489,7 +525,7 @@ mod tests {
 
     #[test]
     fn what_a_peer_has_taken_counts_until_the_look_after_the_next() {
-        let taken = crate::directory::Taken::default();
+        let taken = crate::directory::Flow::default();
         taken.add(100);
         assert_eq!(taken.lately(), 100);
         taken.look();
