@@ -42,7 +42,8 @@ pub struct Limits {
     pub sessions_per_claim_max: usize,
     /// Subscriptions of one session. Overrun: SUBACK 0x97.
     pub subscriptions_per_session_max: usize,
-    /// Subscriptions of all sessions of one principal. Overrun: SUBACK 0x97.
+    /// Subscriptions of all sessions of one principal. Overrun: SUBACK 0x97, as where they take more than 1 KiB each on average,
+    /// and 256 KiB together: a filter takes twice its length, and 512 bytes cover one of 64.
     pub subscriptions_per_principal_max: usize,
     /// Levels of a topic or filter. Overrun: topic 0x90 and closed, filter 0x8F.
     pub topic_levels_max: usize,

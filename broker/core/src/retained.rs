@@ -316,9 +316,10 @@ impl RetainedStore {
         self.accounts.get(publisher).map_or(0, |account| account.bytes)
     }
 
-    /// Bytes of payload and properties of what is retained on a topic; 0: nothing.
-    pub(crate) fn content_bytes_at(&self, topic: &TopicName) -> usize {
-        self.topics.get(&**topic).map_or(0, |kept| {
+    /// Bytes of payload and properties of what a principal has retained on a topic; 0: nothing, or another has.
+    pub(crate) fn content_bytes_of(&self, publisher: &PrincipalKey, topic: &TopicName) -> usize {
+        let own = |kept: &Kept| publisher_of(&kept.message) == Some(publisher);
+        self.topics.get(&**topic).filter(|kept| own(kept)).map_or(0, |kept| {
             let message = &kept.message;
             message.payload.len() + message.properties.as_deref().map_or(0, properties_bytes)
         })

@@ -218,8 +218,8 @@ impl Connection {
     /// Whether the packet that begins with these bytes had better wait: memory runs short, and there is no other answer to it than
     /// to close. That is so of PUBLISH of QoS 1 and 2 and SUBSCRIBE from a 3.1.1 client, which cannot be told to try again later.
     #[must_use]
-    pub fn should_wait(&self, packet: &[u8]) -> bool {
-        match &self.phase {
+    pub fn should_wait(&mut self, packet: &[u8]) -> bool {
+        match &mut self.phase {
             Phase::Open(open) if open.version == Version::V311 && publish::takes_memory(packet) => {
                 open.is_shed(&self.hub) && !open.may_publish_nonetheless(&self.hub, packet)
             }

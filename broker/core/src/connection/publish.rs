@@ -128,15 +128,21 @@ impl Open {
         Ok((arrival, ticket))
     }
 
-    fn is_message_shed(&self, hub: &Hub, topic: &TopicName, retain: bool, content_bytes: usize) -> bool {
+    /// Whether memory has no room for a message of this client. Of a name above its share none is refused that makes nobody's share
+    /// larger.
+    fn is_message_shed(&mut self, hub: &Hub, topic: &TopicName, retain: bool, content_bytes: usize) -> bool {
         let message = Outline { topic, retain, content_bytes };
-        hub.sheds_message(&self.cell.key.principal, &self.cell.usage, &message, self.cell.number)
+        if !self.is_shed(hub) {
+            return false;
+        }
+        let scratch = self.scratch.get_or_insert_default();
+        hub.pressure() != Pressure::Tight || hub.adds_to_a_hoard(&self.cell, &self.author, &message, scratch)
     }
 
     /// Whether the packet that begins with these bytes is a PUBLISH of 3.1.1, of QoS 1 or 2, that memory has room for although its
     /// name is refused others. One that has not come to its end may go on coming: then it is asked again. One that is malformed is
     /// not kept from being told so.
-    pub(super) fn may_publish_nonetheless(&self, hub: &Hub, packet: &[u8]) -> bool {
+    pub(super) fn may_publish_nonetheless(&mut self, hub: &Hub, packet: &[u8]) -> bool {
         if hub.pressure() != Pressure::Tight {
             return false;
         }

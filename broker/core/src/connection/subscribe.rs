@@ -14,7 +14,7 @@ use crate::close::CloseReason;
 use crate::connection::Open;
 use crate::counters::count;
 use crate::event::{DeniedAccess, Event, Quota};
-use crate::hub::{Hub, Pressure};
+use crate::hub::{Hub, Pressure, subscription_bytes};
 use crate::journal::{Log, Record, Ticket};
 use crate::mailbox::{ENTRY_BYTES, Entry};
 use crate::message::Message;
@@ -24,9 +24,6 @@ use crate::time::Now;
 
 /// So many refusals of one SUBSCRIBE are reported; it can have tens of thousands.
 const EVENTS_PER_SUBSCRIBE_MAX: usize = 16;
-
-/// What a subscription takes in the session and in the index, in bytes.
-const SUBSCRIPTION_BYTES: usize = 512;
 
 /// What came of one SUBSCRIBE beside the reason codes.
 #[derive(Default)]
@@ -144,7 +141,7 @@ impl Open {
             return Ok(ReasonCode::NotAuthorized);
         }
         if !state.subscriptions.contains_key(&filter)
-            && let Err(quota) = self.one_more(hub, made.sheds, state.subscriptions.len())
+            && let Err(quota) = self.one_more(hub, &filter, made.sheds, state.subscriptions.len())
         {
             made.note(Event::QuotaReached(quota));
             return Ok(ReasonCode::QuotaExceeded);
@@ -171,7 +168,7 @@ impl Open {
     }
 
     /// Whether the session, which has `own` subscriptions, may have another; it is counted for its principal then.
-    fn one_more(&self, hub: &Hub, sheds: bool, own: usize) -> Result<(), Quota> {
+    fn one_more(&self, hub: &Hub, filter: &SubscriptionFilter, sheds: bool, own: usize) -> Result<(), Quota> {
         let (limits, counters) = (hub.limits.load(), self.counters(hub));
         if sheds {
             count(&counters.shed_subscriptions);
@@ -181,11 +178,11 @@ impl Open {
             count(&counters.quota_subscriptions);
             return Err(Quota::Subscriptions);
         }
-        if !self.cell.usage.subscribe(limits.subscriptions_per_principal_max) {
+        if !self.cell.usage.subscribe(filter, limits.subscriptions_per_principal_max) {
             count(&counters.quota_subscriptions_of_principal);
             return Err(Quota::SubscriptionsOfPrincipal);
         }
-        hub.grow(SUBSCRIPTION_BYTES);
+        hub.grow(subscription_bytes(filter));
         Ok(())
     }
 
@@ -245,7 +242,7 @@ impl Open {
                     Err(error) => error.reason(),
                     Ok(filter) if state.subscriptions.remove(&filter).is_some() => {
                         hub.index.unsubscribe(self.cell.number, &filter);
-                        self.cell.usage.unsubscribe(1);
+                        self.cell.usage.unsubscribe(&filter);
                         if let Some(log) = &log {
                             let filter = filter.detached();
                             ticket = log.add(|session| Record::Unsubscribed(session, filter));

@@ -322,9 +322,9 @@ impl Hub {
     pub(crate) fn end(&self, cell: &SessionRef, mut state: MutexGuard<'_, Session>) -> Aftermath {
         state.ended = true;
         state.owner = None;
-        cell.usage.unsubscribe(state.subscriptions.len());
         for filter in std::mem::take(&mut state.subscriptions).into_keys() {
             self.index.unsubscribe(cell.number, &filter);
+            cell.usage.unsubscribe(&filter);
         }
         self.set_timer(cell, &mut state, None);
         self.delist(cell, &mut state);

@@ -53,7 +53,7 @@ use crate::router::Index;
 use crate::session::{SessionKey, SessionRef};
 use closing::Closings;
 use durable::Endings;
-pub(crate) use usage::{Inflight, Usage};
+pub(crate) use usage::{Inflight, Usage, subscription_bytes};
 
 use attach::Own;
 use pressure::Load;

@@ -73,6 +73,7 @@ impl Hub {
             let allowed = slot.policy.may_subscribe(&subject, filter.filter()).is_ok();
             if !allowed {
                 self.index.unsubscribe(cell.number, filter);
+                cell.usage.unsubscribe(filter);
                 if let Some(log) = &log {
                     log.add(|session| Record::Unsubscribed(session, filter.clone()));
                 }
@@ -80,7 +81,6 @@ impl Hub {
             allowed
         });
         let revoked = before - state.subscriptions.len();
-        cell.usage.unsubscribe(revoked);
         let removed = cell
             .mailbox
             .lock()

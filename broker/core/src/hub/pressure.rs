@@ -9,10 +9,11 @@ use signet_identity::PrincipalKey;
 use signet_wire::{QoS, TopicName};
 
 use crate::close::CloseReason;
-use crate::hub::{Hub, Usage};
+use crate::hub::usage::SUBSCRIPTION_BYTES;
+use crate::hub::{Hub, Scratch, Usage};
 use crate::mailbox::{ENTRY_BYTES, Held};
-use crate::router::Matches;
-use crate::session::{Expiry, SessionRef};
+use crate::message::Author;
+use crate::session::{Expiry, SessionCell, SessionRef};
 
 /// How short memory is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,10 @@ pub enum Pressure {
     /// session makes room.
     Full,
 }
+
+/// What so many short subscriptions of a name take does not count in its share, in bytes: a service that reconnects asks for a few
+/// dozen at once, and is nobody of whom memory is short.
+const UNCOUNTED_BYTES: usize = 128 * SUBSCRIPTION_BYTES;
 
 /// The state of one broker.
 #[derive(Debug)]
@@ -125,18 +130,6 @@ impl Hub {
         }
     }
 
-    /// As [`Self::sheds`], of a message of the session `from`. Of a name above its share none is refused that makes nobody's
-    /// share larger: it takes the place of another, or goes to others who are within theirs.
-    pub(crate) fn sheds_message(
-        &self,
-        name: &PrincipalKey,
-        usage: &Usage,
-        message: &Outline<'_>,
-        from: u64,
-    ) -> bool {
-        self.sheds(name, usage) && (self.pressure() != Pressure::Tight || self.adds_to_a_hoard(message, from))
-    }
-
     /// As [`Self::sheds`], of a name that may have nothing here.
     pub(crate) fn sheds_newcomer(&self, name: &PrincipalKey) -> bool {
         if self.pressure() == Pressure::None {
@@ -150,24 +143,41 @@ impl Hub {
     /// Whether what a name keeps in queues, in flight, subscribed to and retained is more than its share.
     fn is_above_share(&self, name: &PrincipalKey, usage: &Usage) -> bool {
         let share = self.load.fair_share.load(Ordering::Relaxed);
-        let held = usage.queued_bytes() + usage.replayed_bytes() + usage.subscribed_bytes();
+        let subscribed = usage.subscribed_bytes().saturating_sub(UNCOUNTED_BYTES);
+        let held = usage.queued_bytes() + usage.replayed_bytes() + subscribed;
         held > share || held + self.retained.bytes_of(name) > share
     }
 
-    /// Whether a message would be retained and is longer than what is retained on its topic, or would go to a name that is above
-    /// its share.
-    fn adds_to_a_hoard(&self, message: &Outline<'_>, from: u64) -> bool {
-        if message.retain && self.retained.content_bytes_at(message.topic) < message.content_bytes {
+    /// Whether a message of a session makes somebody's share larger that is above it already. It is its own name's where the message
+    /// would be retained and is longer than what that has retained on the topic, and otherwise a receiver's.
+    ///
+    /// One that its author may not publish goes nowhere: who listens there is not for it to know. `scratch` is the
+    /// session's, while nothing is in it.
+    pub(crate) fn adds_to_a_hoard(
+        &self,
+        session: &SessionCell,
+        author: &Author,
+        message: &Outline<'_>,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let slot = self.policy_slot();
+        if slot.policy.may_publish(&author.subject(), message.topic).is_err() {
+            return false;
+        }
+        let name = &session.key.principal;
+        if message.retain && self.retained.content_bytes_of(name, message.topic) < message.content_bytes {
             return true;
         }
-        let mut matches = Matches::new();
-        self.index.matches(message.topic, from, &mut matches);
-        // Who of a group gets it is not known, and all of them may be of one name.
-        !matches.shared().is_empty()
-            || matches.plain().iter().any(|hit| {
-                let session = &hit.subscriber;
-                self.is_above_share(&session.key.principal, &session.usage)
-            })
+        let adds = |receiver: &SessionRef| {
+            self.is_above_share(&receiver.key.principal, &receiver.usage)
+                && slot.policy.may_receive(&receiver.author.load().subject(), message.topic).is_ok()
+        };
+        self.index.matches(message.topic, session.number, &mut scratch.matches);
+        // Who of a group gets it is not known.
+        let found = scratch.matches.plain().iter().any(|hit| adds(&hit.subscriber))
+            || scratch.matches.shared().iter().any(|group| group.any(adds));
+        scratch.matches.clear();
+        found
     }
 
     /// The connected sessions that something waits for which the end of the connection gives back, in no particular order.

@@ -116,7 +116,7 @@ impl Restoring<'_> {
             state.unreleased = unreleased.into_iter().map(|id| (id, NOBODY)).collect();
             for (filter, options) in subscriptions {
                 hub.index.subscribe(Arc::clone(&cell), &filter, options);
-                cell.usage.subscribe(usize::MAX);
+                cell.usage.subscribe(&filter, usize::MAX);
                 state.subscriptions.insert(filter, options);
             }
             if changed && owner.is_some() {

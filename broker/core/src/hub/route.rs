@@ -42,7 +42,7 @@ impl Topical for &mut Draft {
 /// What one publisher keeps between its messages.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    matches: Matches<SessionRef>,
+    pub(super) matches: Matches<SessionRef>,
     /// The last topic, in memory of its own: publishers repeat themselves.
     topic: Option<TopicName>,
 }

@@ -82,6 +82,11 @@ impl<S: Subscriber> SharedGroup<S> {
         Some((entry.subscriber.clone(), entry.options()))
     }
 
+    /// Whether any member is as asked for. As with [`Self::pick`], `wanted` must not subscribe or unsubscribe.
+    pub fn any(&self, mut wanted: impl FnMut(&S) -> bool) -> bool {
+        self.members.read().order.iter().any(|entry| wanted(&entry.subscriber))
+    }
+
     pub(super) fn join(&self, entry: Entry<S>) -> bool {
         let Members { order, places } = &mut *self.members.write();
         match places.get(&entry.id).and_then(|place| order.get_mut(*place)) {

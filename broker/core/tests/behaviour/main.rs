@@ -49,6 +49,8 @@ mod resume;
 mod retained;
 #[cfg(test)]
 mod services;
+#[cfg(test)]
+mod share;
 mod shared;
 #[cfg(test)]
 mod subscribe;

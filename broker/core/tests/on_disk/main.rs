@@ -70,6 +70,9 @@ mod retained;
 #[path = "../behaviour/services.rs"]
 mod services;
 #[cfg(test)]
+#[path = "../behaviour/share.rs"]
+mod share;
+#[cfg(test)]
 #[path = "../behaviour/shared.rs"]
 mod shared;
 #[cfg(test)]

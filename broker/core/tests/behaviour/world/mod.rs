@@ -250,6 +250,10 @@ impl World {
         self.clients[who.0].connection.as_ref().unwrap()
     }
 
+    pub(crate) fn connection_mut(&mut self, who: Who) -> &mut Connection {
+        self.client(who).connection.as_mut().unwrap()
+    }
+
     fn client(&mut self, who: Who) -> &mut Client {
         &mut self.clients[who.0]
     }
