@@ -6,12 +6,32 @@
 //! value, aligned as its type wants it: 64 bytes take one cache line and never two.
 
 use std::hash::BuildHasher as _;
+use std::sync::LazyLock;
 
-use foldhash::quality::RandomState;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
 use parking_lot::RwLock;
 
 /// Places of a shard that has something.
 const PLACES_MIN: usize = 3;
+/// With less than one in so many places taken there are fewer.
+const SHRINKS_BELOW: usize = 6;
+
+/// What all hashers of the process have in common.
+static SEED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(random()));
+
+/// 64 bits that nobody outside of the process can know: the standard library keys its own maps with what the operating system
+/// says is random.
+fn random() -> u64 {
+    std::hash::RandomState::new().hash_one(0)
+}
+
+/// Peers choose what is hashed, and linear probing makes a collision dearer than other tables do. A hasher's own default takes its seed from
+/// addresses and the time, which may be guessed; from this one nothing follows about where a text lies. Who can measure look-ups
+/// well enough may still learn of single collisions: the hash is no cryptographic one, which would cost several times as much.
+fn hasher() -> SeedableRandomState {
+    SeedableRandomState::with_seed(random(), &SEED)
+}
 
 /// What a table holds: a value with its key, which does not change while it is in the table.
 pub(super) trait Place {
@@ -19,7 +39,7 @@ pub(super) trait Place {
 }
 
 pub(super) struct Table<P> {
-    hasher: RandomState,
+    hasher: SeedableRandomState,
     /// A power of two of them.
     shards: Box<[Shard<P>]>,
 }
@@ -28,7 +48,8 @@ pub(super) struct Table<P> {
 #[repr(align(64))]
 struct Shard<P>(RwLock<Places<P>>);
 
-/// A hash table with linear probing. At most three quarters of the places are taken, so that every search ends.
+/// A hash table with linear probing. At most three quarters of the places are taken, so that every search ends, and a sixth at
+/// least: what is taken out is given back.
 struct Places<P> {
     /// Of each place: 0 when it is free, else some bits of the hash.
     tags: Box<[u8]>,
@@ -45,9 +66,9 @@ impl<P> Default for Places<P> {
 impl<P: Place> Table<P> {
     /// An empty table of so many shards, a power of two of at most 2^25. A shard takes 64 bytes.
     pub(super) fn new(shards: usize) -> Self {
-        debug_assert!(shards.is_power_of_two(), "{shards} shards");
+        assert!(shards.is_power_of_two() && shards <= 1 << 25, "{shards} shards: some would stay empty");
         let shards = (0..shards).map(|_| Shard(RwLock::default())).collect();
-        Self { hasher: RandomState::default(), shards }
+        Self { hasher: hasher(), shards }
     }
 
     /// Shows what is filed under `key`. Its shard is held for reading meanwhile.
@@ -122,6 +143,12 @@ impl<P: Place> Table<P> {
         self.shards.iter().all(|Shard(shard)| shard.read().taken == 0)
     }
 
+    /// Places that there are, taken or free.
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
+        self.shards.iter().map(|Shard(shard)| shard.read().places.len()).sum()
+    }
+
     fn shard(&self, hash: u64) -> &RwLock<Places<P>> {
         // Other bits than those of the tag and of the place in the shard.
         let bits = usize::try_from((hash >> 7) & 0x01FF_FFFF).unwrap_or_default();
@@ -153,9 +180,10 @@ impl<P: Place> Places<P> {
     }
 
     /// Files what is not there yet.
-    fn file(&mut self, hash: u64, place: P, hasher: &RandomState) {
+    fn file(&mut self, hash: u64, place: P, hasher: &SeedableRandomState) {
         if (self.taken + 1) * 4 > self.tags.len() * 3 {
-            self.grow(hasher);
+            // By a half, so that on the whole less is free than with twice as many places.
+            self.rebuild(self.tags.len() + self.tags.len() / 2 + 1, hasher);
         }
         self.put(hash, place);
         self.taken += 1;
@@ -170,9 +198,9 @@ impl<P: Place> Places<P> {
         self.places[at] = Some(place);
     }
 
-    /// By a half, so that on the whole less is free than with twice as many places.
-    fn grow(&mut self, hasher: &RandomState) {
-        let len = (self.tags.len() + self.tags.len() / 2 + 1).max(PLACES_MIN);
+    /// Moves everything to so many places, or [`PLACES_MIN`].
+    fn rebuild(&mut self, len: usize, hasher: &SeedableRandomState) {
+        let len = len.max(PLACES_MIN);
         self.tags = vec![0; len].into();
         let places = std::mem::replace(&mut self.places, (0..len).map(|_| None).collect());
         for place in places.into_iter().flatten() {
@@ -181,7 +209,7 @@ impl<P: Place> Places<P> {
     }
 
     /// Takes out what is at `at`, and lets those behind it that were pushed away move up.
-    fn remove(&mut self, at: usize, hasher: &RandomState) -> Option<P> {
+    fn remove(&mut self, at: usize, hasher: &SeedableRandomState) -> Option<P> {
         let removed = self.places[at].take();
         self.taken -= usize::from(removed.is_some());
         let len = self.tags.len();
@@ -197,6 +225,11 @@ impl<P: Place> Places<P> {
             look = next(look, len);
         }
         self.tags[free] = 0;
+        if self.taken == 0 {
+            *self = Self::default();
+        } else if self.taken * SHRINKS_BELOW < len && len > PLACES_MIN {
+            self.rebuild(self.taken * 2, hasher);
+        }
         removed
     }
 }
@@ -219,6 +252,8 @@ fn next(at: usize, len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use super::*;
 
@@ -283,13 +318,21 @@ mod tests {
 
     #[test]
     fn what_was_pushed_round_the_end_is_found_when_those_before_it_have_gone() {
-        // Three of four places at most are taken: some chain leads round the end in nearly every round.
+        // Three of five places are taken: some chain leads round the end in about one round of seven.
+        let mut round_the_end = 0;
         for round in 0..200 {
             let table = Table::new(1);
             let texts: Vec<String> = (0..3).map(|n| format!("{round}-{n}")).collect();
             for text in &texts {
                 assert_eq!(table.file(Word(text.clone(), 1)), None);
             }
+            let wrapped = {
+                let places = table.shards[0].0.read();
+                let home = |word: &Word| home(table.hasher.hash_one(word.key()), places.tags.len());
+                let mut taken = places.places.iter().enumerate();
+                taken.any(|(at, place)| place.as_ref().is_some_and(|word| at < home(word)))
+            };
+            round_the_end += usize::from(wrapped);
             for (gone, text) in texts.iter().enumerate() {
                 assert!(table.remove(text.as_bytes()).is_some());
                 for (number, other) in texts.iter().enumerate() {
@@ -298,6 +341,92 @@ mod tests {
             }
             assert!(held(&table).is_empty() && table.is_empty());
         }
+        assert!(round_the_end > 0);
+    }
+
+    #[test]
+    fn what_is_taken_out_gives_its_place_back() {
+        const MANY: u32 = 20_000;
+        let table = Table::new(4);
+        for number in 0..MANY {
+            table.file(Word(number.to_string(), number));
+        }
+        let full = table.capacity();
+        assert!((MANY as usize * 4 / 3..MANY as usize * 3).contains(&full), "{full} places");
+        for number in 0..MANY {
+            assert!(table.remove(number.to_string().as_bytes()).is_some());
+            let left = (MANY - number - 1) as usize;
+            if left.is_multiple_of(1000) {
+                let places = table.capacity();
+                assert!(places <= (left * SHRINKS_BELOW).max(left + 64), "{places} places for {left}");
+                assert_eq!(held(&table).len(), left);
+            }
+        }
+        assert_eq!(table.capacity(), 0, "all of it");
+        table.file(Word("again".to_owned(), 1));
+        assert_eq!(table.read(b"again", |word| word.1), Some(1));
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_does_not_move_the_others_each_time() {
+        let table = Table::new(1);
+        let place = |number: u32| Word(number.to_string(), number);
+        for number in 0..1_000 {
+            table.file(place(number));
+        }
+        let moves = |number: u32| {
+            let before = table.capacity();
+            table.file(place(number));
+            let between = table.capacity();
+            table.remove(number.to_string().as_bytes());
+            (before != between || between != table.capacity()) as u32
+        };
+        for left in (3..1_000).rev() {
+            table.remove(left.to_string().as_bytes());
+            let moved: u32 = (0..20).map(|_| moves(left)).sum();
+            assert!(moved <= 1, "{moved} times of 20 with {left}");
+        }
+    }
+
+    #[test]
+    fn what_stays_is_never_missed_while_its_shard_grows_shrinks_and_moves_others_up() {
+        let table = Table::new(1);
+        let stable: Vec<Word> = (0..50).map(|number| Word(format!("stable {number}"), number)).collect();
+        for word in &stable {
+            table.file(Word(word.0.clone(), word.1));
+        }
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut rounds = 0;
+                while rounds < 3 || !done.load(Ordering::Relaxed) {
+                    for word in &stable {
+                        assert_eq!(table.read(word.key(), |found| found.1), Some(word.1), "{}", word.0);
+                    }
+                    rounds += 1;
+                }
+            });
+            for round in 0..30 {
+                let texts: Vec<String> = (0..600).map(|number| format!("{round} {number}")).collect();
+                texts.iter().for_each(|text| drop(table.file(Word(text.clone(), round))));
+                assert!(table.capacity() > 800, "it has grown");
+                texts.iter().for_each(|text| assert!(table.remove(text.as_bytes()).is_some()));
+                assert!(table.capacity() <= 50 * SHRINKS_BELOW, "it has shrunk");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(held(&table).len(), stable.len());
+    }
+
+    #[test]
+    fn no_two_tables_lay_texts_out_alike() {
+        assert_ne!(hasher().hash_one(b"a"), hasher().hash_one(b"a"));
+    }
+
+    #[test]
+    #[should_panic(expected = "3 shards")]
+    fn a_number_of_shards_of_which_some_would_stay_empty_is_refused() {
+        drop(Table::<Word>::new(3));
     }
 
     #[test]
