@@ -84,8 +84,9 @@ pub struct Limits {
     pub retained_messages_per_principal_max: usize,
     /// Bytes of retained messages of one principal. Overrun: as `retained_messages_max`.
     pub retained_bytes_per_principal_max: usize,
-    /// Payloads up to this size, in bytes, and those that are retained are copied out of the read buffer; larger ones keep it alive
-    /// instead, and it is a few times 16 KiB at most beside them.
+    /// Payloads up to this size, in bytes, those that are retained, and those that wait for somebody who is not connected are copied
+    /// out of the read buffer. Larger ones on their way to who is connected keep it alive instead: it is as large as their packet, or four
+    /// times that at most.
     pub payload_copy_bytes_max: usize,
 }
 

@@ -1,7 +1,7 @@
 //! From the bytes of a peer to what they ask of the connection.
 
-use bytes::BytesMut;
-use signet_wire::{decode_connect, decode_from_client, frame};
+use bytes::{Bytes, BytesMut};
+use signet_wire::{Frame, FrameError, decode_connect, decode_from_client, frame};
 
 use super::Connection;
 use crate::action::Input;
@@ -17,7 +17,8 @@ impl Connection {
         if self.is_closed() {
             return None;
         }
-        let frame = match frame(inbound, self.packet_bytes_max()) {
+        let copied_bytes_max = self.hub.limits.load().payload_copy_bytes_max;
+        let frame = match cut(inbound, self.packet_bytes_max(), copied_bytes_max) {
             Ok(frame) => frame?,
             Err(error) => return Some(Input::Unframable(error)),
         };
@@ -29,4 +30,26 @@ impl Connection {
             },
         })
     }
+}
+
+/// Cuts the first whole packet off `inbound`. One longer than `copied_bytes_max`, whose payload may be kept as a part of its
+/// buffer, shares that with no packet behind it, and has it only where it fills at least half of what there is of it. Short ones
+/// before it are no longer than itself, or the buffer is one of 64 KiB: so whoever keeps it keeps a few times its length at most.
+fn cut(
+    inbound: &mut BytesMut,
+    packet_bytes_max: u32,
+    copied_bytes_max: usize,
+) -> Result<Option<Frame>, FrameError> {
+    let room = inbound.capacity();
+    let Some(frame) = frame(inbound, packet_bytes_max)? else { return Ok(None) };
+    let bytes = frame.wire_len();
+    if bytes <= copied_bytes_max {
+        return Ok(Some(frame));
+    }
+    // About what one read brought beside it.
+    *inbound = BytesMut::from(&inbound[..]);
+    if bytes < room / 2 {
+        return Ok(Some(Frame::new(frame.first_byte(), Bytes::copy_from_slice(frame.body()))));
+    }
+    Ok(Some(frame))
 }

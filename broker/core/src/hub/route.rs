@@ -116,7 +116,7 @@ impl Hub {
         let limits = self.limits.load();
         let message = Arc::new(Message::new(
             scratch.own_topic(&draft.topic),
-            own_payload(&draft.payload, draft.retain, &limits),
+            own_payload(draft, &scratch.matches, &limits),
             draft.qos,
             draft.retain,
             draft.properties.as_deref().map(|properties| Box::new(properties.detached())),
@@ -350,11 +350,18 @@ impl Scratch {
     }
 }
 
-/// The payload in memory of its own, where the rest of the read buffer would be much beside it, or for long.
-fn own_payload(payload: &Bytes, retain: bool, limits: &Limits) -> Bytes {
-    if retain || payload.len() <= limits.payload_copy_bytes_max {
-        Bytes::copy_from_slice(payload)
+/// The payload in memory of its own, where the rest of the read buffer would be much beside it, or for long: it is retained, or may
+/// wait for somebody who is not connected.
+fn own_payload(draft: &Draft, matches: &Matches<SessionRef>, limits: &Limits) -> Bytes {
+    let is_away = |session: &SessionCell| session.mailbox.lock().link().is_none();
+    let may_wait = || {
+        draft.qos != QoS::AtMostOnce
+            // Who of a group gets it is not known yet.
+            && (!matches.shared().is_empty() || matches.plain().iter().any(|hit| is_away(&hit.subscriber)))
+    };
+    if draft.payload.len() <= limits.payload_copy_bytes_max || draft.retain || may_wait() {
+        Bytes::copy_from_slice(&draft.payload)
     } else {
-        payload.clone()
+        draft.payload.clone()
     }
 }

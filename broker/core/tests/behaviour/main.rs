@@ -9,6 +9,8 @@ mod access;
 #[cfg(test)]
 mod alias;
 #[cfg(test)]
+mod buffers;
+#[cfg(test)]
 mod clock;
 #[cfg(test)]
 mod connect;
