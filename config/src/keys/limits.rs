@@ -136,7 +136,7 @@ pub(super) const LIMITS: &[Entry] = &[
         count(1, 10_000_000),
         "10000",
         Reload,
-        "Subscriptions of all sessions of one certified name; beyond it: SUBACK 0x97.",
+        "Subscriptions of all sessions of one certified name; beyond it, and where they take more than 1 KiB each of so many and 256 KiB together: SUBACK 0x97.",
     ),
     key(
         "topic-levels-max",
