@@ -99,7 +99,7 @@ impl Held {
             content += entry.message.content_bytes();
         }
         // Where none of them was seen, they are few: then all of it is taken for this session's.
-        let scaled = |part: usize| if whole == 0 { bytes } else { bytes.saturating_mul(part) / whole };
+        let scaled = |part: usize| bytes.saturating_mul(part).checked_div(whole).unwrap_or(bytes);
         Self { given_back: entries * ENTRY_BYTES + scaled(own), to_take: scaled(content) }
     }
 
