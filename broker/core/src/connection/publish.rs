@@ -131,12 +131,14 @@ impl Open {
     /// Whether memory has no room for a message of this client. Of a name above its share none is refused that makes nobody's share
     /// larger.
     fn is_message_shed(&mut self, hub: &Hub, topic: &TopicName, retain: bool, content_bytes: usize) -> bool {
-        let message = Outline { topic, retain, content_bytes };
         if !self.is_shed(hub) {
             return false;
         }
-        let scratch = self.scratch.get_or_insert_default();
-        hub.pressure() != Pressure::Tight || hub.adds_to_a_hoard(&self.cell, &self.author, &message, scratch)
+        if hub.pressure() != Pressure::Tight {
+            return true;
+        }
+        let message = Outline { topic, retain, content_bytes };
+        hub.adds_to_a_hoard(&self.cell, &self.author, &message, self.scratch.get_or_insert_default())
     }
 
     /// Whether the packet that begins with these bytes is a PUBLISH of 3.1.1, of QoS 1 or 2, that memory has room for although its

@@ -252,7 +252,6 @@ fn next(at: usize, len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use super::*;
@@ -395,25 +394,21 @@ mod tests {
         for word in &stable {
             table.file(Word(word.0.clone(), word.1));
         }
-        let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut rounds = 0;
-                while rounds < 3 || !done.load(Ordering::Relaxed) {
-                    for word in &stable {
-                        assert_eq!(table.read(word.key(), |found| found.1), Some(word.1), "{}", word.0);
-                    }
-                    rounds += 1;
+            let churn = scope.spawn(|| {
+                for round in 0..30 {
+                    let texts: Vec<String> = (0..600).map(|number| format!("{round} {number}")).collect();
+                    texts.iter().for_each(|text| drop(table.file(Word(text.clone(), round))));
+                    assert!(table.capacity() > 800, "it has grown");
+                    texts.iter().for_each(|text| assert!(table.remove(text.as_bytes()).is_some()));
+                    assert!(table.capacity() <= 50 * SHRINKS_BELOW, "it has shrunk");
                 }
             });
-            for round in 0..30 {
-                let texts: Vec<String> = (0..600).map(|number| format!("{round} {number}")).collect();
-                texts.iter().for_each(|text| drop(table.file(Word(text.clone(), round))));
-                assert!(table.capacity() > 800, "it has grown");
-                texts.iter().for_each(|text| assert!(table.remove(text.as_bytes()).is_some()));
-                assert!(table.capacity() <= 50 * SHRINKS_BELOW, "it has shrunk");
+            while !churn.is_finished() {
+                for word in &stable {
+                    assert_eq!(table.read(word.key(), |found| found.1), Some(word.1), "{}", word.0);
+                }
             }
-            done.store(true, Ordering::Relaxed);
         });
         assert_eq!(held(&table).len(), stable.len());
     }
