@@ -15,8 +15,11 @@ use crate::ca::replace;
 const EDITIONS_MAX: usize = 4096;
 /// The largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-/// The version of the file.
-const VERSION: u32 = 1;
+/// The version of a file that remembers published lists. A program that does not know them must not take it for one without
+/// them: it would publish an older list.
+const VERSION: u32 = 2;
+/// The version of one that remembers none: every program before reads it.
+const VERSION_OF_SEEN: u32 = 1;
 
 /// One edition of one list. Lists of one key that differ in their issuing distribution point are different lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +92,17 @@ pub enum EditionsError {
         /// What is wrong.
         reason: String,
     },
+    /// A newer version of this program wrote it.
+    #[error(
+        "{}: what was remembered of revocation lists has version {found}, this program reads up to {VERSION}\n  hint: use the newer \
+         program, or remove the file if the lists in force are known to be the newest", path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
 }
 
 /// The newest edition of each list: of those that were in force, and apart from them of those that this broker published. A list
@@ -108,6 +122,12 @@ struct Stored {
     published: Vec<Edition>,
 }
 
+/// What is read first: the rest of a version that is not known is not looked at.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
 impl Editions {
     /// Reads what [`Self::store`] wrote; nothing when there is no file.
     ///
@@ -125,21 +145,29 @@ impl Editions {
             Ok(_) => {}
         }
         let bytes = std::fs::read(path).map_err(file)?;
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if stored.version != VERSION {
-            return Err(damaged(format!("its version is {}, and {VERSION} is known", stored.version)));
+        let wrong = |error: serde_json::Error| damaged(error.to_string());
+        let Head { version: found } = serde_json::from_slice(&bytes).map_err(wrong)?;
+        if found > VERSION {
+            return Err(EditionsError::Newer { path: path.to_owned(), found });
+        }
+        // For some hours published lists were written as version 1.
+        let stored: Stored = serde_json::from_slice(&bytes).map_err(wrong)?;
+        if stored.version < VERSION_OF_SEEN {
+            return Err(damaged(format!("there is no version {found}")));
         }
         Ok(Self { seen: stored.lists, published: stored.published })
     }
 
-    /// Writes it in the place of what is there, with mode 0600.
+    /// Writes it in the place of what is there, with mode 0600. Where nothing was published, programs that know of no published
+    /// lists can read it.
     ///
     /// # Errors
     /// [`EditionsError::File`].
     pub fn store(&self, path: &Path) -> Result<(), EditionsError> {
         let file = |source| EditionsError::File { path: path.to_owned(), source };
         let Self { seen, published } = self.clone();
-        let stored = Stored { version: VERSION, lists: seen, published };
+        let version = if published.is_empty() { VERSION_OF_SEEN } else { VERSION };
+        let stored = Stored { version, lists: seen, published };
         let bytes = serde_json::to_vec_pretty(&stored).map_err(|error| file(error.into()))?;
         replace(path, &bytes, 0o600).map_err(file)
     }
@@ -295,11 +323,67 @@ mod tests {
         assert_eq!(Editions::load(&path).unwrap(), Editions::default());
     }
 
+    /// What the first program that wrote such files reads, and the next one, which wrote published lists as version 1.
+    fn read_before(path: &Path) -> [bool; 2] {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct First {
+            version: u32,
+            #[serde(rename = "lists")]
+            _lists: Vec<Edition>,
+        }
+        let bytes = std::fs::read(path).unwrap();
+        let first = serde_json::from_slice(&bytes).is_ok_and(|First { version, .. }| version == 1);
+        let next = serde_json::from_slice(&bytes).is_ok_and(|Stored { version, .. }| version == 1);
+        [first, next]
+    }
+
+    #[test]
+    fn an_older_program_reads_what_remembers_nothing_published_and_refuses_what_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lists.json");
+        let mut editions = Editions::default();
+        editions.see(edition(1, Some(&[2]), 100));
+        editions.store(&path).unwrap();
+        assert_eq!(read_before(&path), [true, true]);
+        editions.publish(edition(1, Some(&[3]), 100));
+        editions.store(&path).unwrap();
+        assert_eq!(read_before(&path), [false, false]);
+        assert_eq!(Editions::load(&path).unwrap(), editions);
+    }
+
+    #[test]
+    fn published_lists_that_were_written_as_version_1_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lists.json");
+        let mut editions = Editions::default();
+        editions.publish(edition(1, Some(&[3]), 100));
+        editions.store(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"version\": 2"), "{text}");
+        std::fs::write(&path, text.replace("\"version\": 2", "\"version\": 1")).unwrap();
+        assert_eq!(Editions::load(&path).unwrap(), editions);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_program_is_refused_as_such_whatever_else_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lists.json");
+        std::fs::write(&path, "{\"version\":3,\"editions\":{}}").unwrap();
+        let refused = Editions::load(&path).unwrap_err();
+        assert!(matches!(refused, EditionsError::Newer { found: 3, .. }), "{refused}");
+        let said = refused.to_string();
+        assert!(said.contains("version 3, this program reads up to 2"), "{said}");
+        assert!(said.contains("lists.json") && said.contains("use the newer program"), "{said}");
+    }
+
     #[test]
     fn a_damaged_file_is_not_taken_for_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lists.json");
-        for text in ["", "{}", "{\"version\":2,\"lists\":[]}", "{\"version\":1,\"lists\":[{}]}"] {
+        for text in
+            ["", "{}", "{\"version\":0,\"lists\":[]}", "{\"version\":2}", "{\"version\":1,\"lists\":[{}]}"]
+        {
             std::fs::write(&path, text).unwrap();
             let said = Editions::load(&path).unwrap_err().to_string();
             assert!(said.contains("hint"), "{text}: {said}");
