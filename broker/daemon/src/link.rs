@@ -10,6 +10,7 @@
 mod bounds;
 mod farewell;
 mod holds;
+mod inbound;
 mod leaving;
 mod output;
 mod unsent;
@@ -530,17 +531,9 @@ impl Link {
 
     /// A connection that waits holds no buffers; ten thousand of them then hold none.
     fn give_back_buffers(&mut self) {
-        if self.inbound.is_empty() && self.inbound.capacity() > 0 {
-            self.inbound = BytesMut::new();
-        }
-        self.outbound.shrink();
         // The first bytes of a packet, and a few that wait, need not hold room for a whole record.
-        let few = if self.held_up { READ_BYTES / 2 } else { FEW_BYTES };
-        if (1..few).contains(&self.inbound.len())
-            && self.inbound.capacity() >= READ_BYTES_MIN + self.inbound.len()
-        {
-            self.inbound = BytesMut::from(&self.inbound[..]);
-        }
+        inbound::shrink(&mut self.inbound, if self.held_up { READ_BYTES / 2 } else { FEW_BYTES });
+        self.outbound.shrink();
         self.holds.shrink();
     }
 }

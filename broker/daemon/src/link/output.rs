@@ -5,13 +5,18 @@
 
 use std::ops::{Deref, Range};
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use zeroize::Zeroize as _;
 
 /// The output of one connection.
+///
+/// Nothing is taken from the front of `bytes`: a `BytesMut` that was advanced does not tell what it still holds there, and one
+/// that was advanced to the end of its memory has a capacity of 0 and holds all of it.
 #[derive(Default)]
 pub(super) struct Output {
     bytes: BytesMut,
+    /// So many of them have left. Their memory is used again when more is written.
+    gone: usize,
     /// A private key is among them.
     secret: bool,
 }
@@ -19,6 +24,10 @@ pub(super) struct Output {
 impl Output {
     /// Appends what `write` writes. If that is `secret`, `write` makes room for all of it before its first byte.
     pub(super) fn append<T>(&mut self, secret: bool, write: impl FnOnce(&mut BytesMut) -> T) -> T {
+        if self.gone > self.len() {
+            self.remove(0..self.gone);
+            self.gone = 0;
+        }
         self.secret |= secret;
         if !self.secret {
             return write(&mut self.bytes);
@@ -33,29 +42,49 @@ impl Output {
 
     /// Makes room for so many more bytes without a copy that stays behind. Gives what had them before, if that was too small.
     fn make_room(&mut self, more: usize) -> Option<BytesMut> {
-        if self.bytes.capacity() - self.bytes.len() >= more {
-            return None;
+        (self.bytes.capacity() - self.bytes.len() < more).then(|| self.move_to(self.len() + more))
+    }
+
+    /// What waits moves to memory of this size. Gives what had it before.
+    fn move_to(&mut self, size: usize) -> BytesMut {
+        let mut place = BytesMut::with_capacity(size);
+        place.extend_from_slice(self);
+        let mut left = std::mem::replace(&mut self.bytes, place);
+        self.gone = 0;
+        if self.secret {
+            left.as_mut().zeroize();
         }
-        let mut larger = BytesMut::with_capacity(self.bytes.len() + more);
-        larger.extend_from_slice(&self.bytes);
-        let mut outgrown = std::mem::replace(&mut self.bytes, larger);
-        outgrown.as_mut().zeroize();
-        Some(outgrown)
+        left
     }
 
     /// The first `count` bytes have left.
     pub(super) fn advance(&mut self, count: usize) {
-        self.wipe(0..count);
-        self.bytes.advance(count);
-        self.secret &= !self.bytes.is_empty();
+        let until = self.gone + count;
+        self.wipe(self.gone..until);
+        self.gone = until;
+        self.ends();
     }
 
     /// Takes these bytes out.
     pub(super) fn cut(&mut self, cut: Range<usize>) {
+        self.remove(self.gone + cut.start..self.gone + cut.end);
+        self.ends();
+    }
+
+    /// Takes these bytes out of those that it holds.
+    fn remove(&mut self, cut: Range<usize>) {
         let rest = close_gap(&mut self.bytes, cut);
         self.wipe(rest..self.bytes.len());
         self.bytes.truncate(rest);
-        self.secret &= !self.bytes.is_empty();
+    }
+
+    /// When nothing waits any more, it begins anew, and no secret is among it.
+    fn ends(&mut self) {
+        if self.is_empty() {
+            self.bytes.clear();
+            self.gone = 0;
+            self.secret = false;
+        }
     }
 
     fn wipe(&mut self, range: Range<usize>) {
@@ -69,10 +98,10 @@ impl Output {
         self.bytes.capacity()
     }
 
-    /// An empty one gives its memory back.
+    /// Gives memory back of which more than half is not needed: all of it where nothing waits.
     pub(super) fn shrink(&mut self) {
-        if self.bytes.is_empty() && self.bytes.capacity() > 0 {
-            self.bytes = BytesMut::new();
+        if self.capacity() > 2 * self.len() {
+            drop(self.move_to(self.len()));
         }
     }
 }
@@ -81,7 +110,7 @@ impl Deref for Output {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[self.gone..]
     }
 }
 
@@ -164,6 +193,42 @@ mod tests {
         output.advance(60);
         output.cut(10..20);
         assert_eq!(*output, [7; 30]);
+    }
+
+    #[test]
+    fn what_has_left_counts_until_its_memory_is_given_back() {
+        let mut output = output(&[7; 1_000], false);
+        output.advance(400);
+        assert_eq!((output.len(), output.capacity()), (600, 1_000));
+        output.shrink();
+        assert_eq!(output.capacity(), 1_000, "half of it is needed");
+        output.advance(200);
+        output.append(false, |out| out.extend_from_slice(&[8; 100]));
+        assert_eq!(*output, [&[7; 400][..], &[8; 100]].concat());
+        assert_eq!(output.capacity(), 1_000, "the room of what has left is used again");
+        output.advance(450);
+        output.shrink();
+        assert_eq!((&*output, output.capacity()), (&[8; 50][..], 50));
+        output.shrink();
+        assert_eq!(output.capacity(), 50);
+    }
+
+    #[test]
+    fn an_output_that_filled_its_memory_to_the_last_byte_gives_it_back() {
+        let mut output = output(&[7; 1_000], false);
+        output.advance(1_000);
+        assert_eq!((output.len(), output.capacity()), (0, 1_000), "it is still held");
+        output.shrink();
+        assert_eq!(output.capacity(), 0);
+        assert!(!output.bytes.try_reclaim(1), "nothing is held");
+    }
+
+    #[test]
+    fn a_secret_that_is_moved_to_less_memory_leaves_no_copy_behind() {
+        let mut output = output(&[7; 1_000], true);
+        output.advance(900);
+        let left = output.move_to(output.len());
+        assert_eq!((&left[..], &*output), (&[0; 1_000][..], &[7; 100][..]));
     }
 
     #[test]
