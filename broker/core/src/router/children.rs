@@ -23,6 +23,9 @@ const SHARDS_MAX: usize = 1024;
 /// of that shard wait: this keeps it to some ten microseconds up to half a million children, and to some hundred for ten
 /// million.
 const SHARD_LEN_MAX: usize = 512;
+/// A map whose children would fill one in so many places of a map with fewer shards gives its shards back. One that shrinks and
+/// grows again about a bound is not built anew each time.
+const SHRINKS_BELOW: usize = 4;
 
 #[derive(Default)]
 pub(super) enum Children<S> {
@@ -190,19 +193,28 @@ impl<S: Clone> Wide<S> {
         drop(replaced);
         if len <= FEW_MAX / 2 {
             let few = self.all().into_iter().map(|(level, child)| (level, child.into_node()));
-            Some(Children::Few(few.collect()))
-        } else if len > self.shards * SHARD_LEN_MAX && self.shards < SHARDS_MAX {
-            let children = self.all().into_iter();
-            Some(Children::Wide(Arc::new(Self::new(self.shards * SHARDS_GROWTH, children))))
-        } else {
-            None
+            return Some(Children::Few(few.collect()));
         }
+        let shards = shards_for(len, self.shards);
+        (shards != self.shards).then(|| Children::Wide(Arc::new(Self::new(shards, self.all().into_iter()))))
     }
 
     fn all(&self) -> Vec<(SmolStr, Child<S>)> {
         let mut all = Vec::with_capacity(self.len.load(Ordering::Relaxed));
         self.map.for_each(|branch| all.push((branch.level.clone(), branch.child.clone())));
         all
+    }
+}
+
+/// How many shards a map of `shards` that has so many children now is to have.
+fn shards_for(children: usize, shards: usize) -> usize {
+    let fewer = shards / SHARDS_GROWTH;
+    if children > shards * SHARD_LEN_MAX && shards < SHARDS_MAX {
+        shards * SHARDS_GROWTH
+    } else if fewer >= SHARDS_MIN && children * SHRINKS_BELOW < fewer * SHARD_LEN_MAX {
+        fewer
+    } else {
+        shards
     }
 }
 
@@ -255,6 +267,46 @@ impl<S: Clone> Child<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shards(children: &Children<Arc<u64>>) -> usize {
+        match children {
+            Children::Empty | Children::Few(_) => 0,
+            Children::Wide(wide) => wide.shards,
+        }
+    }
+
+    #[test]
+    fn a_map_that_has_shrunk_gives_its_shards_back_and_is_not_built_anew_each_time_about_a_bound() {
+        let mut children: Children<Arc<u64>> = Children::default();
+        let node = || Some(Node::default());
+        let label = |n: usize| format!("device-{n}");
+        let grown = SHARDS_MIN * SHARD_LEN_MAX + 1;
+        (0..grown).for_each(|n| children.set(&label(n), node()));
+        assert_eq!(shards(&children), SHARDS_MIN * SHARDS_GROWTH);
+        let shrunk = SHARDS_MIN * SHARD_LEN_MAX / SHRINKS_BELOW;
+        (shrunk..grown).for_each(|n| children.set(&label(n), None));
+        assert_eq!(shards(&children), SHARDS_MIN * SHARDS_GROWTH);
+        children.set(&label(0), None);
+        assert_eq!(shards(&children), SHARDS_MIN);
+        assert!((1..shrunk).all(|n| children.get(&label(n)).is_some()), "they are all there");
+        assert!(children.get(&label(0)).is_none() && children.get(&label(shrunk)).is_none());
+        (0..grown - 1).for_each(|n| children.set(&label(n), node()));
+        assert_eq!(shards(&children), SHARDS_MIN, "it has four times as many now, and still does not grow");
+        (9..grown).for_each(|n| children.set(&label(n), None));
+        assert_eq!(shards(&children), SHARDS_MIN);
+        children.set(&label(8), None);
+        assert_eq!(shards(&children), 0, "few are looked through");
+    }
+
+    #[test]
+    fn shards_are_between_the_least_and_the_most() {
+        assert_eq!(shards_for(usize::MAX / SHRINKS_BELOW, SHARDS_MAX), SHARDS_MAX);
+        assert_eq!(shards_for(FEW_MAX, SHARDS_MIN), SHARDS_MIN);
+        let (middle, bound) = (SHARDS_MIN * SHARDS_GROWTH, SHARDS_MIN * SHARDS_GROWTH * SHARD_LEN_MAX);
+        assert_eq!((shards_for(bound, middle), shards_for(bound + 1, middle)), (middle, SHARDS_MAX));
+        let below = bound / SHRINKS_BELOW;
+        assert_eq!((shards_for(below, SHARDS_MAX), shards_for(below - 1, SHARDS_MAX)), (SHARDS_MAX, middle));
+    }
 
     #[test]
     fn a_device_below_a_wide_node_takes_96_bytes_in_the_map() {
