@@ -238,6 +238,9 @@ pub enum CloseReason {
     KeepAliveTimeout,
     /// The same principal connected again with the same client identifier (`[MQTT5-3.1.4-3]`, `[MQTT3-3.1.4-2]`).
     TakenOver,
+    /// A QoS 2 message came again while the connection before it was still routing it: whether it is routed or refused is known when
+    /// it comes the next time.
+    Unsettled,
     /// A new policy refuses what this session subscribes to.
     NotAuthorized,
     /// The client reads too slowly: `outbox_bytes_max` of QoS 1 and 2 messages wait.
@@ -282,7 +285,7 @@ impl CloseReason {
             Self::TakenOver => ReasonCode::SessionTakenOver,
             Self::NotAuthorized => ReasonCode::NotAuthorized,
             Self::SlowConsumer => ReasonCode::QuotaExceeded,
-            Self::Overloaded => ReasonCode::ServerBusy,
+            Self::Overloaded | Self::Unsettled => ReasonCode::ServerBusy,
             Self::ServerShuttingDown => ReasonCode::ServerShuttingDown,
             Self::Administrative | Self::CertificateRevoked => ReasonCode::AdministrativeAction,
             Self::CertificateExpired | Self::ClaimEnded => ReasonCode::MaximumConnectTime,
@@ -312,6 +315,7 @@ impl CloseReason {
             Self::Violation(violation) => violation.metric_label(),
             Self::KeepAliveTimeout => "keep_alive_timeout",
             Self::TakenOver => "taken_over",
+            Self::Unsettled => "unsettled",
             Self::NotAuthorized => "not_authorized",
             Self::SlowConsumer => "slow_consumer",
             Self::Overloaded => "overloaded",
@@ -343,6 +347,9 @@ impl fmt::Display for CloseReason {
             Self::TakenOver => {
                 f.write_str("the same identity connected again with the same client identifier")
             }
+            Self::Unsettled => f.write_str(
+                "a message of QoS 2 is still being taken from the connection before; connect and send it again",
+            ),
             Self::NotAuthorized => {
                 f.write_str("the new access policy refuses a subscription of this session")
             }

@@ -99,14 +99,22 @@ pub(crate) struct Session {
     pub(crate) timer: Option<Mono>,
     pub(crate) subscriptions: HashMap<SubscriptionFilter, SubOptions, RandomState>,
     pub(crate) outbound: Outbound,
-    /// QoS 2 messages of the client that are routed and not released (`[MQTT5-4.3.3-10]`), with the number of the
-    /// link that last sent each.
-    pub(crate) unreleased: HashMap<PacketId, u64, RandomState>,
+    /// QoS 2 messages of the client that are not released (`[MQTT5-4.3.3-10]`).
+    pub(crate) unreleased: HashMap<PacketId, Unreleased, RandomState>,
     /// The policy that last judged the subscriptions.
     pub(crate) policy_generation: u64,
     /// Where it is recorded, while it is a session that outlives its connection and the broker has a journal. The mailbox
     /// has the same.
     pub(crate) log: Option<Log>,
+}
+
+/// A QoS 2 message of the client that is not released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unreleased {
+    /// The number of the link that last sent it.
+    pub(crate) link: u64,
+    /// Everybody has it. Else that link is in the middle of routing it, or of refusing it.
+    pub(crate) routed: bool,
 }
 
 impl Session {

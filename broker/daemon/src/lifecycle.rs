@@ -309,7 +309,7 @@ const fn disconnect_reason(reason: &CloseReason) -> (bool, &'static str) {
         CloseReason::SlowConsumer | CloseReason::Overloaded => (false, "THROTTLED"),
         CloseReason::ServerShuttingDown => (false, "SERVER_INITIATED_DISCONNECT"),
         CloseReason::Administrative => (false, "API_INITIATED_DISCONNECT"),
-        CloseReason::Abandoned => (false, "SERVER_ERROR"),
+        CloseReason::Unsettled | CloseReason::Abandoned => (false, "SERVER_ERROR"),
         CloseReason::ConnectTimeout
         | CloseReason::BadConnect(_)
         | CloseReason::Refused(_)

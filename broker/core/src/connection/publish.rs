@@ -9,17 +9,20 @@ use crate::close::{CloseReason, Violation};
 use crate::connection::Open;
 use crate::counters::{count, count_by};
 use crate::event::{DeniedAccess, Event, Quota};
-use crate::hub::{Draft, Hub, Outline, Pressure, Routed, SendError, may_be_lost, routed_reason};
+use crate::hub::{Draft, Hub, NoRoom, Outline, Pressure, Routed, SendError, may_be_lost, routed_reason};
 use crate::journal::{Record, Ticket};
 use crate::message::properties_bytes;
 use crate::provisioning::RequestTopic;
-use crate::session::{Session, SessionRef};
+use crate::router::Matches;
+use crate::session::{Session, SessionRef, Unreleased};
 use crate::time::Now;
 
 /// The type of the packet, in the high half of its first byte.
 const PUBLISH: u8 = 3;
 /// The flag in the first byte of a PUBLISH.
 const RETAIN: u8 = 0b0001;
+/// The two bits of the quality of service there. Both together mean none (`[MQTT-3.3.1-4]`).
+const QOS: u8 = 0b0110;
 const PACKET_ID_BYTES: usize = 2;
 
 /// Whether a QoS 2 message is to be routed.
@@ -57,24 +60,33 @@ impl Open {
         // sends it again, and it is routed once.
         let _together = (publish.qos.qos() == QoS::ExactlyOnce).then(|| hub.together(self.cell.number));
         let request = RequestTopic::parse(&topic);
-        let mut sheds = hub.pressure() != Pressure::None
+        let takes_room = hub.pressure() != Pressure::None
             && request.is_none()
             // Clearing a retained message gives memory back.
-            && !(publish.retain && publish.payload.is_empty())
-            && self.is_message_shed(hub, &topic, publish.retain, content_bytes(&publish));
+            && !(publish.retain && publish.payload.is_empty());
+        let room = if takes_room {
+            self.room(hub, &topic, publish.retain, content_bytes(&publish))
+        } else {
+            Ok(None)
+        };
         let mut received = Ticket::NONE;
         // Goes before `_together` does.
         let mut arriving = None;
         if let QosId::ExactlyOnce(id) = publish.qos {
-            let (arrival, ticket) = self.arrival(hub, id, sheds)?;
-            if arrival == Arrival::Again {
-                hub.hold(ticket, out);
-                return self.send(hub, Packet::PubRec(Ack::success(id)), out);
+            let (arrival, ticket) = self.arrival(hub, id, room.is_err())?;
+            match arrival {
+                Arrival::Again => {
+                    hub.hold(ticket, out);
+                    return self.send(hub, Packet::PubRec(Ack::success(id)), out);
+                }
+                Arrival::First => {
+                    arriving = Some(Arriving { cell: Arc::clone(&self.cell), link: self.link.number, id });
+                }
+                Arrival::Shed => {}
             }
-            sheds = arrival == Arrival::Shed;
             received = ticket;
-            arriving = Some(Arriving { cell: Arc::clone(&self.cell), link: self.link.number, id });
         }
+        let (receivers, sheds) = room.map_or((None, true), |receivers| (receivers, false));
         let mut draft = Draft {
             topic,
             payload: publish.payload,
@@ -82,6 +94,7 @@ impl Open {
             retain: publish.retain,
             properties: publish.properties,
             can_be_refused: self.version == Version::V5 && publish.qos.qos() != QoS::AtMostOnce,
+            receivers,
         };
         if let Some(request) = request {
             return self.request(hub, (publish.qos, received), draft, request, out);
@@ -91,8 +104,10 @@ impl Open {
         }
         let scratch = self.scratch.get_or_insert_default();
         let sent = hub.send(&mut draft, &self.author, self.cell.number, scratch, now);
-        // Everybody has it: should anything behind this panic, it stays known, and is not routed again.
-        drop(arriving.take());
+        if sent.is_ok() {
+            // Everybody has it: should anything behind this panic, it stays known, and is not routed again.
+            drop(arriving.take());
+        }
         self.acknowledge(hub, (publish.qos, received), &draft, sent, out)
     }
 
@@ -105,9 +120,10 @@ impl Open {
         let mut state = self.state()?;
         let me = self.link.number;
         let known = state.unreleased.get(&id).copied();
+        let mine = known.is_some_and(|known| known.link == me);
         // `[MQTT5-3.3.4-7]`: what an earlier connection left over does not count. Nothing is remembered of a message that
         // is refused: the client sends it again on its next connection.
-        let too_many = known != Some(me) && self.unreleased >= self.receive_max;
+        let too_many = !mine && self.unreleased >= self.receive_max;
         let full = state.unreleased.len() >= hub.limits.load().unreleased_qos2_max.max(self.receive_max);
         if too_many || (known.is_none() && full) {
             return Err(CloseReason::Violation(Violation::ReceiveMaximumExceeded));
@@ -115,7 +131,11 @@ impl Open {
         if sheds && known.is_none() {
             return Ok((Arrival::Shed, Ticket::NONE));
         }
-        state.unreleased.insert(id, me);
+        if known.is_some_and(|known| !known.routed) {
+            // An earlier connection of the session is in the middle of it, and may refuse it yet.
+            return Err(CloseReason::Unsettled);
+        }
+        state.unreleased.insert(id, Unreleased { link: me, routed: known.is_some() });
         let arrival = if known.is_some() { Arrival::Again } else { Arrival::First };
         let ticket = match (&state.log, arrival) {
             (None, _) | (_, Arrival::Shed) => Ticket::NONE,
@@ -124,26 +144,32 @@ impl Open {
             (Some(log), Arrival::Again) => log.latest(),
         };
         drop(state);
-        self.unreleased += usize::from(known != Some(me));
+        self.unreleased += usize::from(!mine);
         Ok((arrival, ticket))
     }
 
-    /// Whether memory has no room for a message of this client. Of a name above its share none is refused that makes nobody's share
-    /// larger.
-    fn is_message_shed(&mut self, hub: &Hub, topic: &TopicName, retain: bool, content_bytes: usize) -> bool {
+    /// Whether memory has room for a message of this client. Of a name above its share none is refused that makes nobody's share
+    /// larger; its receivers, which are looked up for that, are given.
+    fn room(
+        &mut self,
+        hub: &Hub,
+        topic: &TopicName,
+        retain: bool,
+        content_bytes: usize,
+    ) -> Result<Option<Matches<SessionRef>>, NoRoom> {
         if !self.is_shed(hub) {
-            return false;
+            return Ok(None);
         }
         if hub.pressure() != Pressure::Tight {
-            return true;
+            return Err(NoRoom);
         }
         let message = Outline { topic, retain, content_bytes };
-        hub.adds_to_a_hoard(&self.cell, &self.author, &message, self.scratch.get_or_insert_default())
+        hub.room_beside_hoards(&self.cell, &self.author, &message, self.scratch.get_or_insert_default())
     }
 
     /// Whether the packet that begins with these bytes is a PUBLISH of 3.1.1, of QoS 1 or 2, that memory has room for although its
-    /// name is refused others. One that has not come to its end may go on coming: then it is asked again. One that is malformed is
-    /// not kept from being told so.
+    /// name is refused others. One that has not come to its end may go on coming: then it is asked again. One that is malformed, or
+    /// too deep, is not kept from being told so.
     pub(super) fn may_publish_nonetheless(&mut self, hub: &Hub, packet: &[u8]) -> bool {
         if hub.pressure() != Pressure::Tight {
             return false;
@@ -152,8 +178,9 @@ impl Open {
             return true;
         }
         packet.first().is_some_and(|first| first >> 4 == PUBLISH)
-            && outline(packet)
-                .is_none_or(|(topic, retain, bytes)| !self.is_message_shed(hub, &topic, retain, bytes))
+            && outline(packet).is_none_or(|(topic, retain, bytes)| {
+                hub.too_deep(&topic) || self.room(hub, &topic, retain, bytes).is_ok()
+            })
     }
 
     /// Memory runs short. QoS 0 is lost; a 5.0 client is told that its message was not taken; a 3.1.1 client cannot be
@@ -211,8 +238,8 @@ impl Open {
         self.send(hub, Packet::PubRec(ack), out)
     }
 
-    /// A QoS 2 message was refused after all. Its identifier is free also when another connection has the session by now,
-    /// unless that one has received it too: or what was never routed would be acknowledged there.
+    /// A QoS 2 message was refused after all. Its identifier is free also when another connection has the session by now: or what
+    /// was never routed would be acknowledged there.
     fn forget(&mut self, id: PacketId) -> Result<(), CloseReason> {
         let me = self.link.number;
         let mut state = self.cell.state.lock();
@@ -224,7 +251,7 @@ impl Open {
     /// that PUBCOMP waits for.
     fn free(&self, id: PacketId) -> Result<(Option<u64>, Ticket), CloseReason> {
         let mut state = self.state()?;
-        let known = state.unreleased.remove(&id);
+        let known = state.unreleased.remove(&id).map(|known| known.link);
         let ticket = match (&state.log, known) {
             (None, _) => Ticket::NONE,
             (Some(log), Some(_)) => log.add(|session| Record::Freed(session, id)),
@@ -283,7 +310,8 @@ impl Open {
     }
 }
 
-/// A QoS 2 message between the moment at which its identifier is remembered and the one at which it is routed.
+/// A QoS 2 message between the moment at which its identifier is remembered and the one at which it is routed. Meanwhile nobody
+/// acknowledges it, another connection of its session neither.
 ///
 /// Should that end in a panic, it was not acknowledged, and is routed when it comes again: rather twice for some than never. So
 /// its identifier is forgotten, and before [`Hub::together`] lets go: the journal has both or neither, and a process that ends
@@ -297,18 +325,23 @@ struct Arriving {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        // Whoever holds the session's lock is no caller of this one: those have gone by the same panic.
+        // Whoever holds the session's lock is no caller of this one: in a panic those have gone by it. Whose the session is by
+        // now is no matter.
+        let mut state = self.cell.state.lock();
         if std::thread::panicking() {
-            // Whose the session is by now is no matter.
-            forget(&mut self.cell.state.lock(), self.id, self.link);
+            forget(&mut state, self.id, self.link);
+        } else if let Some(known) = state.unreleased.get_mut(&self.id)
+            && known.link == self.link
+        {
+            known.routed = true;
         }
     }
 }
 
-/// Frees the identifier of a QoS 2 message that was not routed, unless another connection than `link` has received it too;
-/// whether it did.
+/// Frees the identifier of a QoS 2 message that was not routed, unless it is that of another one by now, which another connection
+/// than `link` has received; whether it did.
 fn forget(state: &mut Session, id: PacketId, link: u64) -> bool {
-    let mine = state.unreleased.get(&id) == Some(&link);
+    let mine = state.unreleased.get(&id).is_some_and(|known| known.link == link);
     if mine {
         state.unreleased.remove(&id);
         if let Some(log) = &state.log {
@@ -321,7 +354,6 @@ fn forget(state: &mut Session, id: PacketId, link: u64) -> bool {
 /// Whether a 3.1.1 packet that begins with these bytes makes the broker keep something: SUBSCRIBE, and PUBLISH of QoS 1 and 2 unless
 /// it clears a retained message.
 pub(super) fn takes_memory(packet: &[u8]) -> bool {
-    const QOS: u8 = 0b0110;
     match packet.split_first() {
         Some((first, _)) if first >> 4 == 8 => true,
         Some((first, rest)) if first >> 4 == PUBLISH && first & QOS != 0 => {
@@ -345,7 +377,9 @@ fn outline(packet: &[u8]) -> Option<(TopicName, bool, usize)> {
     let (length, rest) = body.split_first_chunk()?;
     let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
     let topic = TopicName::try_from(std::str::from_utf8(topic).ok()?).ok()?;
-    Some((topic, first & RETAIN != 0, rest.len().checked_sub(PACKET_ID_BYTES)?))
+    let (id, payload) = rest.split_first_chunk::<PACKET_ID_BYTES>()?;
+    let well_formed = first & QOS != QOS && *id != [0; PACKET_ID_BYTES];
+    well_formed.then_some((topic, first & RETAIN != 0, payload.len()))
 }
 
 /// Whether a PUBLISH with a packet identifier ends behind it. `rest` is what comes after its first byte.
@@ -380,6 +414,7 @@ mod tests {
     use crate::connection::{Connection, ListenerRules, Peer, Phase};
     use crate::journal::{Durability, Journal};
     use crate::limits::Limits;
+    use crate::router::SubOptions;
     use crate::time::{Mono, Wall};
 
     const NOW: Now = Now { mono: Mono::START, wall: Wall(1_800_000_000_000) };
@@ -435,6 +470,7 @@ mod tests {
             retain: true,
             properties: None,
             can_be_refused: true,
+            receivers: None,
         }
     }
 
@@ -457,6 +493,7 @@ mod tests {
         let (arrival, ticket) = open(&mut old).arrival(&hub, id, false).unwrap();
         assert!(arrival == Arrival::First);
         let mut new = connected(&hub);
+        assert_eq!(open(&mut new).arrival(&hub, id, false).err(), Some(CloseReason::Unsettled));
         let (qos, refused) = (QosId::ExactlyOnce(id), Err(SendError::RetainedQuota));
         let ended = open(&mut old).acknowledge(&hub, (qos, ticket), &draft(), refused, &mut Actions::new());
         assert_eq!(ended, Err(CloseReason::TakenOver));
@@ -464,14 +501,63 @@ mod tests {
     }
 
     #[test]
-    fn what_the_new_connection_has_received_stays_known_when_the_old_one_refuses_it() {
+    fn what_the_old_connection_is_routing_at_this_moment_is_not_acknowledged_on_the_new_one() {
         let (hub, id) = (hub(), PacketId::MIN);
         let mut old = connected(&hub);
         open(&mut old).arrival(&hub, id, false).unwrap();
         let mut new = connected(&hub);
-        assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
+        let mut out = Actions::new();
+        new.handle(Input::Packet(first(id)), NOW, &mut out);
+        let actions: Vec<_> = out.drain().collect();
+        assert!(new.is_closed(), "it comes again, and then it is known what became of it: {actions:?}");
+        assert!(!actions.iter().any(|action| matches!(action, Action::Send(Packet::PubRec(_)))));
+        // It is refused there in the end, and was never routed.
+        assert_eq!(open(&mut old).forget(id), Err(CloseReason::TakenOver));
+        let mut newest = connected(&hub);
+        assert!(open(&mut newest).arrival(&hub, id, false).unwrap().0 == Arrival::First);
+    }
+
+    #[test]
+    fn what_the_old_connection_has_routed_is_acknowledged_on_the_new_one_and_not_routed_again() {
+        let (hub, id) = (hub(), PacketId::MIN);
+        let mut old = connected(&hub);
+        old.handle(Input::Packet(first(id)), NOW, &mut Actions::new());
+        let mut new = connected(&hub);
+        for _ in 0..2 {
+            assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
+        }
         assert_eq!(open(&mut old).forget(id), Err(CloseReason::TakenOver));
         assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
+    }
+
+    #[test]
+    fn who_was_found_while_memory_was_asked_for_is_not_looked_for_again() {
+        let policy = Policy::parse("role device\ntopic readwrite #\n", "test", &ParseOptions::default());
+        let hub = Hub::new(Limits::default(), Arc::new(policy.unwrap().0));
+        hub.set_fair_share(0);
+        let mut reader = connected_as(&hub, "reader", Waker::noop().clone());
+        let filter = SubscriptionFilter::parse(Text::try_from("t").unwrap()).unwrap();
+        let options = SubOptions {
+            qos: QoS::AtMostOnce,
+            no_local: false,
+            retain_as_published: false,
+            subscription_id: None,
+        };
+        hub.index.subscribe(Arc::clone(&open(&mut reader).cell), &filter, options);
+        // What waits for itself puts its name above its share, and the reader has nothing.
+        let mut writer = connected(&hub);
+        open(&mut writer).cell.usage.queue(1);
+        hub.set_pressure(Pressure::Tight);
+        let topic = TopicName::try_from("t").unwrap();
+        let receivers = open(&mut writer).room(&hub, &topic, false, 1).unwrap();
+        assert!(hub.index.unsubscribe(open(&mut reader).cell.number, &filter));
+        let mut draft = Draft { retain: false, receivers, ..draft() };
+        let open = open(&mut writer);
+        let mut scratch = open.scratch.take().unwrap();
+        let sent = hub.send(&mut draft, &open.author, open.cell.number, &mut scratch, NOW);
+        assert!(sent.unwrap().somebody, "it is where it was found");
+        let again = hub.send(&mut self::draft(), &open.author, open.cell.number, &mut scratch, NOW);
+        assert!(!again.unwrap().somebody, "but the next one is not");
     }
 
     /// Whoever is called by it finds a defect there, for as long as it has one.

@@ -39,7 +39,15 @@ impl Hub {
         now: Now,
     ) -> Result<(), Denied> {
         let (topic, payload, qos) = message;
-        let mut draft = Draft { topic, payload, qos, retain: false, properties: None, can_be_refused: true };
+        let mut draft = Draft {
+            topic,
+            payload,
+            qos,
+            retain: false,
+            properties: None,
+            can_be_refused: true,
+            receivers: None,
+        };
         let author = Arc::new(Author { principal: principal.clone(), client_id: client_id.clone() });
         match self.send(&mut draft, &author, NOBODY, &mut Scratch::default(), now) {
             Ok(_) => Ok(()),

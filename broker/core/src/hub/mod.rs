@@ -37,7 +37,7 @@ pub(crate) use attach::{Attach, Attached};
 pub use command::Hears;
 pub(crate) use policy::PolicySlot;
 pub use pressure::{Backlog, Pressure};
-pub(crate) use pressure::{Outline, may_be_lost};
+pub(crate) use pressure::{NoRoom, Outline, may_be_lost};
 pub use purge::{Condemned, Consequences, Purged, RetainedTaken};
 pub use restore::{Restored, Restoring};
 pub(crate) use route::{Draft, Routed, Scratch, SendError};

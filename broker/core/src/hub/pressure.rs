@@ -13,6 +13,7 @@ use crate::hub::usage::SUBSCRIPTION_BYTES;
 use crate::hub::{Hub, Scratch, Usage};
 use crate::mailbox::{ENTRY_BYTES, Held};
 use crate::message::Author;
+use crate::router::Matches;
 use crate::session::{Expiry, SessionCell, SessionRef};
 
 /// How short memory is.
@@ -74,6 +75,10 @@ pub(crate) struct Outline<'a> {
     pub(crate) content_bytes: usize,
 }
 
+/// Memory has no room for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
 /// What waits for one connected session and is given back when its connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
@@ -84,7 +89,8 @@ pub struct Backlog {
     /// no more: together they have it once. The place in the queue is each one's own.
     pub bytes: usize,
     /// About how many bytes the client has to take, and to acknowledge, before they are given back without its end: the topics,
-    /// payloads and properties of the same messages, undivided.
+    /// payloads and properties of the same messages, undivided. Retained messages that wait for it count here, and in [`Self::bytes`]
+    /// only once nobody else has them.
     pub to_take: usize,
 }
 
@@ -148,25 +154,29 @@ impl Hub {
         held > share || held + self.retained.bytes_of(name) > share
     }
 
-    /// Whether a message of a session makes somebody's share larger that is above it already. It is its own name's where the message
-    /// would be retained and is longer than what that has retained on the topic, and otherwise a receiver's.
+    /// Whether memory has no room for a message of a session, the name of which holds more than its share: it makes somebody's share
+    /// larger that is above it already. That is its own name's where the message would be retained and is longer than what that has
+    /// retained on the topic, and otherwise a receiver's. Where there is room, the receivers that were found.
     ///
     /// One that its author may not publish goes nowhere: who listens there is not for it to know. `scratch` is the
     /// session's, while nothing is in it.
-    pub(crate) fn adds_to_a_hoard(
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(crate) fn room_beside_hoards(
         &self,
         session: &SessionCell,
         author: &Author,
         message: &Outline<'_>,
         scratch: &mut Scratch,
-    ) -> bool {
+    ) -> Result<Option<Matches<SessionRef>>, NoRoom> {
         let slot = self.policy_slot();
         if slot.policy.may_publish(&author.subject(), message.topic).is_err() {
-            return false;
+            return Ok(None);
         }
         let name = &session.key.principal;
         if message.retain && self.retained.content_bytes_of(name, message.topic) < message.content_bytes {
-            return true;
+            return Err(NoRoom);
         }
         let adds = |receiver: &SessionRef| {
             self.is_above_share(&receiver.key.principal, &receiver.usage)
@@ -174,10 +184,13 @@ impl Hub {
         };
         self.index.matches(message.topic, session.number, &mut scratch.matches);
         // Who of a group gets it is not known.
-        let found = scratch.matches.plain().iter().any(|hit| adds(&hit.subscriber))
-            || scratch.matches.shared().iter().any(|group| group.any(adds));
-        scratch.matches.clear();
-        found
+        if scratch.matches.plain().iter().any(|hit| adds(&hit.subscriber))
+            || scratch.matches.shared().iter().any(|group| group.any(adds))
+        {
+            scratch.matches.clear();
+            return Err(NoRoom);
+        }
+        Ok(Some(std::mem::take(&mut scratch.matches)))
     }
 
     /// The connected sessions that something waits for which the end of the connection gives back, in no particular order.

@@ -245,6 +245,7 @@ mod tests {
             retain: true,
             properties: None,
             can_be_refused: true,
+            receivers: None,
         };
         let author = Arc::new(Author { principal, client_id });
         assert!(hub.send(&mut draft, &author, connection.number(), &mut Scratch::default(), now).is_ok());

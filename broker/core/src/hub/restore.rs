@@ -13,7 +13,7 @@ use crate::hub::{Hub, NOBODY};
 use crate::journal::{QueuedEntry, Record, RestoredEntry, RestoredSession, StoredSession};
 use crate::mailbox::Entry;
 use crate::message::{Author, Message};
-use crate::session::{ArmedWill, Expiry, Session, SessionCell, SessionKey, SessionRef};
+use crate::session::{ArmedWill, Expiry, Session, SessionCell, SessionKey, SessionRef, Unreleased};
 use crate::time::{Mono, Now, Wall};
 
 /// Takes back what an earlier process left, piece by piece. Nobody may connect before [`Self::finish`].
@@ -113,7 +113,8 @@ impl Restoring<'_> {
             hub.enlist(&cell, &mut state);
             let timer = state.next_deadline();
             hub.set_timer(&cell, &mut state, timer);
-            state.unreleased = unreleased.into_iter().map(|id| (id, NOBODY)).collect();
+            let known = Unreleased { link: NOBODY, routed: true };
+            state.unreleased = unreleased.into_iter().map(|id| (id, known)).collect();
             for (filter, options) in subscriptions {
                 hub.index.subscribe(Arc::clone(&cell), &filter, options);
                 cell.usage.subscribe(&filter, usize::MAX);

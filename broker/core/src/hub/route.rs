@@ -31,6 +31,8 @@ pub(crate) struct Draft {
     /// Its publisher can be told that it was refused, and sends it again or gives up. Where nobody can be told, a message
     /// that a bound keeps from being retained is routed all the same.
     pub(crate) can_be_refused: bool,
+    /// Whom it is for, where that was looked up already.
+    pub(crate) receivers: Option<Matches<SessionRef>>,
 }
 
 impl Topical for &mut Draft {
@@ -109,7 +111,12 @@ impl Hub {
         now: Now,
     ) -> Result<Routed, SendError> {
         let draft = allowed.into_inner();
-        self.index.matches(&draft.topic, from, &mut scratch.matches);
+        match draft.receivers.take() {
+            // What comes is retained first, see below.
+            _ if draft.retain => {}
+            Some(receivers) => scratch.matches = receivers,
+            None => self.index.matches(&draft.topic, from, &mut scratch.matches),
+        }
         if scratch.matches.is_empty() && !draft.retain {
             return Ok(Routed::default());
         }
@@ -123,14 +130,16 @@ impl Hub {
             Publisher::Client(Arc::clone(author)),
             now.mono,
         ));
-        // Before routing: a client that subscribes at this moment then gets the message from one side or from both,
-        // never from none.
+        // Before it is looked up who gets it: a client that subscribes at this moment then gets the message from one side or
+        // from both, never from none.
         let retained = self.retain(&message);
         if let Err(error) = retained
             && draft.can_be_refused
         {
-            scratch.matches.clear();
             return Err(error);
+        }
+        if draft.retain {
+            self.index.matches(&message.topic, from, &mut scratch.matches);
         }
         let mut routed = self.spread(&message, &mut scratch.matches, &limits, self.counters.shard(from));
         routed.unretained = retained.is_err();

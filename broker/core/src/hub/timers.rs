@@ -132,6 +132,7 @@ impl Hub {
             properties: will.properties,
             // Who sent it is gone.
             can_be_refused: false,
+            receivers: None,
         };
         let counters = self.counters.shard(from);
         match self.send(&mut draft, &author, from, scratch, now) {

@@ -1,8 +1,8 @@
 //! The same broker from several threads at once: takeovers, publishing, policy changes and timers get into each
 //! other's way, and whatever the order was, the books balance at the end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::task::{Wake, Waker};
 
 use signet_core::{Action, Actions, CloseReason, Connection, Hub, Input, Limits, Mono, Now, Peer, Wall};
@@ -167,4 +167,54 @@ fn the_books_balance_whatever_the_order_was() {
         connection.handle(Input::Connect(Ok(dial.connect)), NOW, &mut actions);
         assert!(!connection.is_closed());
     }
+}
+
+/// How often somebody subscribes at the moment at which the message is retained.
+const MEETINGS: u16 = 20_000;
+
+#[test]
+fn who_subscribes_while_a_message_is_retained_gets_it_from_one_side_at_least() {
+    let hub = Hub::new(Limits::default(), compile(EVERYTHING));
+    let connected = |name: &str| {
+        let (dial, actions) = (v5(name), &mut Actions::new());
+        let peer =
+            Peer { principal: dial.principal, address: "192.0.2.1:1".parse().unwrap(), rules: dial.rules };
+        let mut connection = Connection::new(Arc::clone(&hub), peer, Waker::from(Arc::new(Silent)), NOW);
+        connection.handle(Input::Connect(Ok(dial.connect)), NOW, actions);
+        connection
+    };
+    let (mut writer, mut reader) = (connected("writer"), connected("reader"));
+    let (ready, done) = (Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..MEETINGS {
+                let message = say(&format!("t/{}", n % 100), &n.to_string()).retain();
+                ready.wait();
+                writer.handle(Input::Packet(Packet::Publish(message.packet(1))), NOW, &mut Actions::new());
+                done.wait();
+            }
+        });
+        let mut missed = 0;
+        for n in 0..MEETINGS {
+            let topic = format!("t/{}", n % 100);
+            let filters = vec![filter(&topic, 0)];
+            let subscribe =
+                Subscribe { packet_id: id(1), subscription_id: None, user_properties: Vec::new(), filters };
+            let unsubscribe = signet_wire::Unsubscribe {
+                packet_id: id(1),
+                user_properties: Vec::new(),
+                filters: vec![filter(&topic, 0).filter],
+            };
+            let mut actions = Actions::new();
+            ready.wait();
+            reader.handle(Input::Packet(Packet::Subscribe(Box::new(subscribe))), NOW, &mut actions);
+            done.wait();
+            reader.handle(Input::Wake, NOW, &mut actions);
+            reader.handle(Input::Packet(Packet::Unsubscribe(Box::new(unsubscribe))), NOW, &mut actions);
+            let payload = n.to_string();
+            let is_it = |action| matches!(action, Action::Deliver(it) if it.message.payload == payload);
+            missed += usize::from(!actions.drain().any(is_it));
+        }
+        assert_eq!(missed, 0, "of {MEETINGS}");
+    });
 }
