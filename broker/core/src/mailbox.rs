@@ -54,9 +54,13 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// The part of its message's bytes that is this entry's: whoever holds the message too, another queue or the retained
-    /// store, has as much of it.
+    /// store, has as much of it. What is replayed is all the retained store's, as long as that may have it.
     fn own_bytes(&self) -> usize {
-        self.message.bytes.div_ceil(Arc::strong_count(&self.message).max(1))
+        match (self.replay, Arc::strong_count(&self.message)) {
+            (_, 0 | 1) => self.message.bytes,
+            (true, _) => 0,
+            (false, holders) => self.message.bytes.div_ceil(holders),
+        }
     }
 
     /// As it is recorded.
@@ -84,23 +88,36 @@ pub(crate) struct Held {
 
 impl Held {
     /// Of so many `entries`, the messages of which have `bytes` together. `place` gives one of them, `None`: it is another's.
-    /// What is looked at is a bounded number of them, evenly spread, since publishers wait for the lock meanwhile.
     pub(crate) fn of<'a>(
         entries: usize,
         bytes: usize,
-        mut place: impl FnMut(usize) -> Option<&'a Entry>,
+        place: impl FnMut(usize) -> Option<&'a Entry>,
     ) -> Self {
+        // Where none of them was seen, they are few: then all of it is taken for this session's.
+        let all = Self { given_back: bytes, to_take: bytes };
+        let messages = Self::of_messages(entries, bytes, place).unwrap_or(all);
+        Self { given_back: entries * ENTRY_BYTES, to_take: 0 }.and(messages)
+    }
+
+    /// As [`Self::of`], of the messages alone; `None`: none of them was seen. What is looked at is a bounded number of them, evenly
+    /// spread, since publishers wait for the lock meanwhile.
+    fn of_messages<'a>(
+        entries: usize,
+        bytes: usize,
+        mut place: impl FnMut(usize) -> Option<&'a Entry>,
+    ) -> Option<Self> {
+        if bytes == 0 {
+            return None;
+        }
         let looks = entries.min(SAMPLE_ENTRIES);
         let (mut whole, mut own, mut content) = (0, 0, 0);
         for entry in (0..looks).filter_map(|look| place(look * entries / looks)) {
             whole += entry.message.bytes;
-            // What is replayed is the retained store's.
-            own += if entry.replay { 0 } else { entry.own_bytes() };
+            own += entry.own_bytes();
             content += entry.message.content_bytes();
         }
-        // Where none of them was seen, they are few: then all of it is taken for this session's.
-        let scaled = |part: usize| bytes.saturating_mul(part).checked_div(whole).unwrap_or(bytes);
-        Self { given_back: entries * ENTRY_BYTES + scaled(own), to_take: scaled(content) }
+        let scaled = |part: usize| bytes.saturating_mul(part).checked_div(whole);
+        Some(Self { given_back: scaled(own)?, to_take: scaled(content)? })
     }
 
     /// Both together.
@@ -166,6 +183,8 @@ pub(crate) struct Mailbox {
     acknowledged_live: Fill,
     replayed: usize,
     replayed_bytes: usize,
+    /// Those of them that wait in `at_most_once`.
+    replayed_bytes_at_most_once: usize,
     /// What all queues of the principal hold.
     usage: Arc<Usage>,
     /// Nothing in `acknowledged` expires before; `None`: nothing expires.
@@ -185,14 +204,21 @@ impl Mailbox {
         self.at_most_once_bytes + self.acknowledged_live.bytes
     }
 
-    /// What the end of this queue gives back: of QoS 0, and with `all` of QoS 1 and 2 too. Of what is replayed the entries: the
-    /// messages are the retained store's.
+    /// What the end of this queue gives back, and what is to be taken first: of QoS 0, and with `all` of QoS 1 and 2 too.
     pub(crate) fn held(&self, all: bool) -> Held {
-        let of = |queue: &VecDeque<Entry>, bytes: usize| {
-            Held::of(queue.len(), bytes, |place| queue.get(place).filter(|entry| !entry.replay))
+        let of = |queue: &VecDeque<Entry>, live: usize, replayed: usize| {
+            let at = |place: usize, replay: bool| queue.get(place).filter(|entry| entry.replay == replay);
+            let messages = Held::of_messages(queue.len(), replayed, |place| at(place, true));
+            // Where none of them was seen, the retained store may have them.
+            let messages = messages.unwrap_or(Held { given_back: 0, to_take: replayed });
+            Held::of(queue.len(), live, |place| at(place, false)).and(messages)
         };
-        let lost = of(&self.at_most_once, self.at_most_once_bytes);
-        if all { lost.and(of(&self.acknowledged, self.acknowledged_live.bytes)) } else { lost }
+        let replayed = self.replayed_bytes_at_most_once;
+        let lost = of(&self.at_most_once, self.at_most_once_bytes, replayed);
+        if !all {
+            return lost;
+        }
+        lost.and(of(&self.acknowledged, self.acknowledged_live.bytes, self.replayed_bytes - replayed))
     }
 
     /// From now on what waits is recorded, or no longer.
@@ -227,7 +253,7 @@ impl Mailbox {
         self.link = None;
         self.woken = false;
         for entry in std::mem::take(&mut self.at_most_once).into_iter().filter(|entry| entry.replay) {
-            self.forget_replay(entry.message.bytes);
+            self.forget_replay(&entry);
         }
         self.usage.unqueue(std::mem::take(&mut self.at_most_once_bytes));
         self.acknowledged.shrink_to_fit();
@@ -369,7 +395,9 @@ impl Mailbox {
         }
         match (entry.qos, entry.replay) {
             (QoS::AtMostOnce, replay) => {
-                self.at_most_once_bytes += if replay { 0 } else { bytes };
+                let of_its_kind =
+                    if replay { &mut self.replayed_bytes_at_most_once } else { &mut self.at_most_once_bytes };
+                *of_its_kind += bytes;
                 self.at_most_once.push_back(entry);
             }
             (QoS::AtLeastOnce | QoS::ExactlyOnce, replay) => {
@@ -439,7 +467,7 @@ impl Mailbox {
             self.usage.unqueue(bytes);
         }
         match (entry.replay, entry.qos) {
-            (true, _) => self.forget_replay(bytes),
+            (true, _) => self.forget_replay(entry),
             (false, QoS::AtMostOnce) => self.at_most_once_bytes -= bytes,
             (false, QoS::AtLeastOnce | QoS::ExactlyOnce) => {
                 self.acknowledged_live.messages -= 1;
@@ -448,9 +476,13 @@ impl Mailbox {
         }
     }
 
-    fn forget_replay(&mut self, bytes: usize) {
+    fn forget_replay(&mut self, entry: &Entry) {
+        let bytes = entry.message.bytes;
         self.replayed -= 1;
         self.replayed_bytes -= bytes;
+        if entry.qos == QoS::AtMostOnce {
+            self.replayed_bytes_at_most_once -= bytes;
+        }
         self.usage.unreplay(bytes);
     }
 

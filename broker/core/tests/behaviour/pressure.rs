@@ -144,6 +144,50 @@ fn closing_gives_back_what_waits_for_a_session_that_ends_and_of_one_that_stays_o
 }
 
 #[test]
+fn retained_messages_that_nobody_takes_are_to_take_and_given_back_once_the_store_has_others() {
+    for qos in [0, 1] {
+        let mut w = World::new();
+        let (reader, writer) = (w.connect(v5("reader")), w.connect(v5("writer")));
+        let retain = |w: &mut World, payload: &str| {
+            for n in 0..100 {
+                w.publish(writer, say(&format!("r/{n}"), &payload.repeat(1000)).qos(qos).retain());
+            }
+        };
+        retain(&mut w, "x");
+        w.stall(reader, true);
+        w.subscribe(reader, "r/#", qos);
+        let backlog = |w: &World| match w.hub.backlogs()[..] {
+            [backlog] => backlog,
+            ref other => panic!("{other:?}"),
+        };
+        let held = backlog(&w);
+        assert_eq!(held.connection, w.connection(reader).number());
+        assert!((100_000..110_000).contains(&held.to_take), "{held:?}");
+        assert!(held.bytes < 50_000, "its end gives back the places, the messages are the store's: {held:?}");
+        w.unsubscribe(reader, "r/#");
+        retain(&mut w, "y");
+        let held = backlog(&w);
+        assert!((100_000..110_000).contains(&held.to_take), "{held:?}");
+        assert!(held.bytes > 100_000, "nobody else has them now: {held:?}");
+        w.stall(reader, false);
+        assert_eq!(w.payloads(reader).len(), 100);
+        assert!(w.hub.backlogs().is_empty());
+    }
+}
+
+#[test]
+fn retained_messages_of_qos_1_for_a_session_that_stays_are_not_given_back_with_its_connection() {
+    let mut w = World::new();
+    let (reader, writer) = (w.connect(v5("reader").lasting()), w.connect(v5("writer")));
+    w.publish(writer, say("r/1", &"x".repeat(1000)).qos(1).retain());
+    w.publish(writer, say("r/0", &"x".repeat(3000)).retain());
+    w.stall(reader, true);
+    w.subscribe(reader, "r/#", 1);
+    let backlogs = w.hub.backlogs();
+    assert!((3000..3500).contains(&backlogs[0].to_take), "{backlogs:?}");
+}
+
+#[test]
 fn subscriptions_of_all_sessions_of_a_name_have_one_bound() {
     let mut w = World::limited(|limits| limits.subscriptions_per_principal_max = 3);
     let first = w.connect(v5("dev").client_id("1"));
@@ -415,7 +459,12 @@ fn while_memory_is_tight_a_name_above_its_share_may_say_what_makes_nobodys_share
         bytes[place..place + by.len()].copy_from_slice(by);
         bytes
     };
-    for bytes in [malformed(b"kept", b"kep#"), malformed(b"\0\x04kept", b"\xFF\xFF")] {
+    for bytes in [
+        malformed(b"kept", b"kep#"),
+        malformed(b"\0\x04kept", b"\xFF\xFF"),
+        malformed(b"kept\0\x01", b"kept\0\0"),
+        malformed(b"\x33", b"\x37"),
+    ] {
         assert!(!w.connection_mut(old).should_wait(&bytes), "it is closed at once: {:?}", &bytes[..12]);
     }
     w.send(old, Packet::Publish(say("live", "of the old").qos(1).packet(1)));
