@@ -22,7 +22,9 @@ use super::editions::Editions;
 use super::hello::ClientHello;
 use super::selftest::self_test;
 use super::source::{Source, SourceError, SourceProblem, in_words};
-use super::trust::{StaleCrl, Trust, TrustOptions, TrustWarning, X509V1, seconds};
+use super::options::{StaleCrl, TrustOptions, X509V1};
+use super::trust::{Trust, seconds};
+use super::warning::TrustWarning;
 use super::verifier::{DeviceVerifier, Judged, Optional};
 use super::version_one;
 

@@ -11,7 +11,8 @@ use x509_parser::x509::AlgorithmIdentifier;
 use super::anchor::Anchor;
 use super::editions::Edition;
 use super::source::SourceProblem;
-use super::trust::{CrlCoverage, StaleCrl, TrustOptions, escaped};
+use super::options::{CrlCoverage, StaleCrl, TrustOptions};
+use super::trust::escaped;
 use super::{VerifyFailure, Which};
 
 /// The SHA-256 of an authority's SubjectPublicKeyInfo: which key signed.

@@ -11,7 +11,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::crl::KeyHash;
 use super::source::{Source, SourceError, SourceProblem};
-use super::trust::{StaleCrl, Trust, TrustOptions, TrustWarning, seconds};
+use super::options::{StaleCrl, TrustOptions};
+use super::trust::{Trust, seconds};
+use super::warning::TrustWarning;
 use super::verifier::{parse, path_id};
 use super::{VerifyFailure, Which, failure, version_one};
 

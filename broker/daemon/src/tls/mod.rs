@@ -20,6 +20,7 @@ mod hkdf;
 pub(crate) mod inspect;
 mod issuers;
 mod observe;
+mod options;
 mod provider;
 mod refusal;
 mod selftest;
@@ -27,6 +28,7 @@ mod source;
 mod trust;
 mod verifier;
 mod version_one;
+mod warning;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,8 @@ pub use observe::{Gate, Refusal, guarded, observed, observed_sync};
 pub use refusal::{VerifyFailure, Which};
 pub(crate) use source::in_words;
 pub use source::{Source, SourceError, SourceProblem};
-pub(crate) use trust::is_due;
-pub use trust::{CrlCoverage, CrlInfo, EkuRule, StaleCrl, Trust, TrustOptions, TrustWarning, X509V1};
+pub use options::{CrlCoverage, EkuRule, StaleCrl, TrustOptions, X509V1};
+pub use trust::{CrlInfo, Trust};
 pub use verifier::{DeviceVerifier, Judged};
+pub use warning::TrustWarning;
+pub(crate) use warning::is_due;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::DistinguishedName;
 use rustls_pki_types::pem::SectionKind;
@@ -13,192 +12,15 @@ use x509_parser::x509::X509Name;
 use super::anchor::{Anchor, authorities_in, load_anchors, vouched_for};
 use super::crl::{Crl, KeyHash, PathId, Revocation, SerialKey, sha256};
 use super::editions::{Edition, Editions};
+use super::options::{EkuRule, StaleCrl, TrustOptions, X509V1};
 use super::source::{Source, SourceError, SourceProblem, in_words};
+use super::warning::{TrustWarning, warn_of_ends};
 use super::{VerifyFailure, Which};
 
 /// The longest name in a message, in characters.
 const NAME_SHOWN_MAX: usize = 256;
 /// The most bytes of authority names that a CertificateRequest carries; beyond, none are sent.
 const HINT_BYTES_MAX: usize = 512;
-/// The longest time before its nextUpdate that a list is warned of, in seconds.
-const WARN_BEFORE_SECS: i64 = 7 * 86_400;
-/// A list is warned of when this part of its validity is left, if that is less.
-const WARN_LAST_PART: i64 = 3;
-
-/// Whether a client certificate must say that it is for client authentication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EkuRule {
-    /// It must have an extended key usage with clientAuth.
-    #[default]
-    Required,
-    /// If it has an extended key usage, that must contain clientAuth. Secure elements' certificates have none.
-    IfPresent,
-}
-
-/// What is done with certificates of X.509 version 1: clients' own, and the server's. Authorities of version 1
-/// are refused in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum X509V1 {
-    /// They are refused.
-    #[default]
-    Refuse,
-    /// They are accepted. A client's must have been issued by a trust anchor directly, and has no extended key
-    /// usage, so [`EkuRule::IfPresent`] must hold too.
-    Accept,
-}
-
-/// What a revocation list past its nextUpdate means for the certificates of its issuer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StaleCrl {
-    /// They are refused.
-    #[default]
-    Reject,
-    /// The list counts for so long after nextUpdate; then they are refused.
-    Grace(Duration),
-    /// The list counts.
-    Warn,
-}
-
-/// Which certificates must be covered by a list, where any list is configured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CrlCoverage {
-    /// None: what is listed is refused, the rest is not.
-    IfPresent,
-    /// The client's own certificate: a certificate whose issuer has no list is refused.
-    #[default]
-    Leaf,
-    /// Every certificate below the trust anchor.
-    Chain,
-}
-
-/// How certificates are judged. The default is the strictest of each but for [`CrlCoverage`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TrustOptions {
-    /// Extended key usage.
-    pub eku: EkuRule,
-    /// Stale lists.
-    pub stale: StaleCrl,
-    /// Missing lists.
-    pub coverage: CrlCoverage,
-    /// Certificates of version 1.
-    pub x509_v1: X509V1,
-    /// How long after its end a client's own certificate is still judged good, in whole seconds. What it may do then is for
-    /// others to say. Authorities have no such grace, and certificates of version 1 neither.
-    pub expired_grace: Duration,
-}
-
-/// Something doubtful that does not stop a start or reload.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrustWarning {
-    /// A trust anchor has expired; what it issued is refused.
-    #[error(
-        "{file}: trust anchor \"{subject}\" expired {ago} ago, and every certificate below it is refused"
-    )]
-    AnchorExpired {
-        /// The file.
-        file: String,
-        /// The anchor's subject.
-        subject: String,
-        /// How long ago.
-        ago: String,
-    },
-    /// A trust anchor that a configured list revokes was left out.
-    #[error("{file}: trust anchor \"{subject}\" is revoked by a configured list and is not trusted")]
-    AnchorRevoked {
-        /// The file.
-        file: String,
-        /// The anchor's subject.
-        subject: String,
-    },
-    /// A list is past its nextUpdate.
-    #[error("{file}: the revocation list of \"{issuer}\" was due for renewal {ago} ago; crl-stale decides")]
-    CrlStale {
-        /// The file.
-        file: String,
-        /// The list's issuer.
-        issuer: String,
-        /// How long ago.
-        ago: String,
-    },
-    /// A list nears its nextUpdate.
-    #[error("{file}: the revocation list of \"{issuer}\" is due for renewal in {left}")]
-    CrlDue {
-        /// The file.
-        file: String,
-        /// The list's issuer.
-        issuer: String,
-        /// How much time is left.
-        left: String,
-    },
-    /// A list says that it is from the future.
-    #[error(
-        "{file}: the revocation list of \"{issuer}\" says that it is issued in {wait}: is this machine's clock right?"
-    )]
-    CrlFromTheFuture {
-        /// The file.
-        file: String,
-        /// The list's issuer.
-        issuer: String,
-        /// How long until then.
-        wait: String,
-    },
-    /// Two editions of one list; the older is not used.
-    #[error("{file}: another file has a newer revocation list of the same issuer, so this one is not used")]
-    CrlSuperseded {
-        /// The file.
-        file: String,
-    },
-    /// A list is older than the one that another listener's file has; that one is used here too.
-    #[error(
-        "{file}: the revocation list of \"{issuer}\" is older than the one in {newer}, which is used in its place; see why this \
-         copy was not renewed"
-    )]
-    CrlBehindCopy {
-        /// The file.
-        file: String,
-        /// The list's issuer.
-        issuer: String,
-        /// The file that has the newer one.
-        newer: String,
-    },
-    /// A list is older than the one that this broker publishes for the same authority.
-    #[error(
-        "{file}: the revocation list of \"{issuer}\" ({offered}) is older than the one that this broker has published ({published}); see \
-         why this copy was not renewed"
-    )]
-    CrlBehindPublished {
-        /// The file.
-        file: String,
-        /// The list's issuer.
-        issuer: String,
-        /// Number and time of the list in the file.
-        offered: String,
-        /// Number and time of the newest that was published.
-        published: String,
-    },
-    /// The server's certificate is of X.509 version 1.
-    #[error(
-        "{file}: the server certificate is of X.509 version 1, which OpenSSL accepts and many other TLS libraries refuse"
-    )]
-    ServerVersionOne {
-        /// The file.
-        file: String,
-    },
-    /// The server's certificate ends soon or has ended.
-    #[error("{file}: the server certificate {}", server_end(*left_secs))]
-    ServerEnds {
-        /// The file.
-        file: String,
-        /// Seconds left; negative when it has ended.
-        left_secs: i64,
-    },
-}
-
-fn server_end(left_secs: i64) -> String {
-    let words = in_words(left_secs);
-    if left_secs < 0 { format!("expired {words} ago") } else { format!("expires in {words}") }
-}
 
 /// A distinguished name for a message: escaped, on one line, bounded.
 pub(super) fn escaped(name: &X509Name<'_>) -> String {
@@ -576,27 +398,5 @@ fn renew_from(
                 warnings.push(TrustWarning::CrlBehindCopy { file, issuer, newer });
             }
         }
-    }
-}
-
-/// Whether a list of this validity, with so much time left, is to be renewed soon; both in seconds.
-pub(crate) fn is_due(left: i64, validity: Option<i64>) -> bool {
-    left < validity.map_or(WARN_BEFORE_SECS, |whole| (whole / WARN_LAST_PART).min(WARN_BEFORE_SECS))
-}
-
-fn warn_of_ends(revocation: &Revocation, now: i64, warnings: &mut Vec<TrustWarning>) {
-    for crl in revocation.lists() {
-        let (file, issuer) = (crl.file.clone(), crl.issuer.clone());
-        let left = crl.next_update.map(|end| end - now);
-        warnings.push(match left {
-            _ if crl.this_update > now => {
-                TrustWarning::CrlFromTheFuture { file, issuer, wait: in_words(crl.this_update - now) }
-            }
-            Some(left) if left < 0 => TrustWarning::CrlStale { file, issuer, ago: in_words(left) },
-            Some(left) if is_due(left, crl.validity()) => {
-                TrustWarning::CrlDue { file, issuer, left: in_words(left) }
-            }
-            _ => continue,
-        });
     }
 }

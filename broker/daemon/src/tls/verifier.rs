@@ -24,7 +24,8 @@ use super::crl::{KeyHash, PathId, SerialKey, sha256};
 use super::issuers::{Authorities, Issuers};
 use super::observe::{Refusal, is_barred, note};
 use super::provider::CLIENT_SIGNATURES;
-use super::trust::{EkuRule, Trust, X509V1, escaped, seconds};
+use super::options::{EkuRule, X509V1};
+use super::trust::{Trust, escaped, seconds};
 use super::{VerifyFailure, Which, version_one};
 
 /// The bits of an RSA key that a client may have.
