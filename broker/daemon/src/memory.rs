@@ -41,8 +41,8 @@ const SHORT_FOR: Duration = Duration::from_secs(3);
 /// So long it takes until what was closed has given back what it held. Meanwhile nobody else is closed, unless there is less
 /// than before.
 const EFFECT_AFTER: Duration = Duration::from_secs(1);
-/// Who has sent so many times what its buffers hold in whole packets lately, and for whom nothing waits, has half a packet there since
-/// nobody reads it while memory is short: it is not what memory is short of.
+/// Who has sent so many times what its buffers hold in whole packets lately, and for whom no more than [`HELD_BYTES_FLOOR`] waits, has
+/// half a packet there since nobody reads it while memory is short: it is not what memory is short of.
 const HEARD_SHARE: u64 = 4;
 /// What a peer has sent since the look before the last was sent lately: looks are so far apart. While memory is short there are none,
 /// since whoever has half a packet there is not heard.
@@ -334,7 +334,8 @@ impl Holding {
     fn is_spared(self) -> bool {
         let left = self.buffers.saturating_add(self.to_take.max(self.backlog)) as u64;
         let takes = self.taken > 0 && self.taken.saturating_mul(PROGRESS_SHARE) >= left;
-        let waits = self.to_take > 0 || self.backlog > 0;
+        // Who has half a packet there is not heard, so it cannot acknowledge the exchange that is open.
+        let waits = self.to_take.max(self.backlog) > HELD_BYTES_FLOOR;
         takes || (!waits && self.heard >= (self.buffers as u64).saturating_mul(HEARD_SHARE))
     }
 }
@@ -484,11 +485,14 @@ mod tests {
         let kib = |kib: usize| kib * 1024;
         let writer = Holding { buffers: kib(100), heard: 400 * 1024, ..Holding::default() };
         let silent = Holding { heard: 300 * 1024, ..writer };
-        let consumer = Holding { backlog: kib(1), ..writer };
-        let held: HashMap<_, _> = [(1, writer), (2, silent), (3, consumer)].into();
+        // A message is on its way to it, and nobody reads its acknowledgement.
+        let answers = Holding { backlog: 300, to_take: 80, ..writer };
+        let consumer = Holding { backlog: kib(4) + 1, ..writer };
+        let shares = Holding { to_take: kib(4) + 1, ..answers };
+        let held: HashMap<_, _> = [(1, writer), (2, silent), (3, consumer), (4, answers), (5, shares)].into();
         let chosen = to_close(&held, usize::MAX, HELD_BYTES_MIN, true);
-        assert_eq!(chosen, [3, 2], "one has sent little but half a packet, and for one something waits");
-        assert_eq!(to_close(&held, usize::MAX, HELD_BYTES_MIN, false).len(), 3, "the ceiling is at stake");
+        assert_eq!(chosen, [3, 5, 2], "one has sent little but half a packet, and for two much waits");
+        assert_eq!(to_close(&held, usize::MAX, HELD_BYTES_MIN, false).len(), 5, "the ceiling is at stake");
     }
 
     #[test]
