@@ -212,6 +212,15 @@ impl Failed {
         Self { why, refusal: None, leaf: Vec::new(), io: None }
     }
 
+    /// A peer has to make room for others before its handshake is over, which is counted here.
+    pub(crate) fn made_room(broker: &Broker) -> Self {
+        broker.metrics.not_admitted.with_label_values(&["made_room"]).inc();
+        Self::new(Why::Io(io::Error::other(
+            "it had to make room for a newer connection: see handshakes-in-flight-max and memory-max of [limits], and \
+             max-connections of the address that it came to",
+        )))
+    }
+
     /// Why the certificate was refused, when that is why.
     pub(crate) fn refused(&self) -> Option<&VerifyFailure> {
         match (&self.refusal, &self.why) {

@@ -15,7 +15,7 @@ use signet_registry::TlsVersion;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::admission::{AddressSlot, Authority, Ticket, Turned};
+use crate::admission::{AddressSlot, Authority, Threshold, Ticket, Turned};
 use crate::clones::{self, Presence};
 use crate::handshake::{self, Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
@@ -97,13 +97,15 @@ pub(crate) async fn accept(
             return;
         }
     };
-    let mut batch = 0;
+    let (mut batch, mut threshold) = (0, Threshold::default());
     loop {
         let accepted = tokio::select! {
             biased;
             () = broker.stop_requested() => return,
             accepted = async {
                 broker.turns.room().await;
+                broker.departures.room().await;
+                threshold.room(&broker.admission).await;
                 socket.accept().await
             } => accepted,
         };
@@ -111,6 +113,7 @@ pub(crate) async fn accept(
             Ok((socket, address)) => admit(&broker, &listening, socket, address, &traffic),
             Err(error) => not_accepted(&broker, listening.index, "accept_failed", &error).await,
         }
+        broker.offers.offer();
         batch += 1;
         if batch % ACCEPT_BATCH == 0 {
             tokio::task::yield_now().await;
@@ -195,12 +198,7 @@ impl Arriving {
             biased;
             outcome = self.handshake(socket, &ticket) => outcome,
             () = tokio::time::sleep(within) => Err(Failed::new(Why::TimedOut(within))),
-            () = ticket.evicted() => {
-                self.broker.metrics.not_admitted.with_label_values(&["made_room"]).inc();
-                Err(Failed::new(Why::Io(io::Error::other(
-                    "it had to make room for newer connections: see handshakes-in-flight-max and memory-max",
-                ))))
-            }
+            () = ticket.evicted() => Err(Failed::made_room(&self.broker)),
         };
         let now = self.broker.clock.mono();
         match outcome {

@@ -139,6 +139,12 @@ fn who_says_nothing_makes_room_for_who_comes_next() {
     assert!(is_closed(older));
     newer.set_nonblocking(true).unwrap();
     assert_eq!({ newer }.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    // It is told which bounds may be reached, those of the address included, and counted.
+    let failures = site.ask(&["tls", "failures"]);
+    let reason = failures["records"][0]["reason"].as_str().unwrap();
+    for name in ["handshakes-in-flight-max", "memory-max", "max-connections"] {
+        assert!(reason.contains(name), "{name}: {reason}");
+    }
 }
 
 /// Whether the broker ends a connection on which it says nothing.

@@ -1,7 +1,6 @@
 //! From an accepted socket to answered requests.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +24,7 @@ use tokio_rustls::server::TlsStream;
 use super::caller::{Caller, Shown};
 use super::refusal::{Refused, Shape};
 use super::{Here, body};
-use crate::admission::{AddressSlot, Authority, Ticket};
+use crate::admission::{AddressSlot, Authority, Threshold, Ticket};
 use crate::handshake::{self, Failed, Handshake, Why, gate};
 use crate::io::PeerIo;
 use crate::listener::not_accepted;
@@ -90,12 +89,15 @@ pub(crate) async fn accept(broker: Arc<Broker>, door: Arc<Door>, socket: std::ne
         }
     };
     let routes = super::routes();
+    let mut threshold = Threshold::default();
     loop {
         let accepted = tokio::select! {
             biased;
             () = broker.stop_requested() => return,
             accepted = async {
                 broker.turns.room().await;
+                broker.departures.room().await;
+                threshold.room(&broker.admission).await;
                 socket.accept().await
             } => accepted,
         };
@@ -147,13 +149,12 @@ impl Arriving {
             biased;
             outcome = self.handshake(socket, &ticket) => outcome,
             () = tokio::time::sleep(within) => Err(Failed::new(Why::TimedOut(within))),
-            () = ticket.evicted() => Err(io::Error::other(
-                "it had to make room for newer connections: handshakes-in-flight-max is reached",
-            ).into()),
+            () = ticket.evicted() => Err(Failed::made_room(&self.broker)),
         };
         drop(ticket);
         match outcome {
             Ok((stream, caller)) => {
+                self.broker.admission.came_through();
                 if let Some(authority) = self.in_force {
                     places.1.good(authority);
                 }
