@@ -20,13 +20,13 @@ use super::VerifyFailure;
 use super::crl::sha256;
 use super::editions::Editions;
 use super::hello::ClientHello;
+use super::options::{StaleCrl, TrustOptions, X509V1};
 use super::selftest::self_test;
 use super::source::{Source, SourceError, SourceProblem, in_words};
-use super::options::{StaleCrl, TrustOptions, X509V1};
 use super::trust::{Trust, seconds};
-use super::warning::TrustWarning;
 use super::verifier::{DeviceVerifier, Judged, Optional};
 use super::version_one;
+use super::warning::TrustWarning;
 
 /// The record sizes that RFC 6066 lets a client ask for.
 const FRAGMENT_BYTES: [u16; 4] = [512, 1024, 2048, 4096];

@@ -10,8 +10,8 @@ use x509_parser::x509::AlgorithmIdentifier;
 
 use super::anchor::Anchor;
 use super::editions::Edition;
-use super::source::SourceProblem;
 use super::options::{CrlCoverage, StaleCrl, TrustOptions};
+use super::source::SourceProblem;
 use super::trust::escaped;
 use super::{VerifyFailure, Which};
 

@@ -10,11 +10,11 @@ use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::crl::KeyHash;
-use super::source::{Source, SourceError, SourceProblem};
 use super::options::{StaleCrl, TrustOptions};
+use super::source::{Source, SourceError, SourceProblem};
 use super::trust::{Trust, seconds};
-use super::warning::TrustWarning;
 use super::verifier::{parse, path_id};
+use super::warning::TrustWarning;
 use super::{VerifyFailure, Which, failure, version_one};
 
 /// The certificates in a file, DER, in their order; keys and lists beside them are left out.

@@ -23,8 +23,8 @@ use super::cache::{ChainCache, VerifiedPath};
 use super::crl::{KeyHash, PathId, SerialKey, sha256};
 use super::issuers::{Authorities, Issuers};
 use super::observe::{Refusal, is_barred, note};
-use super::provider::CLIENT_SIGNATURES;
 use super::options::{EkuRule, X509V1};
+use super::provider::CLIENT_SIGNATURES;
 use super::trust::{Trust, escaped, seconds};
 use super::{VerifyFailure, Which, version_one};
 

@@ -18,8 +18,8 @@ use x509_parser::x509::X509Version;
 
 use super::anchor::Anchor;
 use super::cache::VerifiedPath;
-use super::provider::CLIENT_SIGNATURES;
 use super::options::X509V1;
+use super::provider::CLIENT_SIGNATURES;
 use super::trust::{Trust, escaped};
 use super::verifier::{check_policy, narrow, outside, parse, path_id, unparsable};
 use super::{VerifyFailure, Which};
