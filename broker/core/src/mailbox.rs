@@ -268,6 +268,13 @@ impl Mailbox {
         waiting.into_iter()
     }
 
+    /// All that waits for a connected client; `None`: nobody is connected.
+    pub(crate) fn outgoing(&self) -> Option<Fill> {
+        self.link.as_ref()?;
+        let messages = self.at_most_once.len() + self.acknowledged.len();
+        Some(Fill { messages, bytes: self.bytes_waiting() + self.replayed_bytes })
+    }
+
     /// Messages of QoS 1 and 2 that wait.
     pub(crate) fn fill(&self) -> Fill {
         Fill { messages: self.acknowledged.len(), bytes: self.acknowledged_live.bytes }

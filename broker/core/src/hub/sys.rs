@@ -8,6 +8,7 @@ use foldhash::quality::RandomState;
 
 use crate::counters::Counts;
 use crate::hub::{Hub, own_topic};
+use crate::mailbox::Fill;
 use crate::time::{Mono, Now};
 
 /// One count of all.
@@ -104,11 +105,23 @@ impl Hub {
         values
     }
 
+    /// What waits for clients that are connected.
+    fn outgoing(&self) -> Fill {
+        let mut all = Fill::default();
+        for cell in self.cells(|_| true) {
+            let own = cell.mailbox.lock().outgoing().unwrap_or_default();
+            all.messages += own.messages;
+            all.bytes += own.bytes;
+        }
+        all
+    }
+
     fn sys_values(&self, counts: &Counts, now: Now) -> Vec<(String, String)> {
         let sessions = self.session_count();
         let connected = self.connected_count();
         let disconnected = sessions.saturating_sub(connected);
         let (retained, retained_bytes) = self.retained_fill();
+        let outgoing = self.outgoing();
         let maximum = self.session_count_max.load(std::sync::atomic::Ordering::Relaxed);
         let text = |name: &str, value: String| (name.to_owned(), value);
         let number = |name: &str, value: u64| (name.to_owned(), value.to_string());
@@ -140,6 +153,8 @@ impl Hub {
             number("publish/messages/dropped", dropped(counts)),
             number("publish/bytes/received", counts.publish_bytes_received),
             number("publish/bytes/sent", counts.publish_bytes_sent),
+            size("packet/out/count", outgoing.messages),
+            size("packet/out/bytes", outgoing.bytes),
             size("connections/socket/count", self.links.len()),
         ];
         values.extend(unsettled);

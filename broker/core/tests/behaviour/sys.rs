@@ -54,6 +54,8 @@ fn it_has_the_names_that_dashboards_rely_on() {
         "publish/messages/dropped",
         "publish/messages/received",
         "publish/messages/sent",
+        "packet/out/count",
+        "packet/out/bytes",
         "connections/socket/count",
         "load/messages/received/1min",
         "load/publish/sent/5min",
@@ -80,6 +82,32 @@ fn only_what_changed_is_published_and_the_rest_is_retained() {
     w.subscribe(late, "$SYS/broker/version", 0);
     let [version] = w.messages(late).try_into().unwrap();
     assert!(version.retain);
+}
+
+#[test]
+fn what_waits_for_connected_clients_is_told_and_what_waits_for_others_is_not() {
+    let (mut w, admin) = world();
+    let outgoing = |w: &mut World| {
+        let values = round(w, admin);
+        ["count", "bytes"]
+            .map(|name| values.get(&format!("packet/out/{name}")).map(|value| value.parse().unwrap()))
+    };
+    assert_eq!(outgoing(&mut w), [Some(0), Some(0)]);
+    let (slow, away) = (w.connect(v5("slow").lasting()), w.connect(v5("away").lasting()));
+    let writer = w.connect(v5("writer"));
+    w.publish(writer, say("t/kept", "12345").retain());
+    w.subscribe(away, "t/#", 1);
+    w.drop_connection(away);
+    w.stall(slow, true);
+    w.subscribe(slow, "t/#", 1);
+    w.publish(writer, say("t/lost", "12345"));
+    w.publish(writer, say("t/sure", "12345").qos(1));
+    let [count, bytes] = outgoing(&mut w);
+    assert_eq!(count, Some(3), "the retained one, and both that came");
+    assert!(bytes.is_some_and(|bytes: usize| (3 * 11..3 * 250).contains(&bytes)), "{bytes:?}");
+    w.stall(slow, false);
+    assert_eq!(w.messages(slow).len(), 3);
+    assert_eq!(outgoing(&mut w), [Some(0), Some(0)]);
 }
 
 #[test]
