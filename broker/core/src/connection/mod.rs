@@ -7,6 +7,7 @@ mod deliver;
 mod enrol;
 mod inbound;
 mod publish;
+mod room;
 mod subscribe;
 
 use std::net::SocketAddr;
@@ -220,7 +221,7 @@ impl Connection {
     #[must_use]
     pub fn should_wait(&mut self, packet: &[u8]) -> bool {
         match &mut self.phase {
-            Phase::Open(open) if open.version == Version::V311 && publish::takes_memory(packet) => {
+            Phase::Open(open) if open.version == Version::V311 && room::takes_memory(packet) => {
                 open.is_shed(&self.hub) && !open.may_publish_nonetheless(&self.hub, packet)
             }
             Phase::Open(_) | Phase::AwaitConnect { .. } | Phase::Closed { .. } => false,

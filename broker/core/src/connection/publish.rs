@@ -2,28 +2,19 @@
 
 use std::sync::Arc;
 
-use signet_wire::{Ack, Packet, PacketId, Publish, QoS, QosId, ReasonCode, TopicName, Version, packet_len};
+use signet_wire::{Ack, Packet, PacketId, Publish, QoS, QosId, ReasonCode, Version};
 
 use crate::action::{Action, Actions};
 use crate::close::{CloseReason, Violation};
 use crate::connection::Open;
+use crate::connection::room::content_bytes;
 use crate::counters::{count, count_by};
 use crate::event::{DeniedAccess, Event, Quota};
-use crate::hub::{Draft, Hub, NoRoom, Outline, Pressure, Routed, SendError, may_be_lost, routed_reason};
+use crate::hub::{Draft, Hub, Pressure, Routed, SendError, routed_reason};
 use crate::journal::{Record, Ticket};
-use crate::message::properties_bytes;
 use crate::provisioning::RequestTopic;
-use crate::router::Matches;
 use crate::session::{Session, SessionRef, Unreleased};
 use crate::time::Now;
-
-/// The type of the packet, in the high half of its first byte.
-const PUBLISH: u8 = 3;
-/// The flag in the first byte of a PUBLISH.
-const RETAIN: u8 = 0b0001;
-/// The two bits of the quality of service there. Both together mean none (`[MQTT-3.3.1-4]`).
-const QOS: u8 = 0b0110;
-const PACKET_ID_BYTES: usize = 2;
 
 /// Whether a QoS 2 message is to be routed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,57 +137,6 @@ impl Open {
         drop(state);
         self.unreleased += usize::from(!mine);
         Ok((arrival, ticket))
-    }
-
-    /// Whether memory has room for a message of this client. Of a name above its share none is refused that makes nobody's share
-    /// larger; its receivers, which are looked up for that, are given.
-    fn room(
-        &mut self,
-        hub: &Hub,
-        topic: &TopicName,
-        retain: bool,
-        content_bytes: usize,
-    ) -> Result<Option<Matches<SessionRef>>, NoRoom> {
-        if !self.is_shed(hub) {
-            return Ok(None);
-        }
-        if hub.pressure() != Pressure::Tight {
-            return Err(NoRoom);
-        }
-        let message = Outline { topic, retain, content_bytes };
-        hub.room_beside_hoards(&self.cell, &self.author, &message, self.scratch.get_or_insert_default())
-    }
-
-    /// Whether the packet that begins with these bytes is a PUBLISH of 3.1.1, of QoS 1 or 2, that memory has room for although its
-    /// name is refused others. One that has not come to its end may go on coming: then it is asked again. One that is malformed, or
-    /// too deep, is not kept from being told so.
-    pub(super) fn may_publish_nonetheless(&mut self, hub: &Hub, packet: &[u8]) -> bool {
-        if hub.pressure() != Pressure::Tight {
-            return false;
-        }
-        if packet_len(packet).is_none_or(|length| packet.len() < length) {
-            return true;
-        }
-        packet.first().is_some_and(|first| first >> 4 == PUBLISH)
-            && outline(packet).is_none_or(|(topic, retain, bytes)| {
-                hub.too_deep(&topic) || self.room(hub, &topic, retain, bytes).is_ok()
-            })
-    }
-
-    /// Memory runs short. QoS 0 is lost; a 5.0 client is told that its message was not taken; a 3.1.1 client cannot be
-    /// told, and must not be acknowledged what is nowhere, so it is closed and sends it again. Its owner has let it wait
-    /// before: [`crate::Connection::should_wait`].
-    fn shed(&mut self, hub: &Hub, qos: QosId, draft: &Draft, out: &mut Actions) -> Result<(), CloseReason> {
-        let counters = self.counters(hub);
-        if may_be_lost(qos.qos()) {
-            count(&counters.shed_qos0);
-            return Ok(());
-        }
-        if self.version == Version::V311 {
-            count(&counters.shed_publish);
-            return Err(CloseReason::Overloaded);
-        }
-        self.acknowledge(hub, (qos, Ticket::NONE), draft, Err(SendError::Overloaded), out)
     }
 
     /// Acknowledges, now that the message is where it has to be. 3.1.1 cannot say no: a refused message is
@@ -351,50 +291,6 @@ fn forget(state: &mut Session, id: PacketId, link: u64) -> bool {
     mine
 }
 
-/// Whether a 3.1.1 packet that begins with these bytes makes the broker keep something: SUBSCRIBE, and PUBLISH of QoS 1 and 2 unless
-/// it clears a retained message.
-pub(super) fn takes_memory(packet: &[u8]) -> bool {
-    match packet.split_first() {
-        Some((first, _)) if first >> 4 == 8 => true,
-        Some((first, rest)) if first >> 4 == PUBLISH && first & QOS != 0 => {
-            first & RETAIN == 0 || !has_no_payload(rest)
-        }
-        _ => false,
-    }
-}
-
-/// Bytes of the payload and of the properties that stay with the message.
-fn content_bytes(publish: &Publish) -> usize {
-    publish.payload.len() + publish.properties.as_deref().map_or(0, properties_bytes)
-}
-
-/// The topic, RETAIN and the length of the payload of a whole PUBLISH of 3.1.1 that has a packet identifier; `None`: it is
-/// malformed.
-fn outline(packet: &[u8]) -> Option<(TopicName, bool, usize)> {
-    let first = *packet.first()?;
-    let header = 1 + packet.iter().skip(1).take(4).position(|byte| byte & 0x80 == 0)? + 1;
-    let body = packet.get(header..packet_len(packet)?)?;
-    let (length, rest) = body.split_first_chunk()?;
-    let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-    let topic = TopicName::try_from(std::str::from_utf8(topic).ok()?).ok()?;
-    let (id, payload) = rest.split_first_chunk::<PACKET_ID_BYTES>()?;
-    let well_formed = first & QOS != QOS && *id != [0; PACKET_ID_BYTES];
-    well_formed.then_some((topic, first & RETAIN != 0, payload.len()))
-}
-
-/// Whether a PUBLISH with a packet identifier ends behind it. `rest` is what comes after its first byte.
-fn has_no_payload(rest: &[u8]) -> bool {
-    let mut length = 0;
-    for (place, byte) in rest.iter().enumerate().take(4) {
-        length |= usize::from(byte & 0x7F) << (7 * place);
-        if byte & 0x80 == 0 {
-            let Some([high, low]) = rest.get(place + 1..place + 3) else { return false };
-            return length == 2 + usize::from(u16::from_be_bytes([*high, *low])) + PACKET_ID_BYTES;
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -402,6 +298,7 @@ mod tests {
     use std::task::{Wake, Waker};
 
     use bytes::Bytes;
+    use parking_lot::Mutex;
     use signet_acl::{ParseOptions, Policy};
     use signet_identity::{CertificateId, Principal, ThingName};
     use signet_wire::{
@@ -418,6 +315,13 @@ mod tests {
     use crate::time::{Mono, Wall};
 
     const NOW: Now = Now { mono: Mono::START, wall: Wall(1_800_000_000_000) };
+
+    const AT_MOST_ONCE: SubOptions = SubOptions {
+        qos: QoS::AtMostOnce,
+        no_local: false,
+        retain_as_published: false,
+        subscription_id: None,
+    };
 
     fn hub() -> Arc<Hub> {
         let policy =
@@ -537,13 +441,7 @@ mod tests {
         hub.set_fair_share(0);
         let mut reader = connected_as(&hub, "reader", Waker::noop().clone());
         let filter = SubscriptionFilter::parse(Text::try_from("t").unwrap()).unwrap();
-        let options = SubOptions {
-            qos: QoS::AtMostOnce,
-            no_local: false,
-            retain_as_published: false,
-            subscription_id: None,
-        };
-        hub.index.subscribe(Arc::clone(&open(&mut reader).cell), &filter, options);
+        hub.index.subscribe(Arc::clone(&open(&mut reader).cell), &filter, AT_MOST_ONCE);
         // What waits for itself puts its name above its share, and the reader has nothing.
         let mut writer = connected(&hub);
         open(&mut writer).cell.usage.queue(1);
@@ -609,6 +507,37 @@ mod tests {
             assert_eq!(count, times, "{delivered}");
         }
         assert!(open(&mut new).arrival(&hub, id, false).unwrap().0 == Arrival::Again);
+    }
+
+    /// Whoever is called by it takes the publisher's session over, and sends the message again there. Then it finds a defect.
+    struct Takeover {
+        hub: Arc<Hub>,
+        ended: Mutex<Vec<Option<CloseReason>>>,
+    }
+
+    impl Wake for Takeover {
+        fn wake(self: Arc<Self>) {
+            let arrival = open(&mut connected(&self.hub)).arrival(&self.hub, PacketId::MIN, false);
+            self.ended.lock().push(arrival.err());
+            panic!("a defect");
+        }
+    }
+
+    #[test]
+    fn what_comes_again_on_another_connection_in_the_moment_of_a_panic_is_not_acknowledged_there() {
+        let policy = Policy::parse("role device\ntopic readwrite #\n", "test", &ParseOptions::default());
+        let hub = Hub::new(Limits::default(), Arc::new(policy.unwrap().0));
+        let takeover = Arc::new(Takeover { hub: Arc::clone(&hub), ended: Mutex::default() });
+        let mut reader = connected_as(&hub, "reader", Waker::from(Arc::clone(&takeover)));
+        let filter = SubscriptionFilter::parse(Text::try_from("t").unwrap()).unwrap();
+        hub.index.subscribe(Arc::clone(&open(&mut reader).cell), &filter, AT_MOST_ONCE);
+        let mut old = connected(&hub);
+        let sent =
+            AssertUnwindSafe(|| old.handle(Input::Packet(first(PacketId::MIN)), NOW, &mut Actions::new()));
+        assert!(catch_unwind(sent).is_err());
+        assert_eq!(*takeover.ended.lock(), [Some(CloseReason::Unsettled)]);
+        let mut newest = connected(&hub);
+        assert!(open(&mut newest).arrival(&hub, PacketId::MIN, false).unwrap().0 == Arrival::First);
     }
 
     #[test]
