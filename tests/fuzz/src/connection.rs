@@ -9,8 +9,7 @@ use signet_acl::{ParseOptions, Policy};
 use signet_core::{Action, Actions, Connection, Hub, Input, Limits, ListenerRules, Mono, Now, Peer, Wall};
 use signet_identity::{CertificateId, Principal, ThingName};
 use signet_wire::{
-    ClientId, Connect, ConnectProperties, Packet, TopicName, Version,
-    decode_from_server, encode, frame,
+    ClientId, Connect, ConnectProperties, Packet, TopicName, Version, decode_from_server, encode, frame,
 };
 
 /// What everybody may do: their own part of the tree, and `all/#`.
@@ -68,6 +67,7 @@ pub fn connections(data: &[u8]) {
         world.input(place, Input::PeerClosed);
     }
     assert_eq!(world.hub.connections().len(), 0, "a connection that is over is still listed");
+    world.end_sessions();
 }
 
 fn policy() -> Arc<Policy> {
@@ -174,6 +174,19 @@ impl World {
         if closed {
             client.connection = None;
         }
+    }
+
+    /// Ends what outlived its connection, after which nothing may be left: no session, no subscription. A message of a shared
+    /// subscription that waits holds its group, the group its members, and a member what waits for it, so a hub that is dropped
+    /// with one would stay in memory for ever, and a process gives it millions of inputs.
+    fn end_sessions(&mut self) {
+        for session in self.hub.sessions() {
+            assert!(!session.connected, "the session of a connection that is over has one");
+            let ended = self.hub.end_session(&session.principal, &session.client_id, self.now);
+            assert!(ended, "a session that is listed is none");
+        }
+        let left = (self.hub.session_count(), self.hub.connected_count(), self.hub.subscription_count());
+        assert_eq!(left, (0, 0, 0), "sessions, connected ones, subscriptions");
     }
 
     fn drain(&mut self) {
