@@ -127,25 +127,51 @@ fn node(from: &Spanned<DeValue<'_>>, places: &Places<'_>) -> Node {
     Node { at: places.at(from.span().start), value }
 }
 
-/// Turns byte offsets into lines and columns.
+/// The bytes of a text whose characters are counted together.
+const BLOCK_BYTES: usize = 64;
+
+/// Turns byte offsets into lines and columns, each in a time that does not depend on how long the line is: a file may
+/// be one line with half a million values.
 struct Places<'a> {
-    text: &'a str,
+    text: &'a [u8],
     line_starts: Vec<usize>,
+    /// How many characters begin before each block, and before the end of the text.
+    chars_before: Vec<usize>,
 }
 
 impl<'a> Places<'a> {
     fn new(text: &'a str) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, line_starts }
+        let text = text.as_bytes();
+        let mut before = 0;
+        let counted = text.chunks(BLOCK_BYTES).map(|block| {
+            before += first_bytes(block);
+            before
+        });
+        let chars_before = std::iter::once(0).chain(counted).collect();
+        Self { text, line_starts, chars_before }
     }
 
     fn at(&self, offset: usize) -> At {
         let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        let before = self.text.get(start..offset).unwrap_or("");
+        let column = self.chars_to(offset).saturating_sub(self.chars_to(start)) + 1;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        At { file: None, line: count(line), column: count(before.chars().count() + 1) }
+        At { file: None, line: count(line), column: count(column) }
     }
+
+    /// How many characters begin before `offset`, which is taken for the end of the text when it is behind it.
+    fn chars_to(&self, offset: usize) -> usize {
+        let offset = offset.min(self.text.len());
+        let block = offset / BLOCK_BYTES;
+        let begun = self.text.get(block * BLOCK_BYTES..offset).map_or(0, first_bytes);
+        self.chars_before.get(block).copied().unwrap_or(0) + begun
+    }
+}
+
+/// How many characters of UTF-8 begin in `bytes`.
+fn first_bytes(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 #[cfg(test)]
@@ -157,6 +183,20 @@ mod tests {
         let places = Places::new("a = 1\nä = 'ö' x\n");
         let at = places.at("a = 1\nä = 'ö' ".len());
         assert_eq!((at.line, at.column), (2, 9));
+    }
+
+    #[test]
+    fn a_column_is_the_same_however_far_into_a_line_it_is() {
+        let text = format!("a = 1\nb = '{}'\n\nc = 2", "xöö€".repeat(50));
+        let places = Places::new(&text);
+        let mut expected = (1, 1);
+        for (offset, character) in text.char_indices() {
+            let at = places.at(offset);
+            assert_eq!((at.line, at.column), expected, "at byte {offset}");
+            expected = if character == '\n' { (expected.0 + 1, 1) } else { (expected.0, expected.1 + 1) };
+        }
+        let end = places.at(text.len());
+        assert_eq!((end.line, end.column), expected);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! `[[https]]` and `[[est.label]]`.
 
 use super::Checker;
+use super::doors::Doors;
 use super::read::View;
 use crate::raw::{Entry, Node, Table, Value};
 use crate::schema::Section;
 use crate::{Ca, EstLabel, Https, Listener};
+use std::collections::HashSet;
 use std::num::{NonZeroU8, NonZeroU32};
 
 /// What a label of EST may not be called: it would hide an operation (RFC 7030 section 3.2.2).
@@ -19,19 +21,14 @@ impl Checker<'_> {
     pub(super) fn https(&mut self, root: &Table, ca: Option<&Ca>, listeners: &[Listener]) -> Vec<Https> {
         let Some(entry) = root.get(Section::Https.name()) else { return Vec::new() };
         let mut doors: Vec<Https> = Vec::new();
+        let mut taken = Doors::default();
+        for listener in listeners {
+            taken.add(listener.address);
+        }
         for (node, table) in self.tables(entry, Section::Https) {
             let view = self.view(Section::Https, &node.at, table);
             let door = self.https_door(&view, ca);
-            let taken = listeners.iter().map(|listener| listener.address);
-            let taken: Vec<_> = taken.chain(doors.iter().map(|door| door.address)).collect();
-            if let Some(other) =
-                taken.into_iter().find(|other| super::sections::same_door(*other, door.address))
-            {
-                self.problem(
-                    &view.place("address"),
-                    format!("{} is taken by the listener on {other}", door.address),
-                );
-            }
+            self.refuse_same_door(&mut taken, door.address, &view);
             doors.push(door);
         }
         if let (Some(_), None) = (doors.first(), ca) {
@@ -77,6 +74,7 @@ impl Checker<'_> {
             return Vec::new();
         };
         let mut labels: Vec<EstLabel> = Vec::new();
+        let mut names = HashSet::new();
         for inner in &est.entries {
             if inner.name != "label" {
                 let message = format!("unknown key \"{}\" in [est]", inner.name);
@@ -86,7 +84,7 @@ impl Checker<'_> {
             for (node, table) in self.tables(inner, Section::EstLabel) {
                 let view = self.view(Section::EstLabel, &node.at, table);
                 let label = self.est_label(&view);
-                if labels.iter().any(|other| other.name == label.name) {
+                if !names.insert(label.name.clone()) {
                     let name =
                         label.name.as_deref().map_or("without a name".to_owned(), |name| format!("{name:?}"));
                     self.problem(&view.place("name"), format!("the label {name} is there twice"));

@@ -2,6 +2,7 @@
 //! reports them all.
 
 mod authority;
+mod doors;
 mod events;
 mod https;
 mod provisioning;
@@ -16,6 +17,7 @@ use crate::problem::Problem;
 use crate::raw::{At, Table, Value};
 use crate::schema::Section;
 use read::View;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// Checks a whole configuration. Relative paths are relative to `base`.
@@ -59,9 +61,11 @@ pub(crate) fn check(
         listeners,
         warnings: std::mem::take(&mut checker.warnings),
     };
-    let mut problems = syntax;
-    let broken: Vec<_> = problems.iter().map(|problem| (problem.file.clone(), problem.line)).collect();
-    problems.extend(checker.problems.into_iter().filter(|p| !broken.contains(&(p.file.clone(), p.line))));
+    let mut problems = checker.problems;
+    let line_of = |problem: &Problem| (problem.file.as_os_str().to_owned(), problem.line);
+    let broken: HashSet<_> = syntax.iter().map(line_of).collect();
+    problems.retain(|problem| !broken.contains(&line_of(problem)));
+    problems.splice(..0, syntax);
     if problems.is_empty() {
         return Ok(checked);
     }
@@ -179,13 +183,20 @@ fn header_of(table: &str) -> &'static str {
 /// The candidate that a typing mistake would turn into `name`, if there is one.
 ///
 /// Each mistake adds or takes away one character at most, so candidates whose length is further away are passed over: the distance takes
-/// a step for each pair of characters, which a name of a megabyte would make expensive.
+/// a step for each pair of characters, which a name of a megabyte would make expensive. So are those that have more letters that `name`
+/// has not, or the other way round: every line of a file may be a name that is none.
 pub(crate) fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let length = name.chars().count();
     let written = name.to_ascii_lowercase().replace('_', "-");
+    let letters = letters_of(&written);
     candidates
         .map(|candidate| (mistakes_max(candidate), candidate))
         .filter(|(allowed, candidate)| length.abs_diff(candidate.chars().count()) <= *allowed)
+        .filter(|(allowed, candidate)| {
+            let wanted = letters_of(candidate);
+            let (missing, extra) = (wanted & !letters, letters & !wanted);
+            missing.count_ones().max(extra.count_ones()) as usize <= *allowed
+        })
         .filter_map(|(allowed, candidate)| {
             let distance = strsim::osa_distance(&written, &candidate.replace('_', "-"));
             (distance <= allowed).then_some((distance, candidate))
@@ -194,7 +205,53 @@ pub(crate) fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>)
         .map(|(_, candidate)| candidate)
 }
 
+/// Which characters there are: one bit for each, `_` as `-`, and some share one, so that two texts differ in as many bits as in
+/// characters at most.
+fn letters_of(text: &str) -> u64 {
+    let bit = |letter: char| 1u64 << (u32::from(if letter == '_' { '-' } else { letter }) & 0x3f);
+    text.chars().fold(0, |letters, letter| letters | bit(letter))
+}
+
 /// How many mistakes in `candidate` are still taken for typing mistakes.
 fn mistakes_max(candidate: &str) -> usize {
     (candidate.len() / 3).clamp(1, 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without passing anything over.
+    fn nearest_of_all(name: &str) -> Option<&'static str> {
+        let written = name.to_ascii_lowercase().replace('_', "-");
+        KEYS.iter()
+            .map(|key| (strsim::osa_distance(&written, key.name), key.name))
+            .filter(|(distance, candidate)| *distance <= mistakes_max(candidate))
+            .min_by_key(|(distance, _)| *distance)
+            .map(|(_, candidate)| candidate)
+    }
+
+    #[test]
+    fn what_is_passed_over_is_never_what_was_meant() {
+        let mut spoiled = 0;
+        for (key, other) in KEYS.iter().zip(KEYS.iter().rev()) {
+            for at in 0..key.name.len() {
+                let (head, tail) = key.name.split_at(at);
+                let (one, rest) = tail.split_at(1);
+                let half = other.name.get(..at).unwrap_or(other.name);
+                for name in [
+                    format!("{head}{rest}"),
+                    format!("{head}€{tail}"),
+                    format!("{head}Q€{rest}"),
+                    format!("{rest}{one}{head}"),
+                    format!("{head}{one}{half}").replace('-', "_"),
+                ] {
+                    let found = nearest(&name, KEYS.iter().map(|key| key.name));
+                    assert_eq!(found, nearest_of_all(&name), "{name}");
+                    spoiled += usize::from(found.is_some());
+                }
+            }
+        }
+        assert!(spoiled > KEYS.len());
+    }
 }

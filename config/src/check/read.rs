@@ -1,12 +1,14 @@
 //! Single values: present or default, of the right kind, within the bounds of the table of keys.
 
 use super::Checker;
+use crate::keys::KEYS;
 use crate::raw::{self, At, Node, Table, Value};
-use crate::schema::{self, Key, Kind, Section, quoted};
+use crate::schema::{Key, Kind, Section, quoted};
 use crate::value::{duration, show_duration, show_size, size};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// One table of the file, or its absence.
@@ -33,14 +35,25 @@ impl View<'_> {
         self.written(name).is_some_and(|node| matches!(&node.value, Value::List(nodes) if nodes.is_empty()))
     }
 
-    fn key(&self, name: &str) -> Option<&'static Key> {
-        schema::find(self.section, name)
+    fn key(&self, name: &str) -> Option<&'static Known> {
+        KNOWN.iter().find(|known| known.key.section == self.section && known.key.name == name)
     }
 
     fn written(&self, name: &str) -> Option<&Node> {
         self.table.and_then(|table| table.get(name)).map(|entry| &entry.node)
     }
 }
+
+/// A key, and its default as it would be read from a file.
+struct Known {
+    key: &'static Key,
+    default: Option<Node>,
+}
+
+/// Every key. The defaults are read once: most keys of most tables are not written, and a file may have thousands of
+/// tables.
+static KNOWN: LazyLock<Vec<Known>> =
+    LazyLock::new(|| KEYS.iter().map(|key| Known { key, default: default_of(key) }).collect());
 
 /// The default of a key as a node; `None` for keys that have none.
 fn default_of(key: &Key) -> Option<Node> {
@@ -59,9 +72,9 @@ impl Checker<'_> {
         name: &str,
         read: impl Fn(&mut Self, &Key, &Node) -> Option<T>,
     ) -> Option<T> {
-        let key = view.key(name)?;
+        let Known { key, default } = view.key(name)?;
         let written = view.written(name).and_then(|node| read(self, key, node));
-        written.or_else(|| default_of(key).and_then(|node| read(self, key, &node)))
+        written.or_else(|| default.as_ref().and_then(|node| read(self, key, node)))
     }
 
     fn wrong_kind(&mut self, key: &Key, node: &Node, wanted: &str) {

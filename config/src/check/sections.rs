@@ -1,6 +1,7 @@
 //! The tables of the file, one function each, with what must hold between their keys.
 
 use super::Checker;
+use super::doors::Doors;
 use super::read::View;
 use crate::raw::{At, Node, Table, Value};
 use crate::schema::Section;
@@ -15,14 +16,6 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-/// Whether the second of two binds would fail.
-pub(super) fn same_door(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() != 0
-        && one.port() == other.port()
-        && one.is_ipv4() == other.is_ipv4()
-        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
-}
-
 impl Checker<'_> {
     pub(super) fn listeners(&mut self, root: &Table) -> Vec<Listener> {
         let Some(entry) = root.get(Section::Listener.name()) else {
@@ -34,13 +27,14 @@ impl Checker<'_> {
             return Vec::new();
         };
         let mut listeners: Vec<Listener> = Vec::new();
+        let mut doors = Doors::default();
         match &entry.node.value {
             Value::List(nodes) if nodes.iter().all(|node| matches!(node.value, Value::Table(_))) => {
                 for node in nodes {
                     let Value::Table(table) = &node.value else { continue };
                     let view = self.view(Section::Listener, &node.at, table);
                     let listener = self.listener(&view);
-                    self.refuse_same_door(&listeners, listener.address, &view.place("address"));
+                    self.refuse_same_door(&mut doors, listener.address, &view);
                     listeners.push(listener);
                 }
             }
@@ -69,10 +63,9 @@ impl Checker<'_> {
     }
 
     /// Two listeners cannot have the same door: the second bind would fail at the start.
-    fn refuse_same_door(&mut self, others: &[Listener], address: SocketAddr, at: &At) {
-        let same = |other: &&Listener| same_door(other.address, address);
-        if let Some(other) = others.iter().find(same) {
-            self.problem(at, format!("{address} is taken by the listener on {}", other.address));
+    pub(super) fn refuse_same_door(&mut self, doors: &mut Doors, address: SocketAddr, view: &View<'_>) {
+        if let Some(other) = doors.add(address) {
+            self.problem(&view.place("address"), format!("{address} is taken by the listener on {other}"));
         }
     }
 
@@ -244,6 +237,13 @@ impl Checker<'_> {
             self.problem(&node.at, format!("\"{key}\" must be a list of names, not {}", node.value.kind()));
             return names;
         };
+        let own = NameRule::default();
+        let mut rules: Vec<&NameRule> = Vec::new();
+        for rule in listeners.iter().map(|listener| &listener.names).chain(std::iter::once(&own)) {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
         for node in nodes {
             let Value::Text(text) = &node.value else {
                 self.problem(
@@ -252,9 +252,7 @@ impl Checker<'_> {
                 );
                 continue;
             };
-            let own = NameRule::default();
-            let rules = listeners.iter().map(|listener| &listener.names).chain(std::iter::once(&own));
-            let Some(name) = rules.map(|rule| ThingName::new(text, rule)).find_map(Result::ok) else {
+            let Some(name) = rules.iter().find_map(|rule| ThingName::new(text, rule).ok()) else {
                 let message = format!("{text:?} in \"{key}\" is not a name that a listener accepts");
                 self.problem_with_hint(
                     &node.at,
