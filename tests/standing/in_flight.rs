@@ -79,13 +79,13 @@ fn what_is_still_to_be_written_when_a_connection_was_ended_is_withheld_from_the_
     let taken: [Taken; 2] = [TestBroker::revoke, TestBroker::suspend];
     for take in taken {
         let (broker, device, mut slow) = with_a_slow_reader();
-        // Its farewell begins: for a second it may read what is on its way.
+        // Its farewell begins, for a second in which it may read what is on its way. Where the machine is so slow that this is over
+        // before the right is gone, nothing is sent either.
         broker.broker().kick("sensor-1", None).expect("it is connected");
         let closed = || broker.labelled("signet_connections_closed_total", "{reason=\"administrative\"}");
         while closed() < 1.0 {
             std::thread::yield_now();
         }
-        assert_eq!(broker.broker().directory.len(), 1, "its farewell goes on");
         take(&broker, &device);
         assert_eq!(sent_from_now_on(&broker, &mut slow), 0);
     }
