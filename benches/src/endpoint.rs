@@ -17,7 +17,7 @@ const NOW: Now = Now { mono: Mono::START, wall: Wall(1_800_000_000_000) };
 const ACCEPTED: [u8; 4] = [0x20, 2, 0, 0];
 const SUBACK: u8 = 0x90;
 
-/// The policy of the other scenarios.
+/// Each device writes its own telemetry and reads its own commands; one back-end principal sees everything.
 pub(crate) const POLICY: &str = "\
 pattern write devices/%u/telemetry/#
 pattern write devices/%u/status

@@ -22,18 +22,9 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use crate::cli::Tls;
+use crate::endpoint::POLICY;
 use crate::progress;
 
-/// Each device writes its own telemetry and reads its own commands; one back-end principal sees everything.
-const POLICY: &str = "\
-pattern write devices/%u/telemetry/#
-pattern write devices/%u/status
-pattern read devices/%u/commands/#
-
-user admin
-topic read #
-topic write devices/+/commands/#
-";
 /// How long everything is valid, in days.
 const DAYS: i64 = 30;
 /// Sessions that a device keeps to resume.
