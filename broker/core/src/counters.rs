@@ -135,6 +135,12 @@ impl Counters {
         &self.shards[(number as usize) & (SHARDS - 1)]
     }
 
+    /// PUBLISH packets that came from clients, without the other counts.
+    #[must_use]
+    pub fn publishes_received(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.publish_received.load(Relaxed)).sum()
+    }
+
     /// Counts bytes that the edge read from a client. `number` is [`crate::Connection::number`].
     pub fn add_bytes_received(&self, number: u64, bytes: u64) {
         self.shard(number).bytes_received.fetch_add(bytes, Relaxed);

@@ -11,6 +11,8 @@
 //! certificate. A quarter of the places is left to each of the three, so that who has just come has the time to say
 //! something whatever the others do.
 
+mod threshold;
+
 use std::array;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher as _;
@@ -22,6 +24,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use signet_core::Mono;
 use tokio::sync::Notify;
+
+pub(crate) use threshold::Threshold;
 
 /// Source addresses remembered at most; beyond it, unknown addresses share one bucket.
 const ADDRESSES_TRACKED_MAX: usize = 65_536;
@@ -188,6 +192,8 @@ struct Table {
 pub struct Admission {
     limits: Mutex<AdmissionLimits>,
     table: Mutex<Table>,
+    /// Half-open peers that came through.
+    through: AtomicU64,
 }
 
 /// A peer's place among the half-open. Dropped when the peer has said CONNECT or is gone.
@@ -313,7 +319,7 @@ impl AddressSlot {
 impl Admission {
     /// An empty table under `limits`.
     pub fn new(limits: AdmissionLimits) -> Arc<Self> {
-        Arc::new(Self { limits: Mutex::new(limits), table: Mutex::default() })
+        Arc::new(Self { limits: Mutex::new(limits), table: Mutex::default(), through: AtomicU64::new(0) })
     }
 
     /// Replaces the limits; peers already admitted keep their place.
@@ -324,6 +330,22 @@ impl Admission {
     /// Peers now between accept and authentication.
     pub fn half_open(&self) -> usize {
         self.table.lock().half_open.len()
+    }
+
+    /// Whether a peer that comes now makes another one go.
+    fn is_full(&self) -> bool {
+        let most = self.limits.lock().half_open_max;
+        self.half_open() >= most
+    }
+
+    /// A half-open peer came through: its CONNECT was accepted, or its handshake where that is all.
+    pub(crate) fn came_through(&self) {
+        self.through.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many did since the start.
+    fn through(&self) -> u64 {
+        self.through.load(Ordering::Relaxed)
     }
 
     /// Drops `count` half-open peers; how many there were.

@@ -83,6 +83,10 @@ pub(crate) async fn run(broker: Arc<Broker>, stream: Box<TlsStream<PeerIo>>, arr
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let mut link = Link::open(broker, stream, arrival, waker);
     poll_fn(|cx| link.poll_guarded(cx)).await;
+    if link.leaving.is_some() {
+        let broker = Arc::clone(&link.broker);
+        broker.departures.hand_over(link);
+    }
 }
 
 enum Phase {
@@ -124,7 +128,7 @@ struct Link {
     /// Why it ends then.
     ends_as: CloseReason,
     phase: Phase,
-    /// Its peer has gone, and it waits to be taken down.
+    /// Its peer has gone, and it is to be taken down.
     leaving: Option<Box<Leaving>>,
     /// The client id of a CONNECT that is being decided.
     asked: Option<ClientId>,
@@ -135,8 +139,16 @@ struct Link {
 /// What reading brought.
 enum Inbound {
     Bytes(usize),
-    Closed,
+    Closed(Leaving),
     Nothing,
+}
+
+/// What a round of all there is to do brought.
+enum Turn {
+    /// So many bytes moved; 0: everything waits.
+    Moved(usize),
+    /// The peer has gone.
+    Gone(Leaving),
 }
 
 impl Link {
@@ -207,27 +219,29 @@ impl Link {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.poll(cx))) {
             Ok(poll) => poll,
             Err(_) => {
-                self.broker.count_panic(self.registration.live());
-                let now = self.broker.clock.now();
-                let detached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    self.connection.handle(Input::PeerClosed, now, &mut self.actions);
-                }));
-                if detached.is_err() {
-                    tracing::error!(
-                        id = self.registration.live().number,
-                        "the session could not be released after a panic"
-                    );
-                }
+                self.after_a_panic();
                 Poll::Ready(())
             }
         }
     }
 
+    /// A panic in this connection's work has ended it.
+    fn after_a_panic(&mut self) {
+        self.broker.count_panic(self.registration.live());
+        let now = self.broker.clock.now();
+        let detached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.connection.handle(Input::PeerClosed, now, &mut self.actions);
+        }));
+        if detached.is_err() {
+            tracing::error!(
+                id = self.registration.live().number,
+                "the session could not be released after a panic"
+            );
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut now = self.broker.clock.now();
-        if self.leaving.is_some() {
-            return self.poll_leaving(cx, now);
-        }
         if self.bounds.must_make_room(cx) {
             self.broker.metrics.not_admitted.with_label_values(&["made_room"]).inc();
             self.input(Input::Close(memory::MADE_ROOM), now);
@@ -236,12 +250,10 @@ impl Link {
             let mut turn = 0;
             while matches!(self.phase, Phase::Open) {
                 match self.turn(cx, now) {
-                    Ok(0) if self.leaving.is_none() => break,
-                    Ok(bytes) => turn += bytes,
-                    Err(error) => self.leave(Some(error)),
-                }
-                if self.leaving.is_some() {
-                    return self.poll_leaving(cx, now);
+                    Ok(Turn::Gone(how)) => return self.leave(how, cx, now),
+                    Err(error) => return self.leave(Leaving::Lost(error), cx, now),
+                    Ok(Turn::Moved(0)) => break,
+                    Ok(Turn::Moved(bytes)) => turn += bytes,
                 }
                 if turn >= TURN_BYTES_MAX {
                     cx.waker().wake_by_ref();
@@ -261,8 +273,8 @@ impl Link {
         self.poll_timer(cx, now)
     }
 
-    /// One round of all there is to do. The number of bytes that moved, 0 when everything waits.
-    fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<usize> {
+    /// One round of all there is to do.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Turn> {
         let mut moved = 0;
         let room = self.has_room();
         if self.connection.is_summoned() && !room {
@@ -280,10 +292,10 @@ impl Link {
             if !self.held_up {
                 match self.bounds.hearing(&self.broker, self.inbound.len(), now.mono) {
                     Hearing::Now => {}
-                    Hearing::Later => return Ok(moved + self.poll_outbound(cx)?),
+                    Hearing::Later => return Ok(Turn::Moved(moved + self.poll_outbound(cx)?)),
                     Hearing::Never => {
                         self.input(Input::Close(CloseReason::Overloaded), now);
-                        return Ok(moved);
+                        return Ok(Turn::Moved(moved));
                     }
                 }
                 match self.poll_inbound(cx)? {
@@ -292,16 +304,13 @@ impl Link {
                         self.bounds.came(&self.broker, 0, count, now.mono);
                         self.take_packets(cx, now);
                     }
-                    Inbound::Closed => {
-                        self.leave(None);
-                        return Ok(moved);
-                    }
+                    Inbound::Closed(how) => return Ok(Turn::Gone(how)),
                     Inbound::Nothing => {}
                 }
             }
         }
         moved += self.poll_outbound(cx)?;
-        Ok(moved)
+        Ok(Turn::Moved(moved))
     }
 
     fn poll_inbound(&mut self, cx: &mut Context<'_>) -> io::Result<Inbound> {
@@ -310,9 +319,11 @@ impl Link {
         }
         match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound) {
             Poll::Pending => Ok(Inbound::Nothing),
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Inbound::Closed),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(Inbound::Closed(Leaving::Closed))
+            }
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(0)) => Ok(Inbound::Closed),
+            Poll::Ready(Ok(0)) => Ok(Inbound::Closed(Leaving::Said)),
             Poll::Ready(Ok(count)) => {
                 self.broker.hub().counters().add_bytes_received(self.connection.number(), count as u64);
                 Ok(Inbound::Bytes(count))
@@ -389,6 +400,7 @@ impl Link {
         self.asked = None;
         if self.connection.client_id().is_some() {
             self.bounds.is_known();
+            self.broker.admission.came_through();
         }
     }
 
@@ -520,13 +532,6 @@ impl Link {
             None => self.timer = Some(Box::pin(tokio::time::sleep_until(instant))),
         }
         self.armed = at;
-    }
-
-    /// The network took the connection away.
-    fn lost(&mut self, error: &io::Error, now: Now) -> Poll<()> {
-        tracing::debug!(id = self.registration.live().number, %error, "the connection was lost");
-        self.input(Input::PeerClosed, now);
-        Poll::Ready(())
     }
 
     /// A connection that waits holds no buffers; ten thousand of them then hold none.

@@ -12,6 +12,7 @@ use crate::admin::registry::Peer;
 use crate::admin::socket::AdminSocket;
 use crate::directory::Directory;
 use crate::listener;
+use crate::portions;
 use crate::server::Broker;
 use crate::start::StartError;
 use crate::vital;
@@ -47,7 +48,8 @@ impl Runtimes {
         let handshakes = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(handshake_threads(config))
             .thread_name("signet-tls")
-            .on_thread_start(lower_priority)
+            .on_thread_start(work_behind_the_traffic)
+            .on_thread_unpark(portions::begin_again)
             .enable_all()
             .build()
             .map_err(threads)?;
@@ -88,6 +90,8 @@ impl Runtimes {
         let (admin, timers) = (self.admin.handle(), self.timers.handle());
         let handshakes = self.handshakes.handle();
         vital::spawn(handshakes, "giving turns to handshakes", Arc::clone(&broker.turns).give());
+        let departing = Arc::clone(&broker.departures).take_down(Arc::clone(&broker.offers));
+        vital::spawn(handshakes, "taking connections down", departing);
         for (socket, listening) in sockets.into_iter().zip(&broker.listeners) {
             let accepting = listener::accept(
                 Arc::clone(broker),
@@ -173,6 +177,12 @@ impl Runtimes {
 pub(crate) fn handshake_threads(config: &Checked) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     config.system.handshake_threads.map_or(cores.div_ceil(2), |n| usize::from(n.get()))
+}
+
+/// Beside a lower priority, what it takes to offer the processor for a moment ([`portions::Offers`]).
+fn work_behind_the_traffic() {
+    lower_priority();
+    portions::prepare_offers();
 }
 
 /// A kernel that refuses leaves the thread at the usual priority: slower messages in a storm, nothing else.

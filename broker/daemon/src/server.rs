@@ -36,6 +36,7 @@ use crate::logging::{Admit, RateLimit};
 use crate::memory;
 use crate::metrics::{Metrics, Sampled};
 use crate::penalty::Penalties;
+use crate::portions::Offers;
 use crate::principals::{Principals, Rates};
 use crate::provisioning::Provisioning;
 use crate::reload::{self, ReloadRefused};
@@ -77,7 +78,9 @@ pub struct Broker {
     /// Whose handshake goes on next.
     pub(crate) turns: Arc<Turns>,
     /// Who has gone and is taken down next.
-    pub(crate) departures: Departures,
+    pub(crate) departures: Arc<Departures>,
+    /// When those that work behind the traffic offer their processor to it.
+    pub(crate) offers: Arc<Offers>,
     /// How fast each name comes and sends.
     pub(crate) principals: Principals,
     pub(crate) rates: ArcSwap<Rates>,
@@ -136,6 +139,8 @@ impl Broker {
         let (stopping, _) = watch::channel(false);
         let tried = reload::Tried::new(&config, &built, lists);
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
+        let hub = new_hub(&config, built.policy);
+        let offers = Arc::new(Offers::to(&hub));
         Ok(Self {
             lifecycle: Lifecycle::new(metrics.registry())?,
             rotations: Arc::new(Rotations::new(metrics.registry())?),
@@ -145,8 +150,9 @@ impl Broker {
             admission: Admission::new(start::admission_limits(&config)),
             metrics,
             memory: memory::Memory::new(&config),
-            turns: Turns::new(crate::runtimes::handshake_threads(&config)),
-            departures: Departures::default(),
+            turns: Turns::new(crate::runtimes::handshake_threads(&config), Arc::clone(&offers)),
+            departures: Arc::default(),
+            offers,
             principals: Principals::default(),
             rates: ArcSwap::from_pointee(Rates::of(&config)),
             failures: FailureLog::default(),
@@ -157,7 +163,7 @@ impl Broker {
             authorities: ArcSwap::from_pointee(registered.authorities),
             lists_wanted: Arc::default(),
             provisioning: Provisioning::new(config.provisioning.hooks_max.get().into()),
-            hub: new_hub(&config, built.policy),
+            hub,
             kept: Kept::default(),
             clones: Arc::default(),
             penalties: Arc::default(),
@@ -556,6 +562,7 @@ impl Server {
             tracing::warn!(connections = left, "these connections did not end in time and were cut");
         }
         self.runtimes.end();
+        self.broker.departures.end();
         self.broker.kept.stop();
         tracing::info!("stopped");
     }

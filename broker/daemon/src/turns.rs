@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::admission::Authority;
+use crate::portions::Offers;
 
 /// Turns of known addresses before one of the others.
 const KNOWN_IN_A_ROW: u32 = 4;
@@ -146,16 +147,18 @@ pub(crate) struct Turns {
     asked: Notify,
     eased: Notify,
     places: Arc<Semaphore>,
+    offers: Arc<Offers>,
 }
 
 impl Turns {
-    /// So many may work at once.
-    pub(crate) fn new(at_once: usize) -> Arc<Self> {
+    /// So many may work at once, and make `offers` after each turn.
+    pub(crate) fn new(at_once: usize, offers: Arc<Offers>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
             asked: Notify::new(),
             eased: Notify::new(),
             places: Arc::new(Semaphore::new(at_once.max(1))),
+            offers,
         })
     }
 
@@ -233,12 +236,16 @@ impl<F: Future> Future for InTurn<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        let asked = this.asked.get_or_insert_with(|| this.turns.ask(this.source, this.known));
+        let asked = this.asked.get_or_insert_with(|| {
+            this.turns.offers.offer();
+            this.turns.ask(this.source, this.known)
+        });
         // When nobody gives turns any more, the broker stops.
         let turn = ready!(Pin::new(asked).poll(cx));
         this.asked = None;
         let polled = this.inner.as_mut().poll(cx);
         drop(turn);
+        this.turns.offers.offer();
         polled
     }
 }
@@ -261,7 +268,7 @@ mod tests {
 
     /// The order in which these ask, and are served: each has an address, and an authority where that is known.
     fn served(asking: &[(u32, Option<u8>)]) -> Vec<u32> {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, Arc::default());
         let ask = |(n, known): &(u32, Option<u8>)| (*n, turns.ask(source(*n), known.map(authority)));
         let mut taken: Vec<_> = asking.iter().map(ask).collect();
         let mut order = Vec::new();
@@ -285,7 +292,7 @@ mod tests {
 
     #[test]
     fn strangers_that_have_gone_take_no_turn_and_no_place() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, Arc::default());
         let known: Vec<_> = (0..6).map(|n| turns.ask(source(n), Some(authority(1)))).collect();
         drop((100..1_100).map(|n| turns.ask(source(n), None)).collect::<Vec<_>>());
         let mut last = turns.ask(source(5_000), None);
@@ -334,7 +341,7 @@ mod tests {
     #[test]
     fn who_has_gone_does_not_keep_others_waiting() {
         runtime().block_on(async {
-            let turns = Turns::new(1);
+            let turns = Turns::new(1, Arc::default());
             drop(turns.ask(source(1), Some(authority(1))));
             let giving = tokio::spawn(Arc::clone(&turns).give());
             for _ in 0..100 {
@@ -348,7 +355,7 @@ mod tests {
     fn no_more_work_at_once_than_there_are_turns_and_all_of_it_is_done() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
         runtime.block_on(async {
-            let turns = Turns::new(2);
+            let turns = Turns::new(2, Arc::default());
             let giving = tokio::spawn(Arc::clone(&turns).give());
             let (now, most) = (
                 Arc::new(std::sync::atomic::AtomicUsize::new(0)),
@@ -376,7 +383,7 @@ mod tests {
     #[test]
     fn nobody_is_accepted_while_too_many_wait_who_are_known() {
         runtime().block_on(async {
-            let turns = Turns::new(1);
+            let turns = Turns::new(1, Arc::default());
             turns.room().await;
             let held: Vec<_> =
                 (0..KNOWN_WAITING_MAX).map(|_| turns.ask(source(1), Some(authority(1)))).collect();
