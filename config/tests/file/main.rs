@@ -10,4 +10,6 @@ mod good;
 #[cfg(test)]
 mod https;
 #[cfg(test)]
+mod long;
+#[cfg(test)]
 mod standing;
