@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod allocator;
 pub mod ca;
 mod census;
 pub mod cli;

@@ -18,6 +18,7 @@ use signet_core::{CloseReason, Hub, Mono, Pressure};
 use signet_wire::TopicName;
 use tokio::sync::Notify;
 
+use crate::allocator::Threads;
 use crate::directory::Buffers;
 use crate::server::Broker;
 
@@ -253,8 +254,8 @@ fn limit_of(line: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     text.trim().parse().ok().filter(|bytes| *bytes < 1 << 60)
 }
 
-/// Looks again and again, and makes room when there is none.
-pub(crate) async fn watch(broker: Arc<Broker>) {
+/// Looks again and again, and makes room when there is none. `threads` are those that may keep what was given back.
+pub(crate) async fn watch(broker: Arc<Broker>, mut threads: Threads) {
     let mut said = Pressure::None;
     let mut last: Option<(Mono, u64)> = None;
     let mut short_since = None;
@@ -280,6 +281,9 @@ pub(crate) async fn watch(broker: Arc<Broker>) {
         if (pressure == Pressure::Full || lasts) && !waits {
             held_min = make_room(&broker, held_min, lasts);
             last = Some((now, resident));
+        }
+        if pressure >= Pressure::Shed {
+            threads.give_back(now);
         }
         let is_due = |last: Option<Mono>, every| last.is_none_or(|at| now.since(at) >= every);
         if broker.memory.ceiling().is_some() && is_due(looked, EFFECT_AFTER) {

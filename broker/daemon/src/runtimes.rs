@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use crate::admin::http::{admin_routes, metrics_routes};
 use crate::admin::registry::Peer;
 use crate::admin::socket::AdminSocket;
+use crate::allocator::Threads;
 use crate::directory::Directory;
 use crate::listener;
 use crate::portions;
@@ -137,7 +138,8 @@ impl Runtimes {
         vital::spawn(timers, "closing connections", crate::background::closings(Arc::clone(broker)));
         vital::spawn(timers, "publishing $SYS", crate::background::sys_topics(Arc::clone(broker)));
         vital::spawn(timers, "the watch over the clock", crate::background::watch_clock(Arc::clone(broker)));
-        vital::spawn(timers, "the watch over memory", crate::memory::watch(Arc::clone(broker)));
+        let threads = Threads::new(self.handles());
+        vital::spawn(timers, "the watch over memory", crate::memory::watch(Arc::clone(broker), threads));
         vital::spawn(admin, "the watch over tokens", crate::background::watch_tokens(Arc::clone(broker)));
         vital::spawn(admin, "the watch over files", crate::background::watch_files(Arc::clone(broker)));
         Ok(self)
