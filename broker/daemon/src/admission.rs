@@ -44,6 +44,9 @@ const REFUSED_FREE: u32 = 30;
 /// So many more halve the share of its connections that may begin, down to one in sixteen.
 const REFUSED_STEP: u32 = 10;
 
+/// This part of the half-open stays with each rank, whatever the others do.
+const REMAIN_SHARE: usize = 4;
+
 /// Bounds on peers that have not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdmissionLimits {
@@ -144,6 +147,10 @@ impl HalfOpen {
         self.0.values().flatten().map(BTreeMap::len).sum()
     }
 
+    fn known(&self) -> usize {
+        self.0.values().map(|came| came[Rank::Known as usize].len()).sum()
+    }
+
     fn insert(&mut self, (entrance, number): (Entrance, u64), rank: Rank, evicted: Arc<Notify>) {
         self.0.entry(entrance).or_default()[rank as usize].insert(number, evicted);
     }
@@ -155,7 +162,6 @@ impl HalfOpen {
     /// Takes out whoever makes room for `newcomer`, or for whomever comes next. None who came later does. With `entrance` it is one
     /// of those that came to it.
     fn make_room(&mut self, entrance: Option<Entrance>, newcomer: Option<u64>) -> Option<Arc<Notify>> {
-        const REMAIN_SHARE: usize = 4;
         let asked = |rank: usize| {
             let here = self.0.iter().filter(move |(at, _)| entrance.is_none_or(|entrance| entrance == **at));
             here.map(move |(at, came)| (*at, &came[rank]))
@@ -332,10 +338,12 @@ impl Admission {
         self.table.lock().half_open.len()
     }
 
-    /// Whether a peer that comes now makes another one go.
-    fn is_full(&self) -> bool {
+    /// Whether a peer that comes now makes another one go, and that is one who is known: three quarters of all or more are.
+    fn is_full_of_known(&self) -> bool {
         let most = self.limits.lock().half_open_max;
-        self.half_open() >= most
+        let half_open = &self.table.lock().half_open;
+        let (all, known) = (half_open.len(), half_open.known());
+        all >= most && known >= all - all / REMAIN_SHARE
     }
 
     /// A half-open peer came through: its CONNECT was accepted, or its handshake where that is all.

@@ -19,7 +19,9 @@ use signet_core::Hub;
 const PORTION: Duration = Duration::from_micros(250);
 /// The sleep by which the processor is offered: long enough for the kernel to look for who else wants it.
 const OFFER: Duration = Duration::from_micros(8);
-/// After an offer so many times as long as it took is worked, at least: no more than a ninth of the time goes to others by it.
+/// Messages are done with it after so long. What an offer took beyond that went to the work of others,
+const MESSAGES_WITHIN: Duration = Duration::from_micros(500);
+/// and so many times as long is worked before the next one: no more than a ninth of the time goes to others by it.
 const WORK_PER_OFFER: u32 = 8;
 /// Nothing is offered when no message came for so long.
 const MESSAGES_LATELY: Duration = Duration::from_millis(100);
@@ -100,7 +102,7 @@ impl Offers {
 
 /// How long is worked after an offer that took so long.
 fn after(took: Duration) -> Duration {
-    PORTION.max(took * WORK_PER_OFFER)
+    PORTION.max(took.saturating_sub(MESSAGES_WITHIN) * WORK_PER_OFFER)
 }
 
 /// The thread has slept: its next portion begins now.
@@ -125,7 +127,8 @@ mod tests {
     fn offers_that_cost_much_are_made_seldom() {
         assert_eq!(after(Duration::ZERO), PORTION);
         assert_eq!(after(Duration::from_micros(20)), PORTION);
-        assert_eq!(after(Duration::from_millis(4)), Duration::from_millis(32));
+        assert_eq!(after(MESSAGES_WITHIN), PORTION);
+        assert_eq!(after(Duration::from_millis(4)), Duration::from_millis(28));
     }
 
     #[test]
