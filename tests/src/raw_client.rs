@@ -423,6 +423,13 @@ impl RawClient {
         self.ended = true;
     }
 
+    /// Ends TLS without a word of MQTT, by a close_notify, and goes on reading.
+    #[track_caller]
+    pub fn say_farewell(&mut self) {
+        self.tls.conn.send_close_notify();
+        self.tls.flush().expect("the connection takes bytes");
+    }
+
     /// Breaks the connection: neither DISCONNECT nor a TLS farewell.
     pub fn drop_connection(self) {
         drop(self.tls.sock);
