@@ -42,7 +42,8 @@ impl Kept {
 
 /// What waits to be written takes no more than one in so many bytes of the ceiling,
 const JOURNAL_SHARE: u64 = 16;
-/// and rows on their way to a table, of which there may be three at once, one in so many each.
+/// and a table of rows one in so many: there may be three of them in memory on their way to the disk, and one that others are
+/// merged into.
 const TABLE_SHARE: u64 = 32;
 /// Less than this is no bound that anything could work with, in bytes.
 const SHARE_BYTES_MIN: usize = 1 << 20;
@@ -70,9 +71,12 @@ pub(crate) fn open(store: &Store, ceiling: Option<u64>) -> Result<Option<Opened>
         Corrupt::Refuse => Damaged::Refuse,
         Corrupt::Quarantine => Damaged::MoveAside,
     };
-    let mut opened = DiskStore::open(&disk.directory, damaged)?;
-    opened.store.bound_tables(share(MEMTABLE_BYTES, ceiling, TABLE_SHARE));
-    Ok(Some(opened))
+    DiskStore::open_bounded(&disk.directory, damaged, table_bytes(ceiling)).map(Some)
+}
+
+/// How long a table of the store may be below this ceiling of resident memory, in bytes.
+pub(crate) fn table_bytes(ceiling: Option<u64>) -> usize {
+    share(MEMTABLE_BYTES, ceiling, TABLE_SHARE)
 }
 
 /// Hands what the store has to the core, and starts what writes from now on. Before anybody connects.

@@ -11,6 +11,8 @@ use super::args::RestoreArgs;
 use super::audit::of_store;
 use crate::admin::backup::messages_beside;
 use crate::cli::out::{Failure, Outcome, say, say_json};
+use crate::kept::table_bytes;
+use crate::memory::ceiling_of;
 use crate::store::messages::{MessagesError, RestoredMessages, restore_copy, verify_copy};
 use crate::store::{ExecuteError, StoreError};
 
@@ -47,7 +49,14 @@ struct MessagesReport {
 /// Where the copies go.
 struct Targets {
     registry: Option<PathBuf>,
-    messages: Option<PathBuf>,
+    messages: Option<Messages>,
+}
+
+/// Where the messages go.
+struct Messages {
+    directory: PathBuf,
+    /// How long the tables of the store become, in bytes.
+    table_bytes: usize,
 }
 
 impl Targets {
@@ -58,7 +67,10 @@ impl Targets {
                 let config = signet_config::load(path)
                     .map_err(|problems| Failure::found(signet_config::render(&problems)))?;
                 let messages = match &config.store {
-                    Store::Disk(disk) => Some(disk.directory.clone()),
+                    Store::Disk(disk) => Some(Messages {
+                        directory: disk.directory.clone(),
+                        table_bytes: table_bytes(ceiling_of(&config)),
+                    }),
                     Store::Memory => None,
                 };
                 let registry = config.registry.directory().map(Path::to_owned);
@@ -81,7 +93,7 @@ pub fn restore(args: &RestoreArgs) -> Result<Outcome, Failure> {
     let beside = messages_beside(&args.file);
     // A copy of messages that is no good is said before anything is changed; so is a store that is in the way.
     let messages = targets.messages.filter(|_| beside.exists());
-    if let Some(directory) = &messages {
+    if let Some(Messages { directory, .. }) = &messages {
         verify_copy(&beside).map_err(|error| of_messages(&error))?;
         if !args.replace && directory.join("messages").exists() {
             return Err(of_messages(&MessagesError::Exists(directory.join("messages"))));
@@ -91,9 +103,9 @@ pub fn restore(args: &RestoreArgs) -> Result<Outcome, Failure> {
     if let Some(directory) = targets.registry {
         report.registry = Some(restore_registry(args, directory)?);
     }
-    if let Some(directory) = messages {
-        let restored =
-            restore_copy(&beside, &directory, args.replace).map_err(|error| of_messages(&error))?;
+    if let Some(Messages { directory, table_bytes }) = messages {
+        let restored = restore_copy(&beside, &directory, args.replace, table_bytes)
+            .map_err(|error| of_messages(&error))?;
         let RestoredMessages { rows, sessions, retained, replaced } = restored;
         report.messages = Some(MessagesReport { directory, rows, sessions, retained, replaced });
     }

@@ -327,9 +327,11 @@ impl Writer {
             return;
         }
         self.sized = Some(Instant::now());
+        self.store.rest();
         let size = self.store.size();
         self.metrics.disk_bytes.set(level(size.disk_bytes));
         self.metrics.tables.set(level(size.tables));
+        self.metrics.memory_bytes.set(level(size.memory_bytes));
         self.metrics.compactions.set(level(size.compactions));
     }
 }

@@ -112,18 +112,23 @@ fn fill(snapshot: &dyn Snapshot, part: &Path) -> Result<(u64, u64), MessagesErro
 }
 
 /// Puts the copy `from` in place of the store in `directory`, of which no broker may be running. What is there is moved
-/// aside, and only with `replace`.
+/// aside, and only with `replace`. `table_bytes` as in [`super::DiskStore::open_bounded`].
 ///
 /// # Errors
 /// [`MessagesError`]. When the copy is no good, nothing has changed; a power cut leaves the old store, or none that a broker
 /// would start with, or the whole new one.
-pub fn restore_copy(from: &Path, directory: &Path, replace: bool) -> Result<RestoredMessages, MessagesError> {
+pub fn restore_copy(
+    from: &Path,
+    directory: &Path,
+    replace: bool,
+    table_bytes: usize,
+) -> Result<RestoredMessages, MessagesError> {
     verify_copy(from)?;
     let place = Place::take(directory)?;
     if !replace && place.rows().exists() {
         return Err(MessagesError::Exists(place.rows()));
     }
-    let mut staged = Staged::new(&place)?;
+    let mut staged = Staged::new(&place, table_bytes)?;
     let mut batch = Batch::default();
     read_copy(from, &mut |key, value| {
         if matches!(Key::decode(key), Ok(Key::Schema)) {

@@ -9,9 +9,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::compaction::Leveled;
+use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use super::MessagesError;
 use super::journal_end;
@@ -25,9 +27,10 @@ pub const SCHEMA: u32 = 1;
 
 /// The one keyspace.
 const KEYSPACE: &str = "rows";
-/// Rows in memory before they go to a table, in bytes, unless [`DiskStore::bound_tables`] says less. Up to three of these are
-/// in memory at once.
+/// Rows in memory before they go to a table, in bytes, unless [`DiskStore::open_bounded`] is told less.
 pub const MEMTABLE_BYTES: usize = 16 << 20;
+/// So many times the bound of one table of rows are in memory: more wait until some of it is written. A single batch may be longer.
+const TABLES_IN_MEMORY_MAX: usize = 3;
 /// Blocks that are kept in memory, in bytes: rows are read at the start only.
 const CACHE_BYTES: u64 = 1 << 20;
 /// Threads of the engine: one may write a table while the other rearranges.
@@ -94,37 +97,47 @@ impl DiskStore {
     /// # Errors
     /// [`MessagesError`] with what to do. Nothing that is there is changed by a refusal.
     pub fn open(directory: &Path, damaged: Damaged) -> Result<Opened, MessagesError> {
+        Self::open_bounded(directory, damaged, MEMTABLE_BYTES)
+    }
+
+    /// As [`Self::open`], with tables of about `table_bytes`, and no more than [`MEMTABLE_BYTES`]: in memory, and, in a store that
+    /// is made now, on disk. Where tables are merged, the engine has one of those on disk in memory at a time.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_bounded(
+        directory: &Path,
+        damaged: Damaged,
+        table_bytes: usize,
+    ) -> Result<Opened, MessagesError> {
+        let table_bytes = table_bytes.min(MEMTABLE_BYTES);
         let place = Place::take(directory)?;
         let mut head = place.head()?;
         let known = head.read()?;
-        match open_rows(&place.rows(), known) {
+        match open_rows(&place.rows(), known, table_bytes) {
             Ok((engine, commit)) => {
-                Ok(Opened { store: Self::new(place, head, engine, commit), moved_aside: None })
+                tell_of_long_tables(&place.rows(), &engine, table_bytes);
+                let store = Self::new(place, head, engine, commit, table_bytes);
+                Ok(Opened { store, moved_aside: None })
             }
             Err(error @ MessagesError::Corrupt { .. }) if damaged == Damaged::MoveAside => {
-                Self::begin_anew(place, error)
+                Self::begin_anew(place, error, table_bytes)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Moves what is there aside because of `why`, and begins with an empty store.
-    fn begin_anew(place: Place, why: MessagesError) -> Result<Opened, MessagesError> {
+    fn begin_anew(place: Place, why: MessagesError, table_bytes: usize) -> Result<Opened, MessagesError> {
         let moved = place.move_aside(crate::clock::wall().0)?;
         let head = place.head()?;
-        let (engine, commit) = open_rows(&place.rows(), 0)?;
-        let store = Self::new(place, head, engine, commit);
+        let (engine, commit) = open_rows(&place.rows(), 0, table_bytes)?;
+        let store = Self::new(place, head, engine, commit, table_bytes);
         Ok(Opened { store, moved_aside: moved.map(|path| (path, why)) })
     }
 
-    fn new(place: Place, head: Head, engine: Engine, commit: u64) -> Self {
-        Self { place, head, engine: Some(engine), commit, table_bytes: MEMTABLE_BYTES, in_table: 0 }
-    }
-
-    /// Rows are in memory up to about so many bytes before they go to a table, and to no more than [`MEMTABLE_BYTES`]. The
-    /// engine keeps for ever what it was told when the store was made, so it cannot be told.
-    pub fn bound_tables(&mut self, bytes: usize) {
-        self.table_bytes = bytes.min(MEMTABLE_BYTES);
+    fn new(place: Place, head: Head, engine: Engine, commit: u64, table_bytes: usize) -> Self {
+        Self { place, head, engine: Some(engine), commit, table_bytes, in_table: 0 }
     }
 
     /// Moves this store aside because of `why`, which its rows showed, and begins with an empty one.
@@ -134,9 +147,7 @@ impl DiskStore {
     pub fn replace(self, why: MessagesError) -> Result<Opened, MessagesError> {
         let Self { place, engine, table_bytes, .. } = self;
         drop(engine);
-        let mut opened = Self::begin_anew(place, why)?;
-        opened.store.bound_tables(table_bytes);
-        Ok(opened)
+        Self::begin_anew(place, why, table_bytes)
     }
 
     /// The number of the last commit.
@@ -166,7 +177,7 @@ impl DiskStore {
         let path = self.place.rows();
         let engine = self.engine()?;
         let fail = |error| MessagesError::engine(&path, error);
-        engine.wait_for_room().map_err(fail)?;
+        engine.wait_for_room(batch.bytes(), self.table_bytes).map_err(fail)?;
         let mut writing = engine.database.batch().durability(Some(PersistMode::SyncData));
         for change in batch.changes() {
             match change {
@@ -187,6 +198,10 @@ impl DiskStore {
 impl MessageStore for DiskStore {
     fn commit(&mut self, batch: &Batch) -> Result<(), MessagesError> {
         let number = self.commit + 1;
+        if self.in_table > 0 && self.in_table + batch.bytes() > self.table_bytes {
+            self.in_table = 0;
+            self.hand_table_on();
+        }
         let written = guarded_write(&self.place.rows(), || self.write(batch, number));
         if let Err(error) = written {
             // It takes nothing more until it is opened again.
@@ -215,12 +230,21 @@ impl MessageStore for DiskStore {
     fn reopen(&mut self) -> Result<(), MessagesError> {
         self.engine = None;
         let path = self.place.rows();
-        let (engine, commit) = open_rows(&path, self.commit)?;
+        let (engine, commit) = open_rows(&path, self.commit, self.table_bytes)?;
         guarded_write(&path, || engine.flush().map_err(|error| MessagesError::engine(&path, error)))?;
         self.engine = Some(engine);
         self.commit = commit;
         self.in_table = 0;
         Ok(())
+    }
+
+    fn rest(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        let path = self.place.rows();
+        let let_go = || engine.let_go().map_err(|error| MessagesError::engine(&path, error));
+        if let Err(error) = guarded_write(&path, let_go) {
+            tracing::debug!(%error, "what the message store had written stays in memory");
+        }
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, MessagesError> {
@@ -237,18 +261,25 @@ impl MessageStore for DiskStore {
         StoreSize {
             disk_bytes: engine.database.disk_space().unwrap_or_default(),
             tables: engine.rows.table_count() as u64,
+            memory_bytes: engine.rows.tree.version_memtable_size_sum(),
             compactions: engine.database.compactions_completed() as u64,
         }
     }
 }
 
 impl Engine {
-    /// Waits until the engine's own threads are not behind.
-    fn wait_for_room(&self) -> fjall::Result<()> {
+    /// Waits until the engine's own threads are not behind, and there is room for a batch of so many bytes beside the rows in memory.
+    fn wait_for_room(&self, bytes: usize, table_bytes: usize) -> fjall::Result<()> {
         let end = std::time::Instant::now() + PATIENCE;
-        while self.rows.sealed_memtable_count() > TABLES_WAITING_MAX
-            || self.rows.l0_table_count() > RUNS_WAITING_MAX
-        {
+        loop {
+            self.let_go()?;
+            let waiting = self.rows.sealed_memtable_count();
+            let held = self.rows.tree.version_memtable_size_sum() + bytes as u64;
+            // What waits to be written makes room when it is; a batch that is longer than the bound goes in alone.
+            let crowded = waiting > 0 && held > (TABLES_IN_MEMORY_MAX * table_bytes) as u64;
+            if !crowded && waiting <= TABLES_WAITING_MAX && self.rows.l0_table_count() <= RUNS_WAITING_MAX {
+                return Ok(());
+            }
             // Says so when one of those threads failed.
             self.database.persist(PersistMode::Buffer)?;
             if std::time::Instant::now() > end {
@@ -256,7 +287,27 @@ impl Engine {
             }
             std::thread::sleep(LOOK_AGAIN);
         }
+    }
+
+    /// Lets go of rows in memory that are in a table by now. The engine keeps them, for whoever might read as of an earlier
+    /// moment, until the next rows are handed on: with nothing more to write, for ever. Nobody reads so while there is no
+    /// snapshot, and snapshots are only taken by the thread that has the store.
+    fn let_go(&self) -> fjall::Result<()> {
+        let tree = &self.rows.tree;
+        if tree.version_free_list_len() == 0 || self.database.supervisor.snapshot_tracker.open_snapshots() > 0
+        {
+            return Ok(());
+        }
+        let now = self.database.visible_seqno();
+        tree.get_version_history_lock().maintenance(self.rows.path(), now)?;
         Ok(())
+    }
+
+    /// How long a table on disk becomes, in bytes, as the store was made. `None`: the engine does not say.
+    fn table_bytes(&self) -> Option<u64> {
+        let told = self.rows.config.compaction_strategy.get_config();
+        let (_, bytes) = told.iter().find(|(key, _)| **key == *b"leveled_target_size")?;
+        Some(u64::from_le_bytes((**bytes).try_into().ok()?))
     }
 
     /// Writes all that is in memory and in the journal to tables that are synced.
@@ -279,19 +330,22 @@ pub(super) struct Staged<'a> {
     place: &'a Place,
     path: PathBuf,
     engine: Engine,
+    table_bytes: usize,
     commits: u64,
 }
 
 impl<'a> Staged<'a> {
-    pub(super) fn new(place: &'a Place) -> Result<Self, MessagesError> {
+    /// With tables as [`DiskStore::open_bounded`] says.
+    pub(super) fn new(place: &'a Place, table_bytes: usize) -> Result<Self, MessagesError> {
+        let table_bytes = table_bytes.min(MEMTABLE_BYTES);
         let path = place.staging()?;
-        let (engine, commits) = open_rows(&path, 0)?;
-        Ok(Self { place, path, engine, commits })
+        let (engine, commits) = open_rows(&path, 0, table_bytes)?;
+        Ok(Self { place, path, engine, table_bytes, commits })
     }
 
     pub(super) fn write(&mut self, batch: &Batch) -> Result<(), MessagesError> {
         let fail = |error| MessagesError::engine(&self.path, error);
-        self.engine.wait_for_room().map_err(fail)?;
+        self.engine.wait_for_room(batch.bytes(), self.table_bytes).map_err(fail)?;
         let mut writing = self.engine.database.batch();
         for change in batch.changes() {
             if let Change::Put(key, value) = change {
@@ -305,7 +359,7 @@ impl<'a> Staged<'a> {
 
     /// Moves what is there aside, and this in its place; where the other one is then.
     pub(super) fn put_in_place(self) -> Result<Option<PathBuf>, MessagesError> {
-        let Self { place, path, engine, commits } = self;
+        let Self { place, path, engine, commits, .. } = self;
         engine.flush().map_err(|error| MessagesError::engine(&path, error))?;
         drop(engine);
         let replaced = place.put_in_place(&path, crate::clock::wall().0)?;
@@ -356,14 +410,27 @@ fn guarded_write<T>(
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(MessagesError::Failed(path.to_owned())))
 }
 
-/// Opens the rows, which go up to the commit `known` at least; the number of their last commit.
-fn open_rows(path: &Path, known: u64) -> Result<(Engine, u64), MessagesError> {
+/// Says so where a store was made with longer tables than it may have now.
+fn tell_of_long_tables(path: &Path, engine: &Engine, table_bytes: usize) {
+    if let Some(made) = engine.table_bytes().filter(|made| *made > table_bytes as u64) {
+        tracing::warn!(
+            store = %path.display(), made, now = table_bytes,
+            "the message store was made with longer tables than [limits] memory-max allows for now, and keeps them: whenever tables \
+             are merged the broker may take so many bytes more\n  hint: `signet backup`, then `signet restore --replace` with the broker \
+             stopped, makes the store anew"
+        );
+    }
+}
+
+/// Opens the rows, which go up to the commit `known` at least; the number of their last commit. Where they are made, their tables
+/// on disk are of about `table_bytes` for ever.
+fn open_rows(path: &Path, known: u64, table_bytes: usize) -> Result<(Engine, u64), MessagesError> {
     let new = !path.join("version").exists();
     if new && known > 0 {
         let what = format!("its files are gone, but it has held {known} commits");
         return Err(MessagesError::corrupt(path, what));
     }
-    let engine = open_whole(path, new, known)?;
+    let engine = open_whole(path, new, known, table_bytes)?;
     guarded(path, || {
         let fail = |error| MessagesError::engine(path, error);
         let mut decoder = row::Decoder::new(signet_core::Now::default());
@@ -401,7 +468,7 @@ fn open_rows(path: &Path, known: u64) -> Result<(Engine, u64), MessagesError> {
 }
 
 /// Opens the engine. What it cuts off the end of its journal, or is cut off so that it opens, is copied aside first.
-fn open_whole(path: &Path, new: bool, known: u64) -> Result<Engine, MessagesError> {
+fn open_whole(path: &Path, new: bool, known: u64, table_bytes: usize) -> Result<Engine, MessagesError> {
     let moment_ms = crate::clock::wall().0;
     if !new && let Some(copy) = journal_end::keep_damaged(path, known, moment_ms)? {
         tracing::warn!(
@@ -409,7 +476,7 @@ fn open_whole(path: &Path, new: bool, known: u64) -> Result<Engine, MessagesErro
             "the journal of the message store ends in something that is no part of it, which is cut off: it was copied first"
         );
     }
-    let error = match guarded(path, || open_engine(path)) {
+    let error = match guarded(path, || open_engine(path, table_bytes)) {
         Err(error @ MessagesError::Corrupt { .. }) => error,
         opened => return opened,
     };
@@ -419,7 +486,7 @@ fn open_whole(path: &Path, new: bool, known: u64) -> Result<Engine, MessagesErro
         "the last commit of the message store was cut off in the middle, and is taken back: as far as is known it was never \
          confirmed. The journal as it was before is kept as a copy"
     );
-    guarded(path, || open_engine(path))
+    guarded(path, || open_engine(path, table_bytes))
 }
 
 /// Brings the rows of an older schema up to this one, in one batch. There is no older one yet.
@@ -432,7 +499,7 @@ fn migrate(engine: &Engine, found: u32) -> fjall::Result<()> {
     batch.commit()
 }
 
-fn open_engine(path: &Path) -> Result<Engine, MessagesError> {
+fn open_engine(path: &Path, table_bytes: usize) -> Result<Engine, MessagesError> {
     let fail = |error| MessagesError::engine(path, error);
     let database = Database::builder(path)
         .worker_threads(WORKERS)
@@ -441,8 +508,15 @@ fn open_engine(path: &Path) -> Result<Engine, MessagesError> {
         .manual_journal_persist(true)
         .open()
         .map_err(fail)?;
+    // While tables are merged the engine keeps the key of each block of the table that it writes, and with it the whole block that the
+    // key was read from: all of that table is in memory until it is done. So it may not become long.
+    let tables = Arc::new(Leveled::default().with_table_target_size(table_bytes as u64));
+    // What it is told here it keeps for ever: the bound of rows in memory follows the ceiling, and is this store's own.
     let options = || {
-        KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES as u64).manual_journal_persist(true)
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(MEMTABLE_BYTES as u64)
+            .manual_journal_persist(true)
+            .compaction_strategy(tables)
     };
     let rows = database.keyspace(KEYSPACE, options).map_err(fail)?;
     Ok(Engine { rows, database })
@@ -451,6 +525,15 @@ fn open_engine(path: &Path) -> Result<Engine, MessagesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_on_disk_are_as_long_as_they_were_to_be_when_the_store_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows");
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(open_engine(&path, 1 << 20).unwrap().table_bytes(), Some(1 << 20));
+        assert_eq!(open_engine(&path, 2 << 20).unwrap().table_bytes(), Some(1 << 20), "for ever");
+    }
 
     #[test]
     fn a_panic_is_damage_while_rows_are_read_and_none_while_they_are_written() {

@@ -17,6 +17,7 @@ pub struct StoreMetrics {
     pub(super) unsettled_bytes: IntGauge,
     pub(super) disk_bytes: IntGauge,
     pub(super) tables: IntGauge,
+    pub(super) memory_bytes: IntGauge,
     pub(super) compactions: IntGauge,
     pub(super) waiting_messages: IntGauge,
 }
@@ -81,6 +82,7 @@ impl StoreMetrics {
             unsettled_bytes: gauge("store_unsettled_bytes", "Bytes of records that are not on disk yet.")?,
             disk_bytes: gauge("store_disk_bytes", "Bytes that the message store takes on disk.")?,
             tables: gauge("store_tables", "Files of rows of the message store.")?,
+            memory_bytes: gauge("store_memory_bytes", "Bytes of rows of the message store in memory.")?,
             compactions: gauge("store_compactions", "Compactions since the store was opened.")?,
             waiting_messages: gauge(
                 "store_waiting_messages",

@@ -66,6 +66,8 @@ pub struct StoreSize {
     pub disk_bytes: u64,
     /// Files of rows.
     pub tables: u64,
+    /// Bytes of rows in memory, those that are in a file already but not let go of included.
+    pub memory_bytes: u64,
     /// Rearrangements in the background that are done since it was opened.
     pub compactions: u64,
 }
@@ -93,6 +95,9 @@ pub trait MessageStore: Send {
     /// # Errors
     /// It is not usable yet, or damaged.
     fn reopen(&mut self) -> Result<(), MessagesError>;
+
+    /// There is nothing to write now: whatever takes memory and is not needed any more may go. Called every few seconds.
+    fn rest(&mut self) {}
 
     /// The rows as they are after the last commit, to be read by another thread while the store goes on.
     ///

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::super::{Batch, Change, Damaged, DiskStore, MemoryStore, MessagesError};
+use super::super::{Batch, Change, Damaged, DiskStore, MemoryStore, MessagesError, Snapshot};
 use super::*;
 
 fn open(directory: &Path) -> Result<DiskStore, MessagesError> {
@@ -69,8 +69,7 @@ fn rows_go_to_tables_when_they_are_as_many_as_memory_has_room_for() {
     assert_eq!(store.size().tables, 0, "200 kB are little");
     drop(store);
     // Also in a store that was made with other bounds.
-    let mut store = open(&path).unwrap();
-    store.bound_tables(50_000);
+    let mut store = DiskStore::open_bounded(&path, Damaged::Refuse, 50_000).unwrap().store;
     fill(&mut store);
     let until = Instant::now() + Duration::from_secs(20);
     while store.size().tables == 0 {
@@ -79,6 +78,66 @@ fn rows_go_to_tables_when_they_are_as_many_as_memory_has_room_for() {
     }
     drop(store);
     assert_eq!(shown(&open(&path).unwrap()).len(), 20);
+}
+
+#[test]
+fn rows_that_are_in_a_table_leave_memory_though_nothing_more_is_written() {
+    let (_dir, path) = folder();
+    let mut store = DiskStore::open_bounded(&path, Damaged::Refuse, 50_000).unwrap().store;
+    let payload = "x".repeat(60_000);
+    store.commit(&retained("t", &payload)).unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while store.size().memory_bytes > 0 {
+        assert!(Instant::now() < until, "{:?}", store.size());
+        store.rest();
+        std::thread::yield_now();
+    }
+    assert_eq!(store.size().tables, 1);
+    assert_eq!(shown(&store).len(), 1);
+}
+
+#[test]
+fn a_moment_is_read_whole_though_rows_leave_memory_meanwhile() {
+    let (_dir, path) = folder();
+    let mut store = DiskStore::open_bounded(&path, Damaged::Refuse, 50_000).unwrap().store;
+    let payload = "x".repeat(30_000);
+    for n in 0..8 {
+        store.commit(&retained(&format!("t/{n}"), &payload)).unwrap();
+    }
+    let rows_of = |moment: &dyn Snapshot| {
+        let mut rows = Vec::new();
+        moment
+            .for_each(&mut |key, value| {
+                rows.push((key.to_vec(), value.len()));
+                Ok(())
+            })
+            .unwrap();
+        rows
+    };
+    let moment = store.snapshot().unwrap();
+    let before = rows_of(&*moment);
+    for n in 0..40 {
+        store.commit(&retained(&format!("t/{}", n % 10), &format!("{payload}{n}"))).unwrap();
+        store.rest();
+        assert_eq!(rows_of(&*moment), before, "after {n} more");
+    }
+    drop(moment);
+    store.rest();
+    assert_eq!(rows_of(&*store.snapshot().unwrap()).len(), before.len() + 2);
+}
+
+#[test]
+fn a_batch_that_is_longer_than_all_that_may_be_in_memory_is_written() {
+    let (_dir, path) = folder();
+    let mut store = DiskStore::open_bounded(&path, Damaged::Refuse, 1000).unwrap().store;
+    for n in 0..10 {
+        let long = "x".repeat(50_000);
+        store.commit(&retained(&format!("t/{n}"), &long)).unwrap();
+        let waits = store.size().memory_bytes;
+        assert!(waits < 4 * 51_000, "{waits} bytes after {n} more");
+    }
+    drop(store);
+    assert_eq!(shown(&open(&path).unwrap()).len(), 10);
 }
 
 #[test]

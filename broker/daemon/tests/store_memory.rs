@@ -1,0 +1,40 @@
+//! What the message store takes of memory while it works. In a program of its own, since the whole process is measured.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use signet::store::messages::{Batch, Change, Damaged, DiskStore, MessageStore};
+
+const MIB: u64 = 1 << 20;
+
+/// A field of `/proc/self/status`, in bytes.
+fn memory(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn rows_of_many_tables_are_merged_without_all_of_them_in_memory() {
+    const ROWS: u64 = 4096;
+    const TABLE: usize = 1 << 20;
+    let value = vec![b'v'; 16 * 1024];
+    let dir = tempfile::tempdir().unwrap();
+    let opened = DiskStore::open_bounded(&dir.path().join("data"), Damaged::Refuse, TABLE).unwrap();
+    let (mut store, before) = (opened.store, memory("VmRSS"));
+    for n in 0..ROWS {
+        let mut batch = Batch::default();
+        // In no order, so that each table has some of everything and all of them are merged with each other.
+        let key = format!("Rdevices/{:04}/a topic as long as some are", n * 2_741 % ROWS);
+        batch.push(Change::Put(key.into_bytes(), Bytes::from(value.clone())));
+        store.commit(&batch).unwrap();
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut merged = store.size().compactions;
+    while merged == 0 {
+        assert!(Instant::now() < until, "tables are merged");
+        merged = store.size().compactions;
+    }
+    let most = memory("VmHWM").saturating_sub(before);
+    assert!(most < 16 * MIB, "{} MiB for {} MiB of rows in tables of 1 MiB", most / MIB, ROWS * 16 / 1024);
+}
