@@ -26,12 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Running, with a device that writes and two that read.
 fn started(configuration: &str) -> Setup {
     let mut setup = Setup::with_configuration(configuration);
+    start(&mut setup);
+    setup
+}
+
+/// Starts one that is set up, and makes its devices.
+fn start(setup: &mut Setup) {
     fs::write(setup.path("acl.conf"), POLICY).unwrap();
     setup.start();
     for name in ["writer-a", "reader-a", "reader-b"] {
         setup.ask(&["device", "add", name, "--key", "--out", "out"]);
     }
-    setup
 }
 
 /// Makes a session that waits for messages.
@@ -225,11 +230,7 @@ fn a_store_that_becomes_read_only_acknowledges_nothing_and_goes_on_when_it_can_b
         .unwrap();
         return;
     }
-    fs::write(setup.path("acl.conf"), POLICY).unwrap();
-    setup.start();
-    for name in ["writer-a", "reader-a", "reader-b"] {
-        setup.ask(&["device", "add", name, "--key", "--out", "out"]);
-    }
+    start(&mut setup);
     publish(&setup, "load/writer-a/before", "kept", true);
     let mut flow = Flow::default();
     let (mut client, _) = Client::connect(&setup, "writer-a", &mut flow, true).unwrap();
@@ -306,11 +307,7 @@ fn a_full_disk_acknowledges_nothing_and_loses_nothing_and_room_is_noticed_withou
         writeln!(std::io::stderr(), "SKIPPED: a small file system can be mounted by root only").unwrap();
         return;
     };
-    fs::write(setup.path("acl.conf"), POLICY).unwrap();
-    setup.start();
-    for name in ["writer-a", "reader-a", "reader-b"] {
-        setup.ask(&["device", "add", name, "--key", "--out", "out"]);
-    }
+    start(&mut setup);
     publish(&setup, "load/writer-a/before", "kept", true);
     // Everything that is left.
     let mut filler = fs::File::create(small.0.join("filler")).unwrap();
