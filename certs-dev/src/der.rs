@@ -1,8 +1,11 @@
 //! Just enough DER to add an extension to a certificate or CRL that the generator cannot make, and
-//! to sign it again: tests need certificates that no proper authority would issue.
+//! to sign it again, and for a public key of any size: tests need certificates that no proper authority
+//! would issue.
 
 use crate::Error;
 
+const INTEGER: u8 = 0x02;
+const NULL: u8 = 0x05;
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
@@ -36,6 +39,18 @@ impl Extension<'_> {
         let value = tlv(OCTET_STRING, &[self.value]);
         tlv(SEQUENCE, &[&oid, critical, &value])
     }
+}
+
+/// An RSA SubjectPublicKeyInfo with a modulus of this many bits, a multiple of 8. Nobody has its private key: only its
+/// size is looked at before a signature is.
+#[must_use]
+pub fn rsa_public_key(bits: usize) -> Vec<u8> {
+    const RSA_ENCRYPTION: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    let mut modulus = vec![0x00];
+    modulus.resize(1 + bits / 8, 0xc5);
+    let key = tlv(SEQUENCE, &[&tlv(INTEGER, &[&modulus]), &tlv(INTEGER, &[&[1, 0, 1]])]);
+    let algorithm = tlv(SEQUENCE, &[&tlv(OBJECT_IDENTIFIER, &[&RSA_ENCRYPTION]), &tlv(NULL, &[])]);
+    tlv(SEQUENCE, &[&algorithm, &tlv(BIT_STRING, &[&[0], &key])])
 }
 
 /// One tag, length and value: the tag, the whole encoding and the content.

@@ -13,7 +13,7 @@ mod dev;
 mod profile;
 
 pub use authority::{Authority, Crl, Leaf};
-pub use der::{Extension, Extensions};
+pub use der::{Extension, Extensions, rsa_public_key};
 pub use dev::{DevPki, IssuedBy, LEAF_DAYS, MemoryPki, ROLES, Role, RolePaths, Window, ensure, ensure_at};
 pub use profile::{
     CrlProfile, CrlScope, KeyKind, KeyUse, LeafProfile, NameString, Purpose, Serial, Subject, SubjectAltName,

@@ -1,7 +1,7 @@
 //! Kinds and sizes of keys.
 
 use rustls::AlertDescription as Alert;
-use signet_certs_dev::{KeyKind, LeafProfile};
+use signet_certs_dev::{KeyKind, LeafProfile, rsa_public_key};
 
 use super::support::{BOTH, World, days, handshake, judge, long};
 use crate::tls::{Source, VerifyFailure};
@@ -79,25 +79,4 @@ fn rsa_below_2048_and_above_4096_bits_is_refused() {
         let found = format!("RSA of {bits} bits");
         assert_eq!(judge_bits(bits).unwrap_err(), VerifyFailure::KeyNotAccepted { found });
     }
-}
-
-/// A SubjectPublicKeyInfo with a modulus of this many bits. Nobody has its private key; only its size is looked
-/// at before a signature is.
-fn rsa_public_key(bits: usize) -> Vec<u8> {
-    let mut modulus = vec![0x00];
-    modulus.resize(1 + bits / 8, 0xc5);
-    let key = [tlv(0x02, &modulus), tlv(0x02, &[1, 0, 1])].concat();
-    let key = [&[0][..], &tlv(0x30, &key)].concat();
-    let algorithm = [0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 0x05, 0];
-    tlv(0x30, &[tlv(0x30, &algorithm), tlv(0x03, &key)].concat())
-}
-
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let [.., high, low] = content.len().to_be_bytes();
-    let header: &[u8] = match content.len() {
-        0..=0x7f => &[tag, low],
-        0x80..=0xff => &[tag, 0x81, low],
-        _ => &[tag, 0x82, high, low],
-    };
-    [header, content].concat()
 }
