@@ -1,5 +1,7 @@
 //! What the program's allocator keeps, and gives back when it is asked to.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
