@@ -14,6 +14,7 @@ use signet_registry::{
     Actor, ClaimSpec, Command, Enter, KeyHash, Line, NewCertificate, TemplateKind, TemplateSpec,
 };
 use signet_tests::raw_client::Handshake;
+use signet_tests::test_broker::QUIET;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -273,16 +274,8 @@ mode = "on"
 [standing]
 refused-pause-max = 0
 
-[admin]
-socket = "signet.sock"
-
-[log]
-level = "error"
-
-[system]
+{QUIET}
 sys-interval = "0s"
-watch-files-interval = "0s"
-shutdown-timeout = "5s"
 "#
     )
 }

@@ -297,6 +297,20 @@ impl Drop for TestBroker {
     }
 }
 
+/// The tables of a broker that says no more than its errors and looks for no changes by itself; the last one, `[system]`,
+/// can go on.
+pub const QUIET: &str = r#"
+[admin]
+socket = "signet.sock"
+
+[log]
+level = "error"
+
+[system]
+watch-files-interval = "0s"
+shutdown-timeout = "5s"
+"#;
+
 fn configuration(settings: Settings<'_>) -> String {
     let Settings { listener, acl, limits, identity, tables } = settings;
     let most = if listener.contains("max-connections") { "" } else { "max-connections = 200" };
@@ -324,16 +338,8 @@ handshakes-per-address-per-second = 0
 connections-per-address-max = 0
 {limits}
 
-[admin]
-socket = "signet.sock"
-
-[log]
-level = "error"
-
-[system]
+{QUIET}
 sys-interval = "1s"
-watch-files-interval = "0s"
-shutdown-timeout = "5s"
 
 {tables}
 "#
