@@ -1,5 +1,7 @@
 //! What the message store takes of memory while it works. In a program of its own, since the whole process is measured.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
