@@ -1,7 +1,7 @@
 //! Devices that have the broker keep for days whatever they may.
 
 use crate::beside;
-use crate::site::{Site, V5, ceiling_bytes, full};
+use crate::site::{Site, V5, ceiling_bytes};
 use serde_json::json;
 use signet_tests::build::{self, Version};
 use signet_tests::raw_client::RawClient;
@@ -122,9 +122,7 @@ fn until_newcomers_are_served(site: &Site) -> (Duration, usize) {
 #[test]
 fn many_names_that_hoard_together_are_held_back_and_others_are_served() {
     const NAMES: usize = 16;
-    // At its full size alone, which is run by hand: while others keep the disk busy the broker has been above its ceiling here, for
-    // a reason that is not known (broker/docs/reliability.md), so that the small size would fail now and then.
-    if beside::is_asked_for() || !full() {
+    if beside::is_asked_for() {
         return;
     }
     Site::with_devices("").survives("hoarders_together", |site| {
