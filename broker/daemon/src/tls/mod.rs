@@ -43,10 +43,10 @@ pub use failure_log::{FailureLog, FailureLogLimits, FailuresSince, KeptFailure, 
 pub use hello::ClientHello;
 pub(crate) use observe::holds_back;
 pub use observe::{Gate, Refusal, guarded, observed, observed_sync};
+pub use options::{CrlCoverage, EkuRule, StaleCrl, TrustOptions, X509V1};
 pub use refusal::{VerifyFailure, Which};
 pub(crate) use source::in_words;
 pub use source::{Source, SourceError, SourceProblem};
-pub use options::{CrlCoverage, EkuRule, StaleCrl, TrustOptions, X509V1};
 pub use trust::{CrlInfo, Trust};
 pub use verifier::{DeviceVerifier, Judged};
 pub use warning::TrustWarning;
