@@ -169,7 +169,17 @@ fn qos_2_that_is_never_released_ends_the_connection() {
 
 #[test]
 fn consumers_that_do_not_read_are_closed_and_those_that_do_are_served() {
-    Site::with_devices("").survives("slow_consumers", |site| {
+    slow_consumers("slow_consumers", V5);
+}
+
+/// It cannot be told that something is refused, so it is not read until there is memory, and is not closed.
+#[test]
+fn a_3_1_1_writer_beside_consumers_that_do_not_read_goes_on_when_they_are_closed() {
+    slow_consumers("slow_consumers_v311", Version::V311);
+}
+
+fn slow_consumers(name: &str, version: Version) {
+    Site::with_devices("").survives(name, |site| {
         let consumers = sized(20, 200);
         let slow: Vec<_> = (0..consumers)
             .map(|n| {
@@ -178,13 +188,13 @@ fn consumers_that_do_not_read_are_closed_and_those_that_do_are_served() {
                 client
             })
             .collect();
-        let mut writer = connected(site, "writer", "w");
+        let mut writer = site.device("writer").connect(&build::connect(version, "writer-w"), version);
         let payload = vec![b'x'; 32 * 1024];
         let (mut taken, mut refused) = (0, 0);
         let began = Instant::now();
         for n in 0..sized(200, 2000) {
             let qos1 = n % 2 == 0;
-            let publish = build::publish(V5, "shared/flood", &payload);
+            let publish = build::publish(version, "shared/flood", &payload);
             writer.send(if qos1 { publish.qos1(1).bytes() } else { publish.bytes() });
             if qos1 {
                 match writer.receive() {
