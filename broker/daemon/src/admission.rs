@@ -346,7 +346,8 @@ impl Admission {
         all >= most && known >= all - all / REMAIN_SHARE
     }
 
-    /// A half-open peer came through: its CONNECT was accepted, or its handshake where that is all.
+    /// A half-open peer came through: its CONNECT was accepted, or, where a handshake is all, that one with a
+    /// certificate in force.
     pub(crate) fn came_through(&self) {
         self.through.fetch_add(1, Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 //! When a fleet comes back, more devices than there are places may be in their handshakes at once, each of them slow. One more
 //! would turn out the oldest of them, which is the one that has almost come through, and the fleet would never be done with its
 //! work. So for as long as they come through, the next ones wait in the kernel's queue. Peers that hold places and do not come
-//! through close the door to nobody for longer than a quarter of a second.
+//! through close the door to nobody for longer than half a second, however often they give a place back and take it again.
 
 use std::time::Duration;
 
@@ -11,40 +11,72 @@ use tokio::time::Instant;
 
 use super::Admission;
 
-/// It is looked for so long whether those who are half-open come through,
+/// It is looked again after so long whether there is room,
 const LOOK: Duration = Duration::from_millis(50);
-/// and so many times: the first of them may need a moment.
-const LOOKS: u32 = 5;
-/// They do when all of them would have come through within so many looks.
-const THROUGH_WITHIN_LOOKS: u64 = 400;
+/// and after so long whether those who are half-open come through: the first of them may need a moment.
+const WINDOW: Duration = Duration::from_millis(500);
+/// They do when all of them would have come through within so long.
+const ALL_THROUGH_WITHIN: Duration = Duration::from_secs(20);
 /// When they do not, it is not looked at again for so long, and others make room for whoever comes.
 const NEXT_LOOK: Duration = Duration::from_secs(30);
 
 /// What one listener knows of it.
 #[derive(Debug, Default)]
 pub(crate) struct Threshold {
+    closed: Option<Closed>,
     open_until: Option<Instant>,
+}
+
+/// Since when it is looked whether they come through.
+#[derive(Debug)]
+struct Closed {
+    since: Instant,
+    /// How many had come through by then.
+    through: u64,
+    /// When all places were last seen taken.
+    full: Instant,
 }
 
 impl Threshold {
     /// Resolves when the next peer may be accepted.
     pub(crate) async fn room(&mut self, admission: &Admission) {
-        let mut looks = 0;
-        while admission.is_full_of_known() && self.open_until.is_none_or(|until| until <= Instant::now()) {
-            let before = admission.through();
+        while admission.is_full_of_known()
+            && self.is_closed(Instant::now(), admission.through(), admission.half_open())
+        {
             tokio::time::sleep(LOOK).await;
-            let came = admission.through() - before;
-            looks = if come_through(came, admission.half_open()) { 0 } else { looks + 1 };
-            if looks == LOOKS {
-                self.open_until = Some(Instant::now() + NEXT_LOOK);
-            }
         }
+    }
+
+    /// Whether nobody is accepted at `now`, when all places are taken, there are `half_open` of them, and `through` have come
+    /// through since the start. A place that was free for a moment is no reason to begin the window anew: whoever holds them could
+    /// give one back now and then.
+    fn is_closed(&mut self, now: Instant, through: u64, half_open: usize) -> bool {
+        if self.open_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.open_until = None;
+        let closed = match &mut self.closed {
+            Some(closed) if now.duration_since(closed.full) < WINDOW => closed,
+            none_lately => none_lately.insert(Closed { since: now, through, full: now }),
+        };
+        closed.full = now;
+        let looked = now.duration_since(closed.since);
+        if looked < WINDOW {
+            return true;
+        }
+        if come_through(through - closed.through, half_open, looked) {
+            *closed = Closed { since: now, through, full: now };
+            return true;
+        }
+        self.closed = None;
+        self.open_until = Some(now + NEXT_LOOK);
+        false
     }
 }
 
-/// Whether so many in one look are enough.
-fn come_through(came: u64, half_open: usize) -> bool {
-    came * THROUGH_WITHIN_LOOKS >= half_open as u64
+/// Whether `came` of them in so long are enough.
+fn come_through(came: u64, half_open: usize, looked: Duration) -> bool {
+    u128::from(came) * ALL_THROUGH_WITHIN.as_millis() >= half_open as u128 * looked.as_millis()
 }
 
 #[cfg(test)]
@@ -81,22 +113,26 @@ mod tests {
 
     #[test]
     fn while_those_who_are_half_open_come_through_the_next_one_waits_for_a_place() {
+        let (mut threshold, mut through) = (Threshold::default(), 0);
+        let begun = Instant::now();
+        for look in 0..1_000 {
+            // Of 1 000 places 3 in each look are more than all within 20 s.
+            assert!(threshold.is_closed(begun + LOOK * look, through, 1_000), "in look {look}");
+            through += 3;
+        }
         runtime().block_on(async {
             let (admission, mut tickets) = full(100, 75);
-            let through = Arc::clone(&admission);
-            let coming = tokio::spawn(async move {
-                loop {
-                    // Others of the same crowd came through, and their places are taken again.
-                    (0..10).for_each(|_| through.came_through());
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            });
             let mut threshold = Threshold::default();
-            let waiting = tokio::time::timeout(LOOK * (LOOKS + 2), threshold.room(&admission)).await;
-            assert!(waiting.is_err(), "nobody has left");
+            {
+                let mut waits = std::pin::pin!(threshold.room(&admission));
+                assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
             tickets.pop();
-            tokio::time::timeout(SOON, threshold.room(&admission)).await.expect("there is a place");
-            coming.abort();
+            let mut room = std::pin::pin!(threshold.room(&admission));
+            assert!(
+                room.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready(),
+                "there is a place"
+            );
         });
     }
 
@@ -105,15 +141,37 @@ mod tests {
         runtime().block_on(async {
             let (admission, tickets) = full(1_000, 1_000);
             let mut threshold = Threshold::default();
-            let mut waits = std::pin::pin!(threshold.room(&admission));
-            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            let mut threshold = Threshold::default();
             tokio::time::timeout(SOON, threshold.room(&admission)).await.expect("one of them makes room");
             // And not again at each peer.
             let mut again = std::pin::pin!(threshold.room(&admission));
             assert!(again.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
             drop(tickets);
         });
+    }
+
+    #[test]
+    fn whoever_gives_a_place_back_now_and_then_and_takes_it_again_keeps_nobody_out_for_longer() {
+        let mut threshold = Threshold::default();
+        let begun = Instant::now();
+        // A place is free every 100 ms, and somebody comes in: it is not looked at then.
+        let looks = (0..).filter(|look| look % 2 == 0).map(|look| begun + LOOK * look);
+        let opens = looks.take_while(|now| threshold.is_closed(*now, 7, 1_000)).last().unwrap();
+        assert_eq!(opens, begun + WINDOW - LOOK * 2);
+        let open_until = begun + WINDOW + NEXT_LOOK;
+        assert!(!threshold.is_closed(open_until - LOOK, 7, 1_000));
+        assert!(threshold.is_closed(open_until, 7, 1_000), "and then it is looked again");
+    }
+
+    #[test]
+    fn those_who_came_through_before_the_places_were_taken_do_not_count() {
+        let mut threshold = Threshold::default();
+        let begun = Instant::now();
+        assert!(threshold.is_closed(begun, 0, 1_000));
+        // There was room for a while.
+        let taken = begun + WINDOW;
+        assert!(threshold.is_closed(taken, 5_000, 1_000));
+        assert!(threshold.is_closed(taken + WINDOW - LOOK, 5_024, 1_000));
+        assert!(!threshold.is_closed(taken + WINDOW, 5_024, 1_000), "24 are too few by one");
     }
 
     #[test]
@@ -127,7 +185,8 @@ mod tests {
 
     #[test]
     fn a_fleet_comes_through_when_its_places_would_be_free_in_twenty_seconds() {
-        assert!(come_through(11, 4_096) && come_through(1, 400));
-        assert!(!come_through(10, 4_096) && !come_through(0, 1) && !come_through(1, 401));
+        let through = |came, half_open| come_through(came, half_open, WINDOW);
+        assert!(through(103, 4_096) && through(25, 1_000));
+        assert!(!through(102, 4_096) && !through(24, 1_000) && !through(0, 1));
     }
 }

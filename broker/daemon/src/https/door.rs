@@ -154,8 +154,9 @@ impl Arriving {
         drop(ticket);
         match outcome {
             Ok((stream, caller)) => {
-                self.broker.admission.came_through();
                 if let Some(authority) = self.in_force {
+                    // Whoever shows nothing holds the door closed to nobody.
+                    self.broker.admission.came_through();
                     places.1.good(authority);
                 }
                 serve(self.broker, self.door, stream, caller, routes).await;
