@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use signet_core::Hub;
 
 /// A message may wait for so long. Each offer may cost about 0.1 ms where others want the processor, and who is revoked waits for that.
-const PORTION: Duration = Duration::from_micros(250);
+pub(crate) const PORTION: Duration = Duration::from_micros(250);
 /// The sleep by which the processor is offered: long enough for the kernel to look for who else wants it.
 const OFFER: Duration = Duration::from_micros(8);
 /// Messages are done with it after so long. What an offer took beyond that went to the work of others,
@@ -115,7 +115,7 @@ pub(crate) fn begin_again() {
 /// Lets the kernel end the sleep of an offer in time: it may put off the sleeps of this thread by 1 ns, in place of 50 us.
 pub(crate) fn prepare_offers() {
     if let Err(error) = rustix::thread::set_current_timer_slack(Some(NonZeroU64::MIN)) {
-        tracing::debug!(%error, "handshake threads offer their processor for longer than they need to");
+        tracing::debug!(%error, "a thread offers its processor for longer than it needs to");
     }
 }
 
