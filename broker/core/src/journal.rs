@@ -46,6 +46,11 @@ pub struct Portion {
     bytes: usize,
 }
 
+/// Somebody is in the middle of what belongs together, and none of it can be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("somebody is in the middle of what belongs together")]
+pub struct InTheMiddle;
+
 /// What an acknowledgement waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -220,21 +225,24 @@ impl Journal {
         self.pending.lock().bell = Some(bell);
     }
 
-    /// Takes everything that was appended. `None`: nothing was.
+    /// Takes everything that was appended; `None`: nothing was. Waits for whoever is in the middle of what belongs together, and
+    /// whoever comes meanwhile waits too.
     pub fn take(&self) -> Option<Portion> {
         let _closed: Vec<_> = self.gates.iter().map(|gate| gate.0.write()).collect();
         self.take_pending()
     }
 
-    /// As [`Self::take`], unless somebody is in the middle of what belongs together: then `None`, and the next record
-    /// calls again.
-    pub fn try_take(&self) -> Option<Portion> {
+    /// As [`Self::take`], but nobody waits for anybody. The next record calls again.
+    ///
+    /// # Errors
+    /// [`InTheMiddle`]: nothing is taken.
+    pub fn try_take(&self) -> Result<Option<Portion>, InTheMiddle> {
         let closed: Option<Vec<_>> = self.gates.iter().map(|gate| gate.0.try_write()).collect();
         if closed.is_none() {
             self.rung.store(false, Ordering::Release);
-            return None;
+            return Err(InTheMiddle);
         }
-        self.take_pending()
+        Ok(self.take_pending())
     }
 
     fn take_pending(&self) -> Option<Portion> {

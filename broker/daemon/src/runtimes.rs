@@ -26,8 +26,6 @@ const HANDSHAKE_NICENESS: i32 = 10;
 pub struct Runtimes {
     traffic: Runtime,
     handshakes: Runtime,
-    /// Where connections are taken down whose peer has gone.
-    departures: Runtime,
     pub(crate) admin: Runtime,
     /// The core's timers.
     timers: Runtime,
@@ -56,15 +54,6 @@ impl Runtimes {
             .enable_all()
             .build()
             .map_err(threads)?;
-        // At the usual priority: what is taken down holds locks of the core, which messages and the store wait for.
-        let departures = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("signet-leave")
-            .on_thread_start(portions::prepare_offers)
-            .on_thread_unpark(portions::begin_again)
-            .enable_all()
-            .build()
-            .map_err(threads)?;
         let admin = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("signet-admin")
@@ -88,16 +77,7 @@ impl Runtimes {
                 .build()
         });
         let enrolment = enrolment.transpose().map_err(threads)?;
-        Ok(Self {
-            traffic,
-            handshakes,
-            departures,
-            admin,
-            timers,
-            enrolment,
-            metrics_address: None,
-            admin_socket,
-        })
+        Ok(Self { traffic, handshakes, admin, timers, enrolment, metrics_address: None, admin_socket })
     }
 
     pub(crate) fn serve(
@@ -112,7 +92,7 @@ impl Runtimes {
         let handshakes = self.handshakes.handle();
         vital::spawn(handshakes, "giving turns to handshakes", Arc::clone(&broker.turns).give());
         let departing = Arc::clone(&broker.departures).take_down(Arc::clone(&broker.offers));
-        vital::spawn(self.departures.handle(), "taking connections down", departing);
+        vital::spawn(handshakes, "taking connections down", departing);
         for (socket, listening) in sockets.into_iter().zip(&broker.listeners) {
             let accepting = listener::accept(
                 Arc::clone(broker),
@@ -167,7 +147,7 @@ impl Runtimes {
 
     /// All that the broker needs to do its work.
     pub(crate) fn handles(&self) -> Vec<tokio::runtime::Handle> {
-        let all = [&self.traffic, &self.handshakes, &self.departures, &self.admin, &self.timers];
+        let all = [&self.traffic, &self.handshakes, &self.admin, &self.timers];
         all.into_iter().chain(&self.enrolment).map(|runtime| runtime.handle().clone()).collect()
     }
 
@@ -187,7 +167,6 @@ impl Runtimes {
         let patience = Duration::from_secs(1);
         self.handshakes.shutdown_timeout(patience);
         self.traffic.shutdown_timeout(patience);
-        self.departures.shutdown_timeout(patience);
         if let Some(enrolment) = self.enrolment {
             enrolment.shutdown_timeout(patience);
         }

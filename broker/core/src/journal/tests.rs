@@ -4,7 +4,7 @@ use std::task::{Wake, Waker};
 
 use signet_wire::TopicName;
 
-use super::{Journal, Record, Ticket};
+use super::{GATES, InTheMiddle, Journal, Record, Ticket};
 
 #[derive(Default)]
 struct Calls(AtomicUsize);
@@ -78,6 +78,24 @@ fn a_full_journal_has_room_again_when_enough_is_settled() {
     assert!(!journal.is_full());
     assert_eq!(calls.count(), 1);
     assert_eq!(journal.unsettled_bytes(), 0);
+}
+
+#[test]
+fn who_tries_to_take_what_somebody_is_in_the_middle_of_keeps_nobody_waiting() {
+    let journal = Journal::new(1 << 20);
+    assert!(matches!(journal.try_take(), Ok(None)));
+    let in_the_middle = journal.together(7);
+    journal.append(record());
+    assert_eq!(journal.try_take().unwrap_err(), InTheMiddle);
+    // Each of these would wait for ever if it were kept waiting.
+    for number in 0..64 {
+        if number % GATES as u64 != 7 {
+            drop(journal.together(number));
+        }
+    }
+    drop(in_the_middle);
+    drop(journal.together(7));
+    assert_eq!(journal.try_take().unwrap().expect("a record").records.len(), 1);
 }
 
 #[test]

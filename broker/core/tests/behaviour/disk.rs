@@ -186,7 +186,7 @@ struct Bell {
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        if let Some(portion) = self.journal.upgrade().and_then(|journal| journal.try_take()) {
+        if let Some(Ok(Some(portion))) = self.journal.upgrade().map(|journal| journal.try_take()) {
             self.taken.lock().unwrap().push_back(portion);
         }
     }

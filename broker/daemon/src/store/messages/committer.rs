@@ -16,7 +16,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use signet_core::journal::{Journal, Ticket};
+use signet_core::journal::{Journal, Portion, Ticket};
 
 use super::MessagesError;
 use super::ledger::{Counts, Ledger};
@@ -26,6 +26,13 @@ use crate::clock::Clock;
 
 /// Between two takes while something waits to be written: taking holds up every publisher for a moment.
 const TAKES_APART: Duration = Duration::from_micros(250);
+/// Whoever is in the middle of what belongs together may have lost the processor there, and for long if its priority is low and
+/// the machine busy. So long nobody else waits for it,
+const MIDDLE_WITHIN: Duration = Duration::from_millis(50);
+/// it is looked so many times in a row whether it is done, as it is after microseconds mostly,
+const LOOKS_IN_A_ROW: usize = 16;
+/// and then again after so long.
+const LOOKS_APART: Duration = Duration::from_micros(50);
 /// So many bytes of records are written without waiting for more.
 const BYTES_AT_ONCE: usize = 4 << 20;
 /// Between two attempts to write after one failed.
@@ -209,7 +216,7 @@ impl Writer {
 
     fn take(&mut self) {
         self.metrics.unsettled_bytes.set(level(self.journal.unsettled_bytes() as u64));
-        let Some(portion) = self.journal.take() else { return };
+        let Some(portion) = self.portion() else { return };
         self.bytes += portion.bytes();
         self.upto = portion.upto;
         self.records += portion.records.len() as u64;
@@ -221,6 +228,23 @@ impl Writer {
         self.metrics.spared.inc_by(counts.spared - self.told.spared);
         self.metrics.unwritable.inc_by(counts.unwritable - self.told.unwritable);
         self.told = counts;
+    }
+
+    /// Takes what was appended.
+    fn portion(&self) -> Option<Portion> {
+        let begun = Instant::now();
+        loop {
+            for _ in 0..LOOKS_IN_A_ROW {
+                if let Ok(portion) = self.journal.try_take() {
+                    return portion;
+                }
+                std::thread::yield_now();
+            }
+            if begun.elapsed() >= MIDDLE_WITHIN {
+                return self.journal.take();
+            }
+            std::thread::sleep(LOOKS_APART);
+        }
     }
 
     /// How long until what was taken is to be written; `None`: now.
