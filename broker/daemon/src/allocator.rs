@@ -41,35 +41,53 @@ pub fn look() {
 /// The threads that are asked to look.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    runtimes: Vec<Handle>,
+    runtimes: Vec<Asked>,
     round: u64,
     last: Option<Mono>,
+}
+
+/// One runtime. Each has its own rounds: threads that hardly get a turn hold up no others.
+#[derive(Debug)]
+struct Asked {
+    runtime: Handle,
+    /// The last round that it was asked in.
+    round: u64,
     /// Each task has one of these.
     under_way: Arc<()>,
 }
 
 impl Threads {
     pub(crate) fn new(runtimes: Vec<Handle>) -> Self {
-        Self { runtimes, round: 0, last: None, under_way: Arc::default() }
+        let asked = |runtime| Asked { runtime, round: 0, under_way: Arc::default() };
+        Self { runtimes: runtimes.into_iter().map(asked).collect(), round: 0, last: None }
     }
 
-    /// Has each of them look, unless that was so a moment ago, or the tasks of the last round still wait: no more than those of one
-    /// do.
+    /// Has each of them look, unless that was so a moment ago, or tasks of its runtime's last round still wait: no more than those
+    /// of one round do.
     pub(crate) fn give_back(&mut self, now: Mono) {
-        let is_early = self.last.is_some_and(|last| now.since(last) < AGAIN_AFTER);
-        if is_early || Arc::strong_count(&self.under_way) > 1 {
+        if self.last.is_some_and(|last| now.since(last) < AGAIN_AFTER) {
             return;
         }
         self.last = Some(now);
         self.round += 1;
-        for runtime in &self.runtimes {
-            for _ in 0..TASKS_PER_THREAD * runtime.metrics().num_workers() {
-                let (round, under_way) = (self.round, Arc::clone(&self.under_way));
-                runtime.spawn(async move {
-                    look_once(round);
-                    drop(under_way);
-                });
-            }
+        for asked in &mut self.runtimes {
+            asked.ask(self.round);
+        }
+    }
+}
+
+impl Asked {
+    fn ask(&mut self, round: u64) {
+        if Arc::strong_count(&self.under_way) > 1 {
+            return;
+        }
+        self.round = round;
+        for _ in 0..TASKS_PER_THREAD * self.runtime.metrics().num_workers() {
+            let under_way = Arc::clone(&self.under_way);
+            self.runtime.spawn(async move {
+                look_once(round);
+                drop(under_way);
+            });
         }
     }
 }
@@ -85,6 +103,8 @@ fn look_once(round: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::runtime::Runtime;
+
     use super::*;
 
     #[test]
@@ -95,28 +115,56 @@ mod tests {
         assert!(std::thread::spawn(|| look_once(2)).join().unwrap(), "another thread has not");
     }
 
+    fn threads_of(runtimes: &[Runtime]) -> Threads {
+        Threads::new(runtimes.iter().map(|runtime| runtime.handle().clone()).collect())
+    }
+
+    fn runtime() -> Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap()
+    }
+
+    fn at(ms: u64) -> Mono {
+        Mono::START.after(Duration::from_millis(ms))
+    }
+
+    /// Waits until nothing is under way.
+    fn done(asked: &Asked) {
+        while Arc::strong_count(&asked.under_way) > 1 {
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn there_is_no_other_round_within_half_a_second_or_while_one_is_under_way() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        let mut threads = Threads::new(vec![runtime.handle().clone()]);
-        let at = |ms| Mono::START.after(Duration::from_millis(ms));
-        let done = |threads: &Threads| {
-            while Arc::strong_count(&threads.under_way) > 1 {
-                std::thread::yield_now();
-            }
-        };
+        let runtimes = [runtime()];
+        let mut threads = threads_of(&runtimes);
         threads.give_back(at(0));
-        done(&threads);
+        done(&threads.runtimes[0]);
         threads.give_back(at(499));
-        assert_eq!(threads.round, 1);
+        assert_eq!(threads.runtimes[0].round, 1);
         threads.give_back(at(500));
-        assert_eq!(threads.round, 2);
-        done(&threads);
-        let busy = Arc::clone(&threads.under_way);
+        assert_eq!(threads.runtimes[0].round, 2);
+        done(&threads.runtimes[0]);
+        let busy = Arc::clone(&threads.runtimes[0].under_way);
         threads.give_back(at(5_000));
-        assert_eq!(threads.round, 2);
+        assert_eq!(threads.runtimes[0].round, 2);
         drop(busy);
-        threads.give_back(at(5_000));
-        assert_eq!(threads.round, 3);
+        threads.give_back(at(10_000));
+        assert!(threads.runtimes[0].round > 2);
+    }
+
+    #[test]
+    fn threads_that_get_no_turn_do_not_hold_up_the_next_round_of_others() {
+        let runtimes = [runtime(), runtime()];
+        let mut threads = threads_of(&runtimes);
+        threads.give_back(at(0));
+        threads.runtimes.iter().for_each(done);
+        let busy = Arc::clone(&threads.runtimes[0].under_way);
+        threads.give_back(at(500));
+        assert_eq!((threads.runtimes[0].round, threads.runtimes[1].round), (1, 2));
+        done(&threads.runtimes[1]);
+        threads.give_back(at(1_000));
+        assert_eq!((threads.runtimes[0].round, threads.runtimes[1].round), (1, 3));
+        drop(busy);
     }
 }
