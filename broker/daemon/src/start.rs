@@ -25,8 +25,9 @@ use crate::tls::EditionsError;
 
 /// How many connections the kernel may hold for us that we have not accepted. Its overflow costs the peer a second.
 const LISTEN_BACKLOG: i32 = 4096;
-/// Descriptors that the process needs besides one per connection: files, sockets, reactors.
-const DESCRIPTORS_RESERVED: u64 = 64 + crate::admin::serve::CONNECTIONS_MAX as u64;
+/// Descriptors that the process needs besides one per connection: files, sockets, reactors, tables of the message store.
+const DESCRIPTORS_RESERVED: u64 =
+    64 + crate::admin::serve::CONNECTIONS_MAX as u64 + crate::store::messages::TABLE_FILES_MAX as u64;
 
 /// Why the broker did not start.
 #[derive(Debug, thiserror::Error)]

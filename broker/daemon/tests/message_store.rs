@@ -114,6 +114,8 @@ fn a_backup_of_a_running_broker_brings_registry_sessions_and_messages_back() {
         (&restored["messages"]["sessions"], &restored["messages"]["retained"]),
         (&1.into(), &1.into())
     );
+    assert!(restored["messages"]["table-bytes"].as_u64().unwrap() >= 1 << 20, "{restored}");
+    assert!(restored["messages"]["ceiling"].is_string(), "{restored}");
     setup.start();
     assert_eq!(resumed(&setup, "reader-a", &mut flow).1, "first");
     setup.stop();

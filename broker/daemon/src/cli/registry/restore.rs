@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use signet_config::Store;
+use signet_config::{Checked, MemoryMax, Store};
 use signet_registry::{Actor, Line};
 
 use super::args::RestoreArgs;
@@ -44,6 +44,56 @@ struct MessagesReport {
     sessions: u64,
     retained: u64,
     replaced: Option<PathBuf>,
+    #[serde(flatten)]
+    tables: Tables,
+}
+
+/// How long the tables of the new store become, for ever, and why.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Tables {
+    /// In bytes.
+    table_bytes: usize,
+    ceiling: Ceiling,
+}
+
+/// Where the memory ceiling came from that decided it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Ceiling {
+    /// `[limits] memory-max`, which the broker has too.
+    MemoryMax,
+    /// The control group in which this runs, which need not be the broker's.
+    ControlGroup,
+    /// There is none here, and the broker may have that of its control group.
+    None,
+    /// `[limits] memory-max = 0`: the broker has none either.
+    Unbounded,
+}
+
+impl Tables {
+    fn of(config: &Checked) -> Self {
+        let bytes = ceiling_of(config);
+        let ceiling = match config.limits.memory_max {
+            MemoryMax::Bytes(_) => Ceiling::MemoryMax,
+            MemoryMax::Unbounded => Ceiling::Unbounded,
+            MemoryMax::ControlGroup if bytes.is_some() => Ceiling::ControlGroup,
+            MemoryMax::ControlGroup => Ceiling::None,
+        };
+        Self { table_bytes: table_bytes(bytes), ceiling }
+    }
+
+    fn text(self) -> String {
+        let hint = "\n  hint: where the service of the broker has a ceiling that is not seen here, set [limits] memory-max to it, and \
+                    restore again with --replace";
+        let (ceiling, hint) = match self.ceiling {
+            Ceiling::MemoryMax => ("[limits] memory-max", ""),
+            Ceiling::ControlGroup => ("the control group that this ran in", hint),
+            Ceiling::None => ("no memory ceiling", hint),
+            Ceiling::Unbounded => ("no memory ceiling", ""),
+        };
+        format!("its tables have {} bytes at most, as for {ceiling}{hint}\n", self.table_bytes)
+    }
 }
 
 /// Where the copies go.
@@ -55,8 +105,7 @@ struct Targets {
 /// Where the messages go.
 struct Messages {
     directory: PathBuf,
-    /// How long the tables of the store become, in bytes.
-    table_bytes: usize,
+    tables: Tables,
 }
 
 impl Targets {
@@ -67,10 +116,9 @@ impl Targets {
                 let config = signet_config::load(path)
                     .map_err(|problems| Failure::found(signet_config::render(&problems)))?;
                 let messages = match &config.store {
-                    Store::Disk(disk) => Some(Messages {
-                        directory: disk.directory.clone(),
-                        table_bytes: table_bytes(ceiling_of(&config)),
-                    }),
+                    Store::Disk(disk) => {
+                        Some(Messages { directory: disk.directory.clone(), tables: Tables::of(&config) })
+                    }
                     Store::Memory => None,
                 };
                 let registry = config.registry.directory().map(Path::to_owned);
@@ -103,11 +151,11 @@ pub fn restore(args: &RestoreArgs) -> Result<Outcome, Failure> {
     if let Some(directory) = targets.registry {
         report.registry = Some(restore_registry(args, directory)?);
     }
-    if let Some(Messages { directory, table_bytes }) = messages {
-        let restored = restore_copy(&beside, &directory, args.replace, table_bytes)
+    if let Some(Messages { directory, tables }) = messages {
+        let restored = restore_copy(&beside, &directory, args.replace, tables.table_bytes)
             .map_err(|error| of_messages(&error))?;
         let RestoredMessages { rows, sessions, retained, replaced } = restored;
-        report.messages = Some(MessagesReport { directory, rows, sessions, retained, replaced });
+        report.messages = Some(MessagesReport { directory, rows, sessions, retained, replaced, tables });
     }
     if report.registry.is_none() && report.messages.is_none() {
         return Err(Failure::usage(format!("{}: there is no such copy", beside.display())));
@@ -179,9 +227,39 @@ fn text(report: &RestoreReport) -> String {
             messages.sessions,
             messages.retained
         );
+        text.push_str(&messages.tables.text());
         if let Some(replaced) = &messages.replaced {
             let _ = writeln!(text, "what was there is now {}", replaced.display());
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_go_by_the_ceiling_that_is_set_and_otherwise_it_is_told_that_the_broker_may_have_another() {
+        let tables = |limits: &str| {
+            let text = format!(
+                "[[listener]]\naddress = \"127.0.0.1:0\"\ncertificate = \"a\"\nprivate-key = \"b\"\nclient-ca = [\"c\"]\n\
+                 [acl]\nfile = \"acl.conf\"\n[limits]\n{limits}"
+            );
+            Tables::of(&signet_config::parse(&text, Path::new("signet.toml")).unwrap())
+        };
+        let own = tables("memory-max = \"64MiB\"");
+        assert_eq!((own.table_bytes, own.ceiling), (2 << 20, Ceiling::MemoryMax));
+        assert_eq!(own.text(), "its tables have 2097152 bytes at most, as for [limits] memory-max\n");
+        let unbounded = tables("memory-max = 0");
+        assert_eq!(unbounded.ceiling, Ceiling::Unbounded);
+        assert!(!unbounded.text().contains("hint"));
+        // Where this runs there may be one or not.
+        let seen = tables("");
+        assert!(matches!(seen.ceiling, Ceiling::ControlGroup | Ceiling::None), "{seen:?}");
+        for ceiling in [Ceiling::ControlGroup, Ceiling::None] {
+            let other = Tables { ceiling, ..seen }.text();
+            assert!(other.contains("hint: ") && other.contains("set [limits] memory-max to it"), "{other}");
+        }
+    }
 }

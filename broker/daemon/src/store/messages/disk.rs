@@ -9,7 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use fjall::compaction::Leveled;
@@ -33,6 +33,8 @@ pub const MEMTABLE_BYTES: usize = 16 << 20;
 const TABLES_IN_MEMORY_MAX: usize = 3;
 /// Blocks that are kept in memory, in bytes: rows are read at the start only.
 const CACHE_BYTES: u64 = 1 << 20;
+/// Files of tables that are kept open, in descriptors. The engine would keep 900, and with short tables a store has many.
+pub const TABLE_FILES_MAX: usize = 32;
 /// Threads of the engine: one may write a table while the other rearranges.
 const WORKERS: usize = 2;
 /// Journals on disk, in bytes.
@@ -71,6 +73,8 @@ struct Engine {
     // Dropped in this order.
     rows: Keyspace,
     database: Database,
+    /// Whether it was said that rows cannot leave memory.
+    told: Once,
 }
 
 impl std::fmt::Debug for DiskStore {
@@ -137,7 +141,13 @@ impl DiskStore {
     }
 
     fn new(place: Place, head: Head, engine: Engine, commit: u64, table_bytes: usize) -> Self {
-        Self { place, head, engine: Some(engine), commit, table_bytes, in_table: 0 }
+        // What the journal had is in memory again. One that was never written has its schema only.
+        let in_table = if commit == 0 { 0 } else { engine.active_bytes() };
+        let mut store = Self { place, head, engine: Some(engine), commit, table_bytes, in_table };
+        if in_table > table_bytes {
+            store.hand_table_on();
+        }
+        store
     }
 
     /// Moves this store aside because of `why`, which its rows showed, and begins with an empty one.
@@ -161,7 +171,8 @@ impl DiskStore {
     }
 
     /// What is in memory goes to a table, which a thread of the engine writes.
-    fn hand_table_on(&self) {
+    fn hand_table_on(&mut self) {
+        self.in_table = 0;
         let Some(engine) = &self.engine else { return };
         let path = self.place.rows();
         let handed = guarded_write(&path, || {
@@ -199,7 +210,6 @@ impl MessageStore for DiskStore {
     fn commit(&mut self, batch: &Batch) -> Result<(), MessagesError> {
         let number = self.commit + 1;
         if self.in_table > 0 && self.in_table + batch.bytes() > self.table_bytes {
-            self.in_table = 0;
             self.hand_table_on();
         }
         let written = guarded_write(&self.place.rows(), || self.write(batch, number));
@@ -211,7 +221,6 @@ impl MessageStore for DiskStore {
         self.commit = number;
         self.in_table += batch.bytes();
         if self.in_table > self.table_bytes {
-            self.in_table = 0;
             self.hand_table_on();
         }
         if let Err(error) = self.head.write(number) {
@@ -241,7 +250,10 @@ impl MessageStore for DiskStore {
     fn rest(&mut self) {
         let Some(engine) = &self.engine else { return };
         let path = self.place.rows();
-        let let_go = || engine.let_go().map_err(|error| MessagesError::engine(&path, error));
+        let let_go = || {
+            engine.let_go();
+            Ok(())
+        };
         if let Err(error) = guarded_write(&path, let_go) {
             tracing::debug!(%error, "what the message store had written stays in memory");
         }
@@ -272,7 +284,7 @@ impl Engine {
     fn wait_for_room(&self, bytes: usize, table_bytes: usize) -> fjall::Result<()> {
         let end = std::time::Instant::now() + PATIENCE;
         loop {
-            self.let_go()?;
+            self.let_go();
             let waiting = self.rows.sealed_memtable_count();
             let held = self.rows.tree.version_memtable_size_sum() + bytes as u64;
             // What waits to be written makes room when it is; a batch that is longer than the bound goes in alone.
@@ -292,15 +304,30 @@ impl Engine {
     /// Lets go of rows in memory that are in a table by now. The engine keeps them, for whoever might read as of an earlier
     /// moment, until the next rows are handed on: with nothing more to write, for ever. Nobody reads so while there is no
     /// snapshot, and snapshots are only taken by the thread that has the store.
-    fn let_go(&self) -> fjall::Result<()> {
+    ///
+    /// That it fails takes memory and no rows: no commit fails for it.
+    fn let_go(&self) {
         let tree = &self.rows.tree;
         if tree.version_free_list_len() == 0 || self.database.supervisor.snapshot_tracker.open_snapshots() > 0
         {
-            return Ok(());
+            return;
         }
         let now = self.database.visible_seqno();
-        tree.get_version_history_lock().maintenance(self.rows.path(), now)?;
-        Ok(())
+        let Err(error) = tree.get_version_history_lock().maintenance(self.rows.path(), now) else { return };
+        let store = self.rows.path().display();
+        self.told.call_once(|| {
+            tracing::warn!(
+                %error, %store,
+                "an earlier list of the tables of the message store cannot be removed, so rows that are on disk stay in memory too; nothing \
+                 is lost, it is tried again with each batch, and this is said once\n  hint: see that the broker may delete files in this \
+                 folder, and that the disk is well"
+            );
+        });
+    }
+
+    /// What the rows take that came into memory since the last table was handed on, in bytes.
+    fn active_bytes(&self) -> usize {
+        usize::try_from(self.rows.tree.active_memtable().size()).unwrap_or(usize::MAX)
     }
 
     /// How long a table on disk becomes, in bytes, as the store was made. `None`: the engine does not say.
@@ -410,14 +437,15 @@ fn guarded_write<T>(
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(MessagesError::Failed(path.to_owned())))
 }
 
-/// Says so where a store was made with longer tables than it may have now.
+/// Says so where a store was made with longer tables than it would have now.
 fn tell_of_long_tables(path: &Path, engine: &Engine, table_bytes: usize) {
     if let Some(made) = engine.table_bytes().filter(|made| *made > table_bytes as u64) {
         tracing::warn!(
             store = %path.display(), made, now = table_bytes,
-            "the message store was made with longer tables than [limits] memory-max allows for now, and keeps them: whenever tables \
-             are merged the broker may take so many bytes more\n  hint: `signet backup`, then `signet restore --replace` with the broker \
-             stopped, makes the store anew"
+            "the message store was made with longer tables than it would have now (a 32nd of the memory ceiling, 16 MiB at most), by an \
+             earlier build or under a higher ceiling, and keeps them: whenever tables are merged the broker may take so many bytes \
+             more\n  hint: `signet backup`, then `signet restore --replace` with the broker stopped, makes the store anew; where the \
+             ceiling is only that of the service's control group, in which `signet restore` does not run, set [limits] memory-max first"
         );
     }
 }
@@ -504,6 +532,7 @@ fn open_engine(path: &Path, table_bytes: usize) -> Result<Engine, MessagesError>
     let database = Database::builder(path)
         .worker_threads(WORKERS)
         .cache_size(CACHE_BYTES)
+        .max_cached_files(Some(TABLE_FILES_MAX))
         .max_journaling_size(JOURNALS_BYTES_MAX)
         .manual_journal_persist(true)
         .open()
@@ -519,7 +548,7 @@ fn open_engine(path: &Path, table_bytes: usize) -> Result<Engine, MessagesError>
             .compaction_strategy(tables)
     };
     let rows = database.keyspace(KEYSPACE, options).map_err(fail)?;
-    Ok(Engine { rows, database })
+    Ok(Engine { rows, database, told: Once::new() })
 }
 
 #[cfg(test)]

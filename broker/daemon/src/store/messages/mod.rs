@@ -27,7 +27,7 @@ mod tests;
 
 pub use committer::{Committer, Pace};
 pub use copy::{CopiedMessages, RestoredMessages, restore_copy, verify_copy, write_copy};
-pub use disk::{Damaged, DiskStore, MEMTABLE_BYTES, Opened, SCHEMA};
+pub use disk::{Damaged, DiskStore, MEMTABLE_BYTES, Opened, SCHEMA, TABLE_FILES_MAX};
 pub use error::MessagesError;
 pub use ledger::{Counts, Ledger};
 pub use load::{Left, Loaded, load};

@@ -32,6 +32,15 @@ fn shown(store: &dyn MessageStore) -> Vec<String> {
     found(store).1.retained.iter().map(|message| show(message)).collect()
 }
 
+/// Waits for what the engine does in the background.
+fn until(is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "it is not so after 20 s");
+        std::thread::yield_now();
+    }
+}
+
 /// The only journal of the engine.
 fn journal(directory: &Path) -> PathBuf {
     let files = fs::read_dir(directory.join("messages")).unwrap().map(|entry| entry.unwrap().path());
@@ -93,6 +102,48 @@ fn rows_that_are_in_a_table_leave_memory_though_nothing_more_is_written() {
         std::thread::yield_now();
     }
     assert_eq!(store.size().tables, 1);
+    assert_eq!(shown(&store).len(), 1);
+}
+
+#[test]
+fn rows_that_the_journal_had_at_the_start_go_to_a_table_as_those_that_come_do() {
+    let (_dir, path) = folder();
+    let payload = "x".repeat(30_000);
+    let mut store = open(&path).unwrap();
+    store.commit(&retained("a", &payload)).unwrap();
+    drop(store);
+    // Together with what comes now they are longer than a table,
+    let mut store = DiskStore::open_bounded(&path, Damaged::Refuse, 50_000).unwrap().store;
+    assert_eq!(store.size().tables, 0);
+    store.commit(&retained("b", &payload)).unwrap();
+    until(|| store.size().tables == 1);
+    drop(store);
+    // and by themselves.
+    let store = DiskStore::open_bounded(&path, Damaged::Refuse, 10_000).unwrap().store;
+    until(|| store.size().tables == 2);
+    assert_eq!(shown(&store).len(), 2);
+}
+
+#[test]
+fn a_batch_is_written_though_what_is_over_cannot_be_cleared_away() {
+    let (_dir, path) = folder();
+    let mut store = DiskStore::open_bounded(&path, Damaged::Refuse, 50_000).unwrap().store;
+    // What the engine will want to remove when the first table is written is a folder now.
+    let list =
+        path.join("messages/keyspaces").read_dir().unwrap().map(|entry| entry.unwrap().path().join("v0"));
+    let lists: Vec<_> = list.filter(|path| path.is_file()).collect();
+    assert!(!lists.is_empty());
+    for list in &lists {
+        fs::remove_file(list).unwrap();
+        fs::create_dir(list).unwrap();
+    }
+    let payload = "x".repeat(60_000);
+    for n in 1..4 {
+        store.commit(&retained("t", &format!("{payload}{n}"))).unwrap();
+        until(|| store.size().tables == n);
+        store.rest();
+    }
+    assert!(store.size().memory_bytes > 180_000, "nothing was cleared away: {:?}", store.size());
     assert_eq!(shown(&store).len(), 1);
 }
 
