@@ -20,7 +20,7 @@ struct Thief {
 
 impl Wake for Thief {
     fn wake(self: Arc<Self>) {
-        if let Some(portion) = self.journal.upgrade().and_then(|journal| journal.try_take()) {
+        if let Some(Ok(Some(portion))) = self.journal.upgrade().map(|journal| journal.try_take()) {
             self.taken.lock().expect("nobody panics with it").push(portion);
         }
     }
