@@ -125,29 +125,6 @@ fn rows_that_the_journal_had_at_the_start_go_to_a_table_as_those_that_come_do() 
 }
 
 #[test]
-fn a_batch_is_written_though_what_is_over_cannot_be_cleared_away() {
-    let (_dir, path) = folder();
-    let mut store = DiskStore::open_bounded(&path, Damaged::Refuse, 50_000).unwrap().store;
-    // What the engine will want to remove when the first table is written is a folder now.
-    let list =
-        path.join("messages/keyspaces").read_dir().unwrap().map(|entry| entry.unwrap().path().join("v0"));
-    let lists: Vec<_> = list.filter(|path| path.is_file()).collect();
-    assert!(!lists.is_empty());
-    for list in &lists {
-        fs::remove_file(list).unwrap();
-        fs::create_dir(list).unwrap();
-    }
-    let payload = "x".repeat(60_000);
-    for n in 1..4 {
-        store.commit(&retained("t", &format!("{payload}{n}"))).unwrap();
-        until(|| store.size().tables == n);
-        store.rest();
-    }
-    assert!(store.size().memory_bytes > 180_000, "nothing was cleared away: {:?}", store.size());
-    assert_eq!(shown(&store).len(), 1);
-}
-
-#[test]
 fn a_moment_is_read_whole_though_rows_leave_memory_meanwhile() {
     let (_dir, path) = folder();
     let mut store = DiskStore::open_bounded(&path, Damaged::Refuse, 50_000).unwrap().store;
