@@ -46,10 +46,14 @@ pub struct Portion {
     bytes: usize,
 }
 
-/// Somebody is in the middle of what belongs together, and none of it can be taken.
+/// Somebody is in the middle of what belongs together, and none of it can be taken. Two that are not equal are not the same
+/// somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("somebody is in the middle of what belongs together")]
-pub struct InTheMiddle;
+pub struct InTheMiddle {
+    /// Which gate was found closed first.
+    gate: usize,
+}
 
 /// What an acknowledgement waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -237,10 +241,12 @@ impl Journal {
     /// # Errors
     /// [`InTheMiddle`]: nothing is taken.
     pub fn try_take(&self) -> Result<Option<Portion>, InTheMiddle> {
-        let closed: Option<Vec<_>> = self.gates.iter().map(|gate| gate.0.try_write()).collect();
-        if closed.is_none() {
+        let closed = self.gates.iter().enumerate();
+        let closed = closed.map(|(gate, lock)| lock.0.try_write().ok_or(InTheMiddle { gate }));
+        let closed: Result<Vec<_>, InTheMiddle> = closed.collect();
+        if let Err(in_the_middle) = closed {
             self.rung.store(false, Ordering::Release);
-            return Err(InTheMiddle);
+            return Err(in_the_middle);
         }
         Ok(self.take_pending())
     }

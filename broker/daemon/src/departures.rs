@@ -4,7 +4,7 @@
 //! little, and is done where messages are. What follows (its session is left, its will may be sent, its socket is closed, its
 //! memory is given back) costs several times that, and has time: it is done where handshakes are, in portions, in the order in which
 //! the peers went. Locks of the core are held there for microseconds, by a thread of low priority: the store's writer, who needs all
-//! that belongs together, does not keep messages waiting for it.
+//! that belongs together, tries for a while before it keeps messages waiting for it.
 //!
 //! The places of a peer that has gone are free as soon as that is seen. So that whoever takes one finds a descriptor and
 //! memory too, nobody is accepted while many are still to be taken down.

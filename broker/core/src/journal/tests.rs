@@ -86,7 +86,7 @@ fn who_tries_to_take_what_somebody_is_in_the_middle_of_keeps_nobody_waiting() {
     assert!(matches!(journal.try_take(), Ok(None)));
     let in_the_middle = journal.together(7);
     journal.append(record());
-    assert_eq!(journal.try_take().unwrap_err(), InTheMiddle);
+    assert_eq!(journal.try_take().unwrap_err(), InTheMiddle { gate: 7 });
     // Each of these would wait for ever if it were kept waiting.
     for number in 0..64 {
         if number % GATES as u64 != 7 {

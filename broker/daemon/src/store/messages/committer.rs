@@ -27,11 +27,11 @@ use crate::clock::Clock;
 /// Between two takes while something waits to be written: taking holds up every publisher for a moment.
 const TAKES_APART: Duration = Duration::from_micros(250);
 /// Whoever is in the middle of what belongs together may have lost the processor there, and for long if its priority is low and
-/// the machine busy. So long nobody else waits for it,
+/// the machine busy. So long nobody but those whose acknowledgements wait for the store waits for it,
 const MIDDLE_WITHIN: Duration = Duration::from_millis(50);
-/// it is looked so many times in a row whether it is done, as it is after microseconds mostly,
+/// when it was the same in so many looks in a row. Otherwise it is many who are busy, and each is done after microseconds.
 const LOOKS_IN_A_ROW: usize = 16;
-/// and then again after so long.
+/// It is looked again after so long.
 const LOOKS_APART: Duration = Duration::from_micros(50);
 /// So many bytes of records are written without waiting for more.
 const BYTES_AT_ONCE: usize = 4 << 20;
@@ -234,9 +234,12 @@ impl Writer {
     fn portion(&self) -> Option<Portion> {
         let begun = Instant::now();
         loop {
+            let mut found = None;
             for _ in 0..LOOKS_IN_A_ROW {
-                if let Ok(portion) = self.journal.try_take() {
-                    return portion;
+                match self.journal.try_take() {
+                    Ok(portion) => return portion,
+                    Err(now) if found.is_some_and(|before| before != now) => return self.journal.take(),
+                    Err(now) => found = Some(now),
                 }
                 std::thread::yield_now();
             }

@@ -305,7 +305,8 @@ impl Engine {
     /// moment, until the next rows are handed on: with nothing more to write, for ever. Nobody reads so while there is no
     /// snapshot, and snapshots are only taken by the thread that has the store.
     ///
-    /// That it fails takes memory and no rows: no commit fails for it.
+    /// That it fails here takes memory and no rows, and no commit fails for it. The engine's own threads do the same when they merge
+    /// tables, and close the store when they cannot: then commits fail until the files can be removed.
     fn let_go(&self) {
         let tree = &self.rows.tree;
         if tree.version_free_list_len() == 0 || self.database.supervisor.snapshot_tracker.open_snapshots() > 0
@@ -318,9 +319,9 @@ impl Engine {
         self.told.call_once(|| {
             tracing::warn!(
                 %error, %store,
-                "an earlier list of the tables of the message store cannot be removed, so rows that are on disk stay in memory too; nothing \
-                 is lost, it is tried again with each batch, and this is said once\n  hint: see that the broker may delete files in this \
-                 folder, and that the disk is well"
+                "an earlier list of the tables of the message store cannot be removed, so rows that are on disk stay in memory too; it is \
+                 tried again with each batch, and this is said once; when tables are merged next and it still cannot be removed, nothing more \
+                 can be stored\n  hint: see that the broker may delete files in this folder, and that the disk is well"
             );
         });
     }
