@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -70,6 +70,19 @@ impl Site {
 
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// What `signet tls failures` says, as soon as there is `known` of it. A peer sees the end of its handshake before it is written
+    /// down.
+    pub(crate) fn failures(&self, known: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let failures = self.ask(&["tls", "failures"]);
+            if known(&failures) {
+                return failures;
+            }
+            assert!(Instant::now() < end, "it is not written down: {failures}");
+        }
     }
 
     /// The MQTT address.
