@@ -92,7 +92,7 @@ impl Tables {
             Ceiling::None => ("no memory ceiling", hint),
             Ceiling::Unbounded => ("no memory ceiling", ""),
         };
-        format!("its tables have {} bytes at most, as for {ceiling}{hint}\n", self.table_bytes)
+        format!("its tables have about {} bytes at most, as for {ceiling}{hint}\n", self.table_bytes)
     }
 }
 
@@ -250,7 +250,7 @@ mod tests {
         };
         let own = tables("memory-max = \"64MiB\"");
         assert_eq!((own.table_bytes, own.ceiling), (2 << 20, Ceiling::MemoryMax));
-        assert_eq!(own.text(), "its tables have 2097152 bytes at most, as for [limits] memory-max\n");
+        assert_eq!(own.text(), "its tables have about 2097152 bytes at most, as for [limits] memory-max\n");
         let unbounded = tables("memory-max = 0");
         assert_eq!(unbounded.ceiling, Ceiling::Unbounded);
         assert!(!unbounded.text().contains("hint"));
